@@ -1,0 +1,57 @@
+# `make help` lists what there is. CPU by default; GPU=1 brings TensorFlow with CUDA.
+SHELL := /bin/sh
+BIN := .venv/bin
+LOCK := requirements$(if $(GPU),-gpu).lock
+INSTALLED := .venv/.installed$(if $(GPU),-gpu)
+SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help repro test test-data demo export check lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+repro: $(INSTALLED) ## run what changed of the pipeline and show the results (GPU=1: with CUDA)
+	@python -m stages.repro
+
+test: $(INSTALLED) ## the fast tests: no network, no data
+	@python -m pytest -m "not data"
+
+test-data: $(INSTALLED) ## the tests on the real data, which DATASETS_MIRROR names
+	@python -m pytest -m data
+
+demo: $(INSTALLED) ## the six stages on the embedded sample, in demo/
+	@python -m stages.demo
+
+export: $(INSTALLED) ## the trained networks as export/*.keras
+	@python -m stages.export
+
+check: $(INSTALLED) ## lint and types
+	@ruff check . && ruff format --check . && mypy
+
+lock: ## pin the dependencies anew
+	@python -m pip install --quiet uv
+	@for extra in "" gpu; do \
+	  uv pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-annotate --no-header --extra dev $${extra:+--extra $$extra} \
+	    pyproject.toml --output-file requirements$${extra:+-$$extra}.lock || exit 1; \
+	done
+
+clean: ## remove what runs leave behind; not data, models, results or .venv
+	@rm -rf demo export runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find stages tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Again only when pyproject.toml or the pins change.
+$(INSTALLED): pyproject.toml $(LOCK)
+	@test -d .git || test -f .git || { echo "error: this folder is no git clone, which DVC needs: get it with git clone"; exit 1; }
+	@if [ ! -x $(BIN)/python ]; then \
+	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	    $$python -c '$(SUITABLE)' 2>/dev/null && break; python=; \
+	  done; \
+	  test -n "$$python" || { echo "error: no Python 3.11 to 3.13 found; install one, or name it: make PYTHON=/path/to/python"; exit 1; }; \
+	  echo "making .venv with $$($$python --version)"; $$python -m venv .venv || exit 1; \
+	fi
+	@echo "installing the dependencies of $(LOCK)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
+	@touch $@

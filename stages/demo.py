@@ -1,0 +1,83 @@
+"""Runs the six stages on the embedded sample, in a copy of the repository under demo/ with a git history of its own.
+
+The real data, models and results are not touched.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.lib.errors import UserError, run
+
+FOLDER = Path("demo")
+# Small enough for a minute of training in all; the rest of params.yaml holds for the sample too.
+OVERRIDES = {
+    "source": "sample",
+    "mnist.epochs": 10,
+    "mnist.batch_size": 64,
+    "cifar.epochs": 4,
+    "cifar.batch_size": 100,
+}
+
+
+def main() -> None:
+    if FOLDER.exists():
+        shutil.rmtree(FOLDER)
+    make_copy(Path(), FOLDER, OVERRIDES)
+    dvc("repro", cwd=FOLDER)
+    subprocess.run([sys.executable, "-m", "stages.summary"], cwd=FOLDER, check=True)
+
+
+def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
+    """A git repository `target` with the files of `source` that git tracks or would, and changed params.
+
+    Results are left behind: dvc.lock speaks of the real data.
+    """
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=source)
+    for name in filter(None, listed.split("\0")):
+        if (source / name).is_file() and name != "dvc.lock":
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / name, target / name)
+    params = yaml.safe_load((target / "params.yaml").read_text(encoding="utf-8"))
+    for key, value in overrides.items():
+        *sections, last = key.split(".")
+        section = params
+        for part in sections:
+            section = section[part]
+        section[last] = value
+    (target / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    git("init", "--quiet", "--initial-branch=main", cwd=target)
+    git("add", "--all", cwd=target)
+    identity = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"]
+    git(*identity, "commit", "--quiet", "--no-verify", "--message=A copy for the sample", cwd=target)
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    """What git prints; raises UserError where there is no git or no repository."""
+    try:
+        return subprocess.run(
+            ["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True, encoding="utf-8"
+        ).stdout
+    except FileNotFoundError:
+        raise UserError("git: not installed; DVC and this project need it") from None
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"git {arguments[0]}: {error.stderr.strip() or error}") from None
+
+
+def dvc(*arguments: str, cwd: Path = Path()) -> None:
+    """Runs dvc with this interpreter's environment first on PATH, where its stages look for `python`."""
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    code = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=cwd, env=os.environ | {"PATH": path}
+    ).returncode
+    if code:
+        raise UserError(f"dvc {' '.join(arguments)}: ended with exit code {code}; its message is above")
+
+
+if __name__ == "__main__":
+    run(main)

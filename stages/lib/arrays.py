@@ -1,0 +1,43 @@
+"""The prepared arrays, as `prepare` writes them and the later stages read them."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.lib.errors import UserError
+
+
+class Split(NamedTuple):
+    x: np.ndarray  # uint8 (n, height, width, channels), 0 to 255
+    y: np.ndarray  # float32 (n, 10), one-hot
+
+
+def load(folder: Path, split: str) -> Split:
+    """One split of data/prepared/NAME: `train`, `val` or `test`. Raises UserError if it is absent or malformed."""
+    x, y = _load(folder / f"x_{split}.npy"), _load(folder / f"y_{split}.npy")
+    if x.dtype != np.uint8 or x.ndim != 4 or y.ndim != 2 or len(x) != len(y):
+        raise UserError(
+            f"{folder}: expected x_{split}.npy uint8 (n, height, width, channels) and y_{split}.npy (n, classes), "
+            f"found {x.dtype} {x.shape} and {y.dtype} {y.shape}; run `dvc repro -f prepare`"
+        )
+    return Split(x, y)
+
+
+def load_normalization(folder: Path) -> tuple[list[float], list[float]]:
+    """Scale and offset for each channel: pixel * scale + offset is what the network sees."""
+    path = folder / "normalization.json"
+    if not path.exists():
+        raise UserError(f"{path}: not there; run `dvc repro prepare`")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return values["scale"], values["offset"]
+
+
+def _load(path: Path) -> np.ndarray:
+    if not path.exists():
+        raise UserError(f"{path}: not there; run `dvc repro prepare`")
+    try:
+        return np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise UserError(f"{path}: no NumPy array of numbers ({error}); run `dvc repro -f prepare`") from None

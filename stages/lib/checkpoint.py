@@ -1,0 +1,69 @@
+"""The state of an unfinished training on disk, so that a killed run goes on from its last finished epoch.
+
+Kept in runs/checkpoints/STAGE-DIGEST/, outside what DVC tracks, since DVC deletes a stage's outs when it starts. The
+digest covers all that the training is made from, so other params, code, data or versions start anew.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import yaml
+
+from stages.lib import params
+from stages.lib.files import sha256, whole, write_json
+
+ROOT = Path("runs/checkpoints")
+
+
+def folder(stage: str, environment: Any) -> Path:
+    """The place of this training: named by the deps and params that dvc.yaml gives the stage, and `environment`."""
+    declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+    values = params.load(params.FILE)
+    made_from = {
+        "deps": {path: sha256(Path(path)) for path in declared["deps"]},
+        "params": {key: params.at(values, key) for key in declared["params"]},
+        "environment": environment,
+    }
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    return ROOT / f"{stage}-{digest[:16]}"
+
+
+def save(place: Path, model: keras.Model, rows: list[dict[str, Any]]) -> None:
+    """Writes weights, optimizer and the `rows` of the finished epochs, then removes the epoch before."""
+    state = place / f"epoch-{len(rows):04}.weights.h5"
+    with whole(state) as partial:
+        model.save_weights(partial)
+    # The record comes last and names the state's digest: a state without it, or another one, does not count.
+    write_json(state.with_suffix("").with_suffix(".json"), {"state": sha256(state), "rows": rows})
+    for old in place.glob("epoch-*"):
+        if not old.name.startswith(f"epoch-{len(rows):04}."):
+            old.unlink()
+
+
+def restore(place: Path, model: keras.Model) -> list[dict[str, Any]]:
+    """Loads the newest whole state into the compiled `model`; gives the rows of its epochs, none if there is none."""
+    for record in sorted(place.glob("epoch-*.json"), reverse=True):
+        state = record.with_suffix(".weights.h5")
+        try:
+            content = json.loads(record.read_text(encoding="utf-8"))
+            whole_state = content["state"] == sha256(state)
+        except (OSError, ValueError, KeyError):
+            whole_state = False
+        if whole_state:
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(state)
+            return content["rows"]
+        print(f"{state}: damaged, set aside as {record.name}.damaged", flush=True)
+        os.replace(record, record.with_suffix(".json.damaged"))
+    return []
+
+
+def remove(stage: str) -> None:
+    """Removes all states of `stage`, those of other params too."""
+    for place in ROOT.glob(f"{stage}-*"):
+        shutil.rmtree(place)

@@ -1,0 +1,80 @@
+"""Where the arithmetic runs, fixed before anything is computed. The only module that imports TensorFlow."""
+
+import importlib
+import os
+import platform
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from stages.lib.errors import UserError
+
+
+def _import_quietly() -> Any:
+    """TensorFlow, without the log lines that its libraries write to stderr before one can set a level."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        return importlib.import_module("tensorflow")
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+tf = _import_quietly()
+
+
+@dataclass(frozen=True)
+class Device:
+    kind: str  # cpu or gpu
+    name: str
+    threads: int  # of one operation; another count gives other bits
+
+    def __str__(self) -> str:
+        return f"{self.kind}, {self.name}, {self.threads} threads"
+
+
+def set_up(kind: str, threads: int) -> Device:
+    """Fixes the device (`auto` takes a GPU if there is one) and the threads (0: all cores) of the process."""
+    gpus = tf.config.list_physical_devices("GPU") if kind != "cpu" else []
+    if kind == "gpu" and not gpus:
+        raise UserError(
+            "params.yaml: device: found gpu, but TensorFlow sees no GPU here; "
+            "set auto or cpu, or install its CUDA libraries with `make repro GPU=1`"
+        )
+    tf.config.set_visible_devices(gpus[:1], "GPU")
+    threads = threads or _cores()
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    if gpus:
+        # On a CPU these networks give the same bits without it; on a GPU they do not.
+        tf.config.experimental.enable_op_determinism()
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    return Device("gpu" if gpus else "cpu", details.get("device_name", "GPU") if gpus else _processor(), threads)
+
+
+def record(device: Device) -> dict[str, object]:
+    """What runs/STAGE.json says of the machine, and the process's peak memory so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "device": asdict(device),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("keras", "numpy", "tensorflow")},
+        "peak_memory_bytes": peak,
+    }
+
+
+def _cores() -> int:
+    """The cores that this process may use, where the system tells (Linux), else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

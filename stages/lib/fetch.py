@@ -1,0 +1,219 @@
+"""Bytes from a folder or a web address, in bounded time and memory, kept only if they are the expected ones."""
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from stages.lib.errors import UserError
+from stages.lib.published import Archive, File
+
+TRIES = 3  # of one source, for what may pass: a time-out, a reset, a server's 5xx
+CONNECT_SECONDS, READ_SECONDS = 10, 30
+STALL_SECONDS, STALL_BYTES = 30, 300_000  # slower than that, over that time: the next source
+CHUNK = 1 << 18
+
+
+class SourceError(Exception):
+    """One source did not give the right bytes; says which and why."""
+
+
+class _PassingError(Exception):
+    """A failure that another try may mend."""
+
+
+def mirrors(public: tuple[str, ...]) -> list[str]:
+    """The sources in the order they are asked: those of DATASETS_MIRROR, then the public addresses."""
+    return [*os.environ.get("DATASETS_MIRROR", "").split(), *public]
+
+
+def fetch_file(file: File, sources: list[str], folder: Path) -> None:
+    """Puts `file` below `folder` from the first source that has its very bytes, else raises UserError."""
+
+    def store(source: str, stream: BinaryIO) -> None:
+        _store(file, stream, folder / file.name, f"{_join(source, file.name)}")
+        if stream.read(1):
+            (folder / file.name).unlink()
+            raise SourceError(f"{_join(source, file.name)}: found more than the expected {file.size:,} bytes")
+
+    _first(file.name, sources, store, file.size)
+
+
+def fetch_members(archive: Archive, sources: list[str], folder: Path) -> None:
+    """Puts the archive's members below `folder`, each checked, from the first source that has all of them."""
+
+    def store(source: str, stream: BinaryIO) -> None:
+        address = _join(source, archive.name)
+        wanted = {member.name: member for member in archive.members}
+        # Unpacked front to back with a bound on both sides of gzip: what an archive claims of itself costs nothing.
+        packed = _Bounded(stream, archive.max_size, address)
+        unpacked = _Bounded(gzip.GzipFile(fileobj=packed), archive.max_size, address)
+        try:
+            with tarfile.open(fileobj=unpacked, mode="r|", bufsize=CHUNK) as tar:
+                for info in tar:
+                    member = wanted.get(info.name)
+                    if member and info.isreg():
+                        content = cast(BinaryIO, tar.extractfile(info))
+                        _store(member, content, folder / member.name, f"{address}: {member.name}")
+                        del wanted[info.name]
+                    if not wanted:
+                        return
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise SourceError(f"{address}: found no whole tar.gz archive ({error})") from None
+        raise SourceError(f"{address}: expected regular files {', '.join(sorted(wanted))}, found none")
+
+    _first(archive.name, sources, store, archive.max_size)
+
+
+def answers(name: str, source: str) -> str | None:
+    """None if `source` has a file called `name`, else why not; asks once and reads no content."""
+    try:
+        with _open(_join(source, name)):
+            return None
+    except (SourceError, _PassingError) as error:
+        return str(error)
+
+
+def _first(name: str, sources: list[str], store: Callable[[str, BinaryIO], None], size: int) -> None:
+    failures = []
+    for source in sources:
+        try:
+            return _try(_join(source, name), lambda stream, source=source: store(source, stream), size)  # type: ignore[misc]
+        except SourceError as error:
+            failures.append(str(error))
+            print(f"download: {error}; next source", flush=True)
+    listed = "\n".join(failures[-3:])
+    raise UserError(f"{name}: no source has it; name a folder or address that does in DATASETS_MIRROR\n{listed}")
+
+
+def _try(address: str, store: Callable[[BinaryIO], None], size: int) -> None:
+    for attempt in range(1, TRIES + 1):
+        try:
+            with _open(address) as stream:
+                bar = tqdm.wrapattr(stream, "read", total=size, desc=Path(address).name, disable=None, leave=False)
+                with bar as counted:
+                    store(cast(BinaryIO, counted))
+            return
+        except _PassingError as error:
+            if attempt == TRIES:
+                raise SourceError(f"{error}, after {TRIES} tries") from None
+            time.sleep(2 ** (attempt - 1))
+
+
+@contextmanager
+def _open(address: str) -> Iterator[BinaryIO]:
+    if urlsplit(address).scheme not in ("http", "https"):
+        try:
+            file = _local(address).open("rb")
+        except OSError as error:
+            raise SourceError(f"{address}: {error.strerror or error}") from None
+        with file:
+            yield file
+        return
+    try:
+        with requests.get(
+            address,
+            stream=True,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            headers={"Accept-Encoding": "identity"},  # the published .gz files are wanted as they are
+        ) as response:
+            if response.status_code >= 500 or response.status_code == 429:
+                raise _PassingError(f"{address}: HTTP status {response.status_code}")
+            if response.status_code != 200:
+                raise SourceError(f"{address}: HTTP status {response.status_code}")
+            yield cast(BinaryIO, _Body(response, address))
+    except (requests.TooManyRedirects, requests.exceptions.SSLError, requests.exceptions.InvalidSchema) as error:
+        raise SourceError(f"{address}: {_short(error)}") from None
+    except requests.RequestException as error:
+        raise _PassingError(f"{address}: {_short(error)}") from None
+
+
+def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
+    """Writes `path` from `stream`, exactly `file.size` bytes with its digest, or raises SourceError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest, left = hashlib.sha256(), file.size
+    try:
+        with path.open("wb") as out:
+            while left and (chunk := stream.read(min(CHUNK, left))):
+                digest.update(chunk)
+                out.write(chunk)
+                left -= len(chunk)
+        if left:
+            raise SourceError(f"{what}: expected {file.size:,} bytes, found {file.size - left:,}")
+        if digest.hexdigest() != file.sha256:
+            raise SourceError(
+                f"{what}: other bytes than published: expected sha256 {file.sha256[:16]}..., "
+                f"found {digest.hexdigest()[:16]}..., {file.size:,} bytes"
+            )
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+class _Body(io.RawIOBase):
+    """A response's content that gives up on a connection that breaks off, hangs or drips."""
+
+    def __init__(self, response: requests.Response, address: str) -> None:
+        self.raw, self.address = response.raw, address
+        self.left = int(response.headers.get("Content-Length", 0))
+        self.since, self.bytes = time.monotonic(), 0
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            # What one call of recv gives: a read of a whole chunk would wait for each drop of a slow drip.
+            chunk: bytes = self.raw.read1(size)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise _PassingError(f"{self.address}: {_short(error)}") from None
+        self.left -= len(chunk)
+        if not chunk and self.left > 0:
+            raise _PassingError(f"{self.address}: the connection ended {self.left:,} bytes early")
+        self.bytes += len(chunk)
+        seconds = time.monotonic() - self.since
+        if seconds > STALL_SECONDS:
+            if self.bytes < STALL_BYTES:
+                raise SourceError(f"{self.address}: only {self.bytes:,} bytes in {seconds:.0f} s")
+            self.since, self.bytes = time.monotonic(), 0
+        return chunk
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends in SourceError after `limit` bytes."""
+
+    def __init__(self, stream: Any, limit: int, address: str) -> None:
+        self.stream, self.left, self.limit, self.address = stream, limit, limit, address
+
+    def read(self, size: int = -1) -> bytes:
+        chunk: bytes = self.stream.read(size)
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise SourceError(f"{self.address}: over {self.limit:,} bytes")
+        return chunk
+
+
+def _join(source: str, name: str) -> str:
+    return f"{source.rstrip('/')}/{name}"
+
+
+def _local(address: str) -> Path:
+    return Path(unquote(urlsplit(address).path)) if address.startswith("file:") else Path(address).expanduser()
+
+
+def _short(error: BaseException) -> str:
+    """The innermost cause, which is the one that says something."""
+    while error.__context__ is not None or (error.args and isinstance(error.args[0], BaseException)):
+        inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else error.__context__
+        assert inner is not None
+        error = inner
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

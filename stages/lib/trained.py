@@ -1,0 +1,23 @@
+"""A trained network, as the training wrote it."""
+
+from pathlib import Path
+
+import keras
+
+from stages.lib.errors import UserError
+
+
+def load(folder: Path) -> keras.Model:
+    """The network in models/NAME, from model.json and model.weights.h5; it takes uint8 images."""
+    for name in ("model.json", "model.weights.h5"):
+        if not (folder / name).exists():
+            raise UserError(f"{folder / name}: not there; run `dvc repro train_{folder.name}`")
+    model = keras.models.model_from_json((folder / "model.json").read_text(encoding="utf-8"))
+    try:
+        model.load_weights(folder / "model.weights.h5")
+    except (ValueError, OSError, KeyError) as error:
+        raise UserError(
+            f"{folder}: model.weights.h5 does not fit model.json ({str(error).splitlines()[0][:120]}); "
+            f"run `dvc checkout` or `dvc repro -f train_{folder.name}`"
+        ) from None
+    return model

@@ -1,0 +1,176 @@
+"""Draws what the trainings and the evaluation wrote, and the report around it.
+
+Reads metrics.json, plots/NAME/ and evaluation/NAME.*; never the images themselves. Writes report/: report.md and for
+each data set its learning curves, confusion matrix and most confident mistakes.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # draws to files, on machines without a screen too
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import confusion_matrix
+
+from stages.lib.errors import UserError, run
+from stages.lib.files import whole, write_text
+from stages.lib.params import read
+from stages.lib.results import Targets, load_json, title
+
+REPORT = Path("report")
+# Okabe and Ito's palette, told apart by colour-blind eyes too.
+TRAIN, VAL, TARGET = "#0072b2", "#d55e00", "#5a5a5a"
+STYLE: Any = {
+    "svg.hashsalt": "report",  # with no date below: the same figure is the same file
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "figure.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Params:
+    targets: Targets
+
+
+def main() -> None:
+    params = read(Params)
+    metrics = load_json(Path("metrics.json"))
+    sections = []
+    with plt.rc_context(STYLE):
+        for name in ("mnist", "cifar"):
+            history = _read_csv(Path("plots") / name / "history.csv")
+            predictions = _read_csv(Path("plots") / name / "predictions.csv")
+            details = load_json(Path("evaluation") / f"{name}.json")
+            class_names = [row["class"] for row in details["classes"]]
+            target = params.targets.accuracy(name)
+            save(draw_curves(history, target), REPORT / f"{name}_curves.svg")
+            save(draw_confusion(predictions, class_names), REPORT / f"{name}_confusion.svg")
+            with np.load(Path("evaluation") / f"{name}.npz", allow_pickle=False) as images:
+                mistakes = draw_mistakes(images["index"], images["x"], predictions, class_names)
+            save(mistakes, REPORT / f"{name}_mistakes.png")
+            sections.append(write_section(name, title(metrics, name), metrics[name], target, history, details))
+    write_text(REPORT / "report.md", "\n".join(["# Report", "", *sections]))
+    print(f"plot: {REPORT / 'report.md'}", flush=True)
+
+
+def draw_curves(history: pd.DataFrame, target: float) -> Figure:
+    """Loss and accuracy against epoch, train and validation together."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axes, column, label in ((left, "loss", "loss (cross-entropy)"), (right, "accuracy", "accuracy")):
+        axes.plot(history["epoch"], history[column], color=TRAIN, marker="o", markersize=3, label="train")
+        if history[f"val_{column}"].notna().any():
+            axes.plot(
+                history["epoch"], history[f"val_{column}"], color=VAL, marker="s", markersize=3, label="validation"
+            )
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    right.axhline(target, color=TARGET, linestyle="--", linewidth=1, label=f"target {target:g}")
+    left.legend()
+    right.legend(loc="lower right")
+    return figure
+
+
+def draw_confusion(predictions: pd.DataFrame, class_names: list[str]) -> Figure:
+    """How many images of each true class (row) were taken for which (column); the shade shows the errors alone."""
+    counts = confusion_matrix(predictions["y_true"], predictions["y_pred"], labels=range(len(class_names)))
+    errors = np.where(np.eye(len(class_names), dtype=bool), 0, counts)
+    figure, axes = plt.subplots(figsize=(6.2, 5.4), layout="constrained")
+    image = axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(errors.max(), 1))
+    for row, column in np.ndindex(*counts.shape):
+        if counts[row, column]:
+            dark = errors[row, column] > 0.6 * max(errors.max(), 1)
+            weight = "bold" if row == column else "normal"
+            axes.text(
+                column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, fontweight=weight,
+                color="white" if dark else "black",
+            )  # fmt: skip
+    ticks = range(len(class_names))
+    axes.set_xticks(ticks, class_names, rotation=45 if max(map(len, class_names)) > 2 else 0, ha="center")
+    axes.set_yticks(ticks, class_names)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.grid(visible=False)
+    figure.colorbar(image, label="wrong predictions (images)", shrink=0.8)
+    return figure
+
+
+def draw_mistakes(index: np.ndarray, x: np.ndarray, predictions: pd.DataFrame, class_names: list[str]) -> Figure:
+    """The wrongly classified images `x` (n, height, width, channels), numbered `index`, the most confident first."""
+    columns = 10
+    rows = max(1, math.ceil(len(index) / columns))
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(columns * 1.12, rows * 1.6), layout="constrained", squeeze=False
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, number, image in zip(grid.flat, index, x, strict=False):
+        y_true, y_pred, confidence = predictions.loc[number, ["y_true", "y_pred", "confidence"]]
+        shown = image[..., 0] if image.shape[-1] == 1 else image
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(f"is {class_names[int(y_true)]}\nsaid {class_names[int(y_pred)]}\n{confidence:.1%}", fontsize=7)
+    if not len(index):
+        grid[0, 0].text(0, 0.5, "no mistakes")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes the figure without the date and the program's version, which would change the bytes."""
+    metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+    with whole(path) as partial:
+        figure.savefig(partial, metadata=metadata, dpi=110)
+    plt.close(figure)
+
+
+def write_section(
+    name: str, heading: str, metrics: dict[str, Any], target: float, history: pd.DataFrame, details: dict[str, Any]
+) -> str:
+    test = metrics["test"]
+    wrong = f"{test['errors']:,} of {test['n']:,} test images are classified wrongly"
+    reached = "at or above" if test["accuracy"] >= target else "below"
+    rows = "\n".join(
+        f"| {row['class']} | {_percent(row['precision'])} | {_percent(row['recall'])} | {row['n']:,} |"
+        for row in details["classes"]
+    )
+    interval = f"{test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}"
+    return f"""## {heading}
+
+{wrong}: an accuracy of {test["accuracy"]:.2%} (95 % interval {interval}),
+{reached} the target of {target:.1%}. Trained for {len(history)} epochs; {details["parameters"]:,} parameters. The right
+class is among the first two in {test["top2_accuracy"]:.2%}; loss {test["loss"]:.4f}; expected calibration error
+{test["calibration_error"]:.4f}.
+
+![{heading}: loss and accuracy against epoch, training and validation]({name}_curves.svg)
+
+![{heading}: confusion matrix, true class by predicted class]({name}_confusion.svg)
+
+![{heading}: the most confident mistakes, with true class, predicted class and confidence]({name}_mistakes.png)
+
+| class | precision | recall | test images |
+|---|---|---|---|
+{rows}
+"""
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        raise UserError(f"{path}: not there; run `dvc repro`")
+    return pd.read_csv(path)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,183 @@
+import keras
+import numpy as np
+import pytest
+
+from stages.lib import networks
+from stages.lib.augment import augment, flips
+from stages.lib.muon import Muon, orthogonalize
+from stages.lib.whitening import patches, set_whitening, whitening_kernel
+
+SIZES = {"filters": 8, "kernel_size": 3, "dropout": 0.1}
+
+
+def build(network, shape=(28, 28, 1), **sizes):
+    scale, offset = [1 / 255] * shape[-1], [-0.5] * shape[-1]
+    normalization = keras.layers.Rescaling(scale, offset, name="normalization")
+    return networks.build(network, shape, 10, normalization, **SIZES | sizes)
+
+
+def test_assignment_has_the_parameters_of_the_exercise():
+    # 80 + 3,216 + 64 + (1,936 + 1) * 100 + 400 + 1,010
+    assert build("assignment").count_params() == 198_470
+    kinds = [type(layer).__name__ for layer in build("assignment").layers[1:]]
+    assert kinds == [
+        "Conv2D", "Conv2D", "BatchNormalization", "MaxPooling2D", "Dropout", "Flatten", "Dense", "BatchNormalization",
+        "Dropout", "Dense",
+    ]  # fmt: skip
+
+
+def test_one_conv_is_one_convolution_without_batch_norm():
+    model = build("one_conv")
+    assert model.count_params() == 80 + (13 * 13 * 8 + 1) * 100 + 1_010
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds.count("Conv2D") == 1
+    assert "BatchNormalization" not in kinds
+
+
+def test_warmup_quotes_the_flaws():
+    model = build("warmup", (100, 100, 3))
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.filters for layer in convolutions] == [512, 128, 32, 8, 8]
+    assert all(not np.any(layer.kernel) for layer in convolutions[:3])
+    assert convolutions[4].input.shape[1:3] == (5 * 3, 5 * 3)  # not the 8x6 that the exercise says
+    assert isinstance(model.layers[-1], keras.layers.Dropout)
+
+
+def test_mnist_cnn_parameters_by_hand():
+    # 3x3 kernels without bias, batch norm with 4 values a channel, 28 -> 14 -> 7 -> 3
+    kernels = 9 * (1 * 8 + 8 * 16 + 16 * 32)
+    assert build("mnist_cnn").count_params() == kernels + 4 * (8 + 16 + 32) + (3 * 3 * 32 + 1) * 10
+
+
+def test_cifar_cnn_parameters_by_hand():
+    groups = 9 * (24 * 8 + 8 * 8 + 8 * 32 + 32 * 32 + 32 * 32 + 32 * 32)
+    norms = 3 * (8 + 8 + 32 * 4)  # no scale
+    assert build("cifar_cnn", (32, 32, 3)).count_params() == (4 * 3 * 24 + 24) + groups + norms + 32 * 10
+
+
+@pytest.mark.parametrize("network", ["assignment", "one_conv", "mnist_cnn", "cifar_cnn"])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
+def test_raw_pixels_in_probabilities_out(network, shape):
+    x = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
+    probabilities = np.asarray(build(network, shape)(x))
+    assert probabilities.shape == (2, 10)
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_first_layer_is_the_normalization_of_the_exercise():
+    x = np.arange(256, dtype=np.uint8).repeat(12).reshape(1, 32, 32, 3)
+    model = build("cifar_cnn", (32, 32, 3))
+    assert isinstance(model.layers[0], keras.layers.InputLayer)
+    first = keras.Model(model.inputs, model.layers[1].output)
+    assert np.abs(first.predict(x, verbose=0) - (x / 255 - 0.5)).max() < 1e-6
+
+
+def test_the_same_seed_gives_the_same_weights_and_names():
+    def make(seed):
+        keras.utils.set_random_seed(seed)
+        model = build("cifar_cnn", (32, 32, 3))
+        return [variable.path for variable in model.variables], model.get_weights()
+
+    (names, weights), (again, same) = make(1), make(1)
+    assert names == again
+    assert all(np.array_equal(a, b) for a, b in zip(weights, same, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(weights, make(2)[1], strict=True))
+
+
+def test_convolutions_start_as_the_identity_on_their_first_channels():
+    model = build("cifar_cnn", (32, 32, 3))
+    convolution = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][3]  # 8 to 32 channels
+    x = np.random.default_rng(0).normal(size=(1, 6, 6, 8)).astype(np.float32)
+    assert np.asarray(convolution(x))[..., :8] == pytest.approx(x, abs=1e-6)
+    assert np.abs(np.asarray(convolution(x))[..., 8:]).max() > 0.1
+
+
+def test_newton_schulz_moves_singular_values_to_about_one_and_keeps_the_vectors():
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 3, 2, 6)).astype(np.float32)
+    before, after = (np.reshape(np.asarray(k), (18, 6)) for k in (kernel, orthogonalize(kernel, steps=5)))
+    left, values, right = np.linalg.svd(before, full_matrices=False)
+    rotated = left.T @ after @ right.T  # diagonal if the singular vectors are the same
+    assert np.abs(rotated - np.diag(np.diag(rotated))).max() < 1e-3
+    assert values.max() / values.min() > 1.5
+    assert (np.diag(rotated) > 0.6).all()
+    assert (np.diag(rotated) < 1.3).all()
+
+
+def test_newton_schulz_of_one_singular_value_by_hand():
+    # One filter is one singular value, normalized to 1: x -> 3.4445 x - 4.7750 x^3 + 2.0315 x^5, three times.
+    x = 1.0
+    for _ in range(3):
+        x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+    kernel = np.array([3.0, 4.0], np.float32).reshape(2, 1, 1, 1)
+    assert np.asarray(orthogonalize(kernel)).ravel() == pytest.approx(np.array([0.6, 0.8]) * x, rel=1e-4)
+
+
+def test_muon_takes_nesterov_steps_on_what_is_no_convolution():
+    weight = keras.Variable(np.full((2, 2), 1.0, np.float32))
+    optimizer = Muon(learning_rate=0.5, sgd_momentum=0.9, head_rate=0.2, weight_decay=0.1)
+    optimizer.build([weight])
+    gradient = np.full((2, 2), 2.0, np.float32)
+    expected, momentum = 1.0, 0.0
+    for _ in range(3):
+        momentum = 0.9 * momentum + 2
+        expected = expected * (1 - 0.1 * 0.5) - 0.5 * 0.2 * (2 + 0.9 * momentum)
+        optimizer.apply([gradient], [weight])
+        assert np.asarray(weight) == pytest.approx(np.full((2, 2), expected), abs=1e-6)
+
+
+def test_muon_renormalizes_kernels_and_steps_by_the_rate():
+    kernel = keras.Variable(np.full((1, 1, 1, 1), 5.0, np.float32))
+    optimizer = Muon(learning_rate=0.1)
+    optimizer.build([kernel])
+    optimizer.apply([np.full((1, 1, 1, 1), 7.0, np.float32)], [kernel])
+    step = np.asarray(orthogonalize(np.ones((1, 1, 1, 1), np.float32))).item()
+    assert np.asarray(kernel).item() == pytest.approx(1 - 0.1 * step, rel=1e-4)
+
+
+def test_patches_are_rows_of_neighbouring_pixels():
+    x = np.arange(2 * 3 * 2).reshape(1, 2, 3, 2)
+    assert patches(x, 2).tolist() == [[0, 1, 2, 3, 6, 7, 8, 9], [2, 3, 4, 5, 8, 9, 10, 11]]
+
+
+def test_whitening_gives_outputs_of_unit_covariance():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 8, 8, 3)).cumsum(axis=2).astype(np.float32)  # neighbours alike, as in images
+    kernel = whitening_kernel(x, 2)
+    assert kernel.shape == (2, 2, 3, 24)
+    outputs = patches(x, 2) @ kernel.reshape(12, 24)
+    covariance = outputs.T @ outputs / len(outputs)
+    assert covariance[:12, :12] == pytest.approx(np.eye(12), abs=0.01)
+    assert np.array_equal(kernel[..., 12:], -kernel[..., :12])
+
+
+def test_whitening_is_frozen_but_for_its_bias():
+    model = build("cifar_cnn", (32, 32, 3))
+    set_whitening(model, np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
+    trained = [variable.path for variable in model.trainable_variables]
+    assert "whitening/bias" in trained
+    assert "whitening/kernel" not in trained
+
+
+def test_augment_moves_and_mirrors_each_image_by_itself():
+    x = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 1), dtype=np.uint8)
+    flipped = np.arange(50) % 2 == 1
+    moved = augment(x, np.random.default_rng(1), shift=2, flipped=flipped)
+    padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    offsets = set()
+    for index in range(50):
+        image = moved[index, :, ::-1] if flipped[index] else moved[index]
+        places = [
+            (r, c) for r in range(5) for c in range(5) if np.array_equal(padded[index, r : r + 6, c : c + 5], image)
+        ]
+        assert places
+        offsets.add(places[0])
+    assert len(offsets) > 10
+    assert np.array_equal(augment(x, np.random.default_rng(1), shift=0, flipped=np.zeros(50, bool)), x)
+
+
+def test_flips_alternate():
+    first, second, third = (flips(1000, seed=5, epoch=epoch) for epoch in range(3))
+    assert np.array_equal(first, ~second)
+    assert np.array_equal(first, third)
+    assert 400 < first.sum() < 600

@@ -1,0 +1,92 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.lib import params
+from stages.lib.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Rates:
+    lr: float
+
+
+@dataclass(frozen=True)
+class View:
+    seed: int
+    lr: float | None
+    cifar: Rates
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the repository's params.yaml; the function it gives replaces text in it."""
+    for name in ("params.yaml", "params.schema.json"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+
+    def edit(old: str, new: str) -> None:
+        text = Path("params.yaml").read_text()
+        assert old in text
+        Path("params.yaml").write_text(text.replace(old, new, 1))
+
+    return edit
+
+
+def test_the_view_gets_its_values_and_no_others(project):
+    project("lr: 0.24", "lr: 1")
+    view = params.read(View)
+    assert view == View(seed=0, lr=None, cifar=Rates(1.0))
+    assert isinstance(view.cifar.lr, float)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-05", 1e-5), ("1e-3", 1e-3), ("0.003", 0.003), (".5", 0.5), ("2E-2", 0.02)]
+)
+def test_numbers_as_dvc_writes_them(project, text, value):
+    project("lr: null", f"lr: {text}")
+    assert params.read(View).lr == value
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("epochs: 6", "epochs: abc", ["mnist.epochs", '"abc"', "a whole number, at least 1"]),
+        ("epochs: 6", "epochs: 0", ["mnist.epochs", "found 0", "at least 1"]),
+        ("epochs: 6", "epochs: true", ["mnist.epochs", "found true"]),
+        ("seed: 0", "seed: 0.5", ["seed", "found 0.5", "a whole number"]),
+        ("lr: null", "lr: 0", ["lr", "above 0"]),
+        ("lr: null", "lr: .nan", ["not a finite number", "line"]),
+        ("lr: null", "lrr: null", ["lrr: unknown key", "did you mean lr?", "lr: missing"]),
+        ("  flip: false", "  flop: false", ["mnist.flop", "did you mean mnist.flip?", "mnist.flip: missing"]),
+        ("network: mnist_cnn", "network: resnet", ["mnist.network", '"resnet"', "assignment, cifar_cnn, mnist_cnn"]),
+        ("seed: 0", "seed: 0\nseed: 1", ["'seed' is there twice"]),
+        ("seed: 0", "seed: &a 0", ["anchors"]),
+        ("seed: 0", "seed: !!python/name:os.system 0", ["no plain YAML"]),
+        ("mnist:", "- mnist:", ["no plain YAML"]),
+    ],
+)
+def test_a_fault_is_told_with_key_value_and_what_is_allowed(project, old, new, told):
+    project(old, new)
+    with pytest.raises(UserError) as error:
+        params.read(View)
+    assert all(part in str(error.value) for part in ["params.yaml", *told]), str(error.value)
+
+
+def test_all_faults_are_told_at_once(project):
+    project("epochs: 6", "epochs: -1")
+    project("seed: 0", "seed: x")
+    with pytest.raises(UserError) as error:
+        params.read(View)
+    assert [line.split(":")[1].strip() for line in str(error.value).splitlines()] == ["mnist.epochs", "seed"]
+
+
+def test_every_value_has_a_type_and_a_bound():
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert params.check(values) == []
+    for key in ("seed", "threads", "lr", "mnist", "cifar", "source", "device", "targets"):
+        assert params.check({**values, key: "nonsense"}), key

@@ -1,0 +1,274 @@
+"""The pipeline as its users run it: real dvc commands on the sample, in repositories of their own."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from stages.lib import arrays
+from tests.conftest import ROOT, call, environment
+
+TRAINED = {"train_mnist", "train_cifar", "evaluate", "plot"}
+
+
+def ran(output: str) -> set[str]:
+    """The stages that dvc says it ran; fetching from its cache is not running."""
+    return set(re.findall(r"Running stage '(\w+)'", output))
+
+
+def lock(folder: Path) -> dict:
+    return yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+
+
+def column(path: Path, name: str) -> list[float]:
+    with path.open() as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+def test_everything_is_there_and_nothing_runs_again(finished):
+    assert ran(call(finished, "dvc", "repro")) == set()
+    assert call(finished, "git", "status", "--porcelain") == ""
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["source"] == "sample"
+    for name, n in (("mnist", 360), ("cifar", 500)):
+        test = metrics[name]["test"]
+        rows = list(csv.DictReader((finished / "plots" / name / "predictions.csv").open()))
+        hits = sum(row["y_true"] == row["y_pred"] for row in rows)
+        assert len(rows) == n == test["n"]
+        assert test["accuracy"] == hits / n > 0.3  # three times chance, after three short epochs
+        assert test["errors"] == n - hits
+        assert test["accuracy_low"] < test["accuracy"] < test["accuracy_high"]
+        for kind in ("curves.svg", "confusion.svg", "mistakes.png"):
+            assert (finished / "report" / f"{name}_{kind}").stat().st_size > 3000
+            assert f"{name}_{kind}" in (finished / "report/report.md").read_text()
+    assert list((finished / "runs/checkpoints").iterdir()) == []
+
+
+def test_report_is_small_enough_for_git(finished):
+    assert sum(path.stat().st_size for path in (finished / "report").iterdir()) < 900_000
+
+
+def test_another_clone_gives_the_same_lock(finished, fresh):
+    folder = fresh()
+    call(folder, "dvc", "repro", PYTHONHASHSEED="7", TZ="Asia/Tokyo", LC_ALL="C")
+    assert (folder / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills process groups")
+def test_killed_in_the_second_epoch_it_goes_on_to_the_same_bits(finished, fresh):
+    folder = fresh()
+    start_and_kill(folder, "train_mnist: epoch 1/", whole_group=True)
+    output = start_and_kill(folder, "train_cifar: epoch 1/", whole_group=False)
+    assert "train_mnist: going on after epoch 1 of 3" in output
+    assert "train_mnist: epoch 1/" not in output
+    assert ran(output) == {"train_mnist", "train_cifar"}
+    output = call(folder, "dvc", "repro")
+    assert "train_cifar: going on after epoch 1 of 3" in output
+    assert "train_cifar: epoch 1/" not in output
+    assert (folder / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
+
+
+def start_and_kill(folder: Path, line: str, whole_group: bool) -> str:
+    """Starts `dvc repro`, kills it -9 as soon as `line` begins a line of its output, and waits for its children.
+
+    With `whole_group` they are killed too, else each is to see by itself that its parent is gone.
+    """
+    dvc = subprocess.Popen(
+        ["dvc", "repro"], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert dvc.stdout is not None
+    seen = []
+    for printed in dvc.stdout:
+        seen.append(printed)
+        if printed.startswith(line):
+            break
+    else:
+        raise AssertionError(f"{line} never came:\n{''.join(seen)}")
+    children = psutil.Process(dvc.pid).children(recursive=True)
+    if whole_group:
+        os.killpg(dvc.pid, signal.SIGKILL)
+    else:
+        dvc.kill()
+    dvc.wait()
+    psutil.wait_procs(children, timeout=20)
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    dvc.stdout.close()
+    return "".join(seen)
+
+
+def test_damaged_checkpoints_are_set_aside(fresh):
+    folder = fresh()
+    start_and_kill(folder, "train_mnist: epoch 1/", whole_group=True)
+    [state] = (folder / "runs/checkpoints").glob("train_mnist-*/epoch-*.weights.h5")
+    state.write_bytes(state.read_bytes()[:-100])
+    output = call(folder, "dvc", "repro", "train_mnist")
+    assert "damaged, set aside" in output
+    assert "train_mnist: epoch 1/3" in output
+    assert list((folder / "runs/checkpoints").iterdir()) == []
+
+
+def test_an_experiment_with_another_rate_trains_both_and_nothing_before(copy):
+    output = call(copy, "dvc", "exp", "run", "-S", "lr=0.003")
+    assert ran(output) == TRAINED
+    for name in ("mnist", "cifar"):
+        rates = column(copy / "plots" / name / "history.csv", "lr")
+        assert rates[0] == pytest.approx(0.003)
+        assert rates == sorted(rates, reverse=True)
+    changed = json.loads(call(copy, "dvc", "metrics", "diff", "--json"))["metrics.json"]
+    assert changed["mnist.test.accuracy"]["old"] != changed["mnist.test.accuracy"]["new"]
+    assert json.loads(call(copy, "dvc", "params", "diff", "--json"))["params.yaml"]["lr"]["new"] == 0.003
+    assert "0.003" in call(copy, "dvc", "exp", "show", "--csv", "--no-pager")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "stages"),
+    [
+        ("seed", 3, {"train_mnist", "train_cifar"}),
+        ("lr", 1e-05, {"train_mnist", "train_cifar"}),
+        ("cifar.lr", 0.1, {"train_cifar"}),
+        ("mnist.network", "one_conv", {"train_mnist"}),
+        ("mnist.epochs", 2, {"train_mnist"}),
+        ("mnist.split_seed", 1, {"prepare"}),
+        ("targets.mnist.test.accuracy", 0.5, {"plot"}),
+    ],
+)
+def test_a_param_marks_just_the_stages_that_use_it(copy, key, value, stages):
+    params = yaml.safe_load((copy / "params.yaml").read_text())
+    section = params
+    for part in key.split(".")[:-1]:
+        section = section[part]
+    section[key.split(".")[-1]] = value
+    (copy / "params.yaml").write_text(yaml.safe_dump(params))
+    status = json.loads(call(copy, "dvc", "status", "--json"))
+    assert {stage for stage, reasons in status.items() if any("changed deps" in reason for reason in reasons)} == stages
+
+
+def test_another_split_leaves_the_test_images_alone(copy):
+    before = {name: lock(copy)[f"train_{name}"]["outs"] for name in ("mnist", "cifar")}
+    output = call(copy, "dvc", "exp", "run", "-S", "mnist.split_seed=1")
+    assert ran(output) == {"prepare", "train_mnist", "evaluate", "plot"}
+    assert lock(copy)["train_cifar"]["outs"] == before["cifar"]
+    assert lock(copy)["train_mnist"]["outs"] != before["mnist"]
+
+
+def test_trained_on_both_splits_there_are_no_validation_figures(copy):
+    call(copy, "dvc", "exp", "run", "-S", "mnist.train_on=train+val", "-S", "mnist.epochs=1")
+    metrics = json.loads((copy / "metrics.json").read_text())
+    assert "val" not in metrics["mnist"]
+    assert "val" in metrics["cifar"]
+    [row] = csv.DictReader((copy / "plots/mnist/history.csv").open())
+    assert (row["val_loss"], row["val_accuracy"]) == ("", "")
+
+
+def test_a_loss_that_is_no_number_stops_the_training(copy):
+    params = (copy / "params.yaml").read_text()
+    assert "adam" in params
+    (copy / "params.yaml").write_text(params.replace("optimizer: adam\n  lr: 0.005", "optimizer: muon\n  lr: 10.0"))
+    data = copy / "data/prepared/mnist"
+    normalization = json.loads((data / "normalization.json").read_text())
+    normalization["scale"] = [1e38]
+    (data / "normalization.json").unlink()
+    (data / "normalization.json").write_text(json.dumps(normalization))
+    weights = (copy / "models/mnist/model.weights.h5").read_bytes()
+    done = subprocess.run(
+        ["python", "-m", "stages.train_mnist"], cwd=copy, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert re.search(r"error: train_mnist: the loss is nan in epoch 1, batch \d+, at rate 10; .*lower lr", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert (copy / "models/mnist/model.weights.h5").read_bytes() == weights
+
+
+def test_exported_networks_are_plain_keras(copy):
+    call(copy, "python", "-m", "stages.export")
+    for name in ("mnist", "cifar"):
+        model = keras.models.load_model(copy / "export" / f"{name}.keras")
+        test = arrays.load(copy / "data/prepared" / name, "test")
+        probabilities = model.predict(test.x, batch_size=1000, verbose=0)
+        assert test.x.dtype == np.uint8
+        predicted = column(copy / "plots" / name / "predictions.csv", "y_pred")
+        assert probabilities.argmax(axis=1).tolist() == predicted
+
+
+def test_the_table_names_the_sample_in_every_line(copy):
+    lines = call(copy, "python", "-m", "stages.summary").splitlines()
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["sample: digits", "sample: shapes"]
+    assert "test accuracy" in lines[0]
+    assert "95 % interval" in lines[0]
+    assert "trained elsewhere" not in lines[2]
+    assert lines[4].startswith("report: ")
+
+
+def test_without_a_source_the_sample_is_shown_and_said_so(fresh):
+    folder = fresh(source="public")
+    output = call(folder, "python", "-m", "stages.repro", DATASETS_MIRROR="/nowhere")
+    assert "no source of the real data answers; tried /nowhere, https://" in output
+    assert "DATASETS_MIRROR=/path/to/files make repro" in output
+    assert "sample: digits" in output
+    assert (folder / "demo/metrics.json").exists()
+    assert not (folder / "metrics.json").exists()
+    assert call(folder, "git", "status", "--porcelain") == ""
+
+
+def test_without_a_source_ci_fails(fresh):
+    folder = fresh(source="public")
+    start = time.monotonic()
+    output = call(folder, "python", "-m", "stages.repro", check=False, CI="true")
+    assert "error: no source of the real data answers" in output
+    assert "Traceback" not in output
+    assert not (folder / "demo").exists()
+    assert time.monotonic() - start < 60
+
+
+def test_a_copy_without_git_is_told_to_clone(fresh):
+    folder = fresh()
+    (folder / ".git").rename(folder / "no-git")
+    output = call(folder, "python", "-m", "stages.repro", check=False)
+    assert output.splitlines() == [output.strip()]
+    assert "git clone" in output
+
+
+def test_a_gpu_that_is_not_there_stops_before_any_work(copy):
+    output = call(copy, "dvc", "exp", "run", "-S", "device=gpu", check=False, CUDA_VISIBLE_DEVICES="-1")
+    assert "error: params.yaml: device: found gpu, but TensorFlow sees no GPU here" in output
+    assert "epoch" not in output
+
+
+@pytest.mark.slow
+def test_queued_and_temporary_experiments(copy):
+    short = ["-S", "mnist.epochs=1", "-S", "cifar.epochs=1"]
+    call(copy, "dvc", "exp", "run", "--temp", *short, "-S", "seed=5")
+    call(copy, "dvc", "exp", "run", "--queue", *short, "-S", "seed=range(1,3)")
+    call(copy, "dvc", "queue", "start", "-j", "1")
+    for _ in range(240):
+        if "Running" not in (status := call(copy, "dvc", "queue", "status")) and "Queued" not in status:
+            break
+        time.sleep(1)
+    assert status.count("Success") == 2, status
+    shown = call(copy, "dvc", "exp", "show", "--csv", "--no-pager")
+    assert len(shown.splitlines()) == 1 + 1 + 1 + 3  # header, workspace, main, three experiments
+    assert call(copy, "git", "status", "--porcelain") == ""
+    call(copy, "dvc", "plots", "diff", "HEAD")
+    assert (copy / "dvc_plots/index.html").exists()
+
+
+@pytest.mark.data
+def test_a_short_training_on_the_real_data(tmp_path):
+    from stages.demo import make_copy
+
+    folder = tmp_path / "real"
+    make_copy(ROOT, folder, {"mnist.epochs": 1, "mnist.filters": 8})
+    call(folder, "dvc", "repro", "train_mnist", DATASETS_MIRROR=os.environ["DATASETS_MIRROR"])
+    [accuracy] = column(folder / "plots/mnist/history.csv", "val_accuracy")
+    assert accuracy > 0.95
