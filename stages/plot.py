@@ -36,6 +36,8 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.alpha": 0.3,
     "figure.facecolor": "white",
+    "figure.constrained_layout.w_pad": 0.1,  # inches
+    "figure.constrained_layout.h_pad": 0.1,
 }
 
 
@@ -60,7 +62,10 @@ def main() -> None:
             with np.load(Path("evaluation") / f"{name}.npz", allow_pickle=False) as images:
                 mistakes = draw_mistakes(images["index"], images["x"], predictions, class_names)
             save(mistakes, REPORT / f"{name}_mistakes.png")
-            sections.append(write_section(name, title(metrics, name), metrics[name], target, history, details))
+            heading = title(metrics, name)
+            # The targets are for the real data.
+            against = None if metrics["source"] == "sample" else target
+            sections.append(write_section(name, heading, metrics[name]["test"], against, len(history), details))
     write_text(REPORT / "report.md", "\n".join(["# Report", "", *sections]))
     print(f"plot: {REPORT / 'report.md'}", flush=True)
 
@@ -96,12 +101,12 @@ def draw_confusion(predictions: pd.DataFrame, class_names: list[str]) -> Figure:
                 column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, fontweight=weight,
                 color="white" if dark else "black",
             )  # fmt: skip
-    ticks = range(len(class_names))
-    axes.set_xticks(ticks, class_names, rotation=45 if max(map(len, class_names)) > 2 else 0, ha="center")
-    axes.set_yticks(ticks, class_names)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=45 if max(map(len, class_names)) > 2 else 0)
+    axes.set_yticks(range(len(class_names)), class_names)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.grid(visible=False)
-    figure.colorbar(image, label="wrong predictions (images)", shrink=0.8)
+    ticks = MaxNLocator(integer=True)
+    figure.colorbar(image, label="wrong predictions (images)", shrink=0.8, ticks=ticks)
     return figure
 
 
@@ -133,21 +138,22 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def write_section(
-    name: str, heading: str, metrics: dict[str, Any], target: float, history: pd.DataFrame, details: dict[str, Any]
+    name: str, heading: str, test: dict[str, Any], target: float | None, epochs: int, details: dict[str, Any]
 ) -> str:
-    test = metrics["test"]
-    wrong = f"{test['errors']:,} of {test['n']:,} test images are classified wrongly"
-    reached = "at or above" if test["accuracy"] >= target else "below"
+    """The report's part on one data set, in Markdown; without a `target` it is judged by none."""
     rows = "\n".join(
         f"| {row['class']} | {_percent(row['precision'])} | {_percent(row['recall'])} | {row['n']:,} |"
         for row in details["classes"]
     )
-    interval = f"{test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}"
+    verdict = ""
+    if target is not None:
+        verdict = f", {'at or above' if test['accuracy'] >= target else 'below'} the target of {target:.1%}"
     return f"""## {heading}
 
-{wrong}: an accuracy of {test["accuracy"]:.2%} (95 % interval {interval}),
-{reached} the target of {target:.1%}. Trained for {len(history)} epochs; {details["parameters"]:,} parameters. The right
-class is among the first two in {test["top2_accuracy"]:.2%}; loss {test["loss"]:.4f}; expected calibration error
+{test["errors"]:,} of {test["n"]:,} test images are classified wrongly: an accuracy of {test["accuracy"]:.2%}
+(95 % interval {test["accuracy_low"]:.2%} to {test["accuracy_high"]:.2%}){verdict}.
+Trained for {epochs} epochs; {details["parameters"]:,} parameters. The right class is among the two most probable for
+{test["top2_accuracy"]:.2%} of the images; loss {test["loss"]:.4f}; expected calibration error
 {test["calibration_error"]:.4f}.
 
 ![{heading}: loss and accuracy against epoch, training and validation]({name}_curves.svg)

@@ -38,6 +38,7 @@ def _load(path: Path) -> np.ndarray:
     if not path.exists():
         raise UserError(f"{path}: not there; run `dvc repro prepare`")
     try:
-        return np.load(path, allow_pickle=False)
-    except ValueError as error:
+        # Mapped first: a header that claims more than the file has is refused before memory is asked for.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, EOFError) as error:
         raise UserError(f"{path}: no NumPy array of numbers ({error}); run `dvc repro -f prepare`") from None

@@ -6,6 +6,7 @@ digest covers all that the training is made from, so other params, code, data or
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -36,13 +37,23 @@ def folder(stage: str, environment: Any) -> Path:
 def save(place: Path, model: keras.Model, rows: list[dict[str, Any]]) -> None:
     """Writes weights, optimizer and the `rows` of the finished epochs, then removes the epoch before."""
     state = place / f"epoch-{len(rows):04}.weights.h5"
-    with whole(state) as partial:
-        model.save_weights(partial)
+    save_weights(model, state)
     # The record comes last and names the state's digest: a state without it, or another one, does not count.
     write_json(state.with_suffix("").with_suffix(".json"), {"state": sha256(state), "rows": rows})
     for old in place.glob("epoch-*"):
         if not old.name.startswith(f"epoch-{len(rows):04}."):
             old.unlink()
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Writes the weights, and the optimizer's state if the model is compiled, or raises OSError."""
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer else [])]
+    size = sum(4096 + 4 * math.prod(variable.shape) for variable in variables) + (1 << 16)
+    with whole(path) as partial:
+        # HDF5 crashes the process on a full disk, so the room is taken beforehand.
+        partial.write_bytes(bytes(size))
+        model.save_weights(partial)
 
 
 def restore(place: Path, model: keras.Model) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from stages.lib.errors import UserError
 
 FILE, SCHEMA = Path("params.yaml"), Path("params.schema.json")
 MAX_BYTES = 100_000  # some 50 times the file's size
+MAX_FAULTS = 5  # lines
 View = TypeVar("View")
 
 
@@ -26,6 +27,8 @@ def read(view: type[View]) -> View:
     """The values that the dataclass `view` names. Raises UserError with a line for each fault of the whole file."""
     values = load(FILE)
     faults = check(values)
+    if len(faults) > MAX_FAULTS:
+        faults = [*faults[: MAX_FAULTS - 1], f"and {len(faults) - MAX_FAULTS + 1} more faults"]
     if faults:
         raise UserError("\n".join(f"{FILE}: {fault}" for fault in faults))
     return _fill(view, values)

@@ -122,15 +122,23 @@ def _splits(folder: Path, train_on: str) -> tuple[arrays.Split, arrays.Split | N
 
 def _build(name: str, recipe: Recipe, data: arrays.Split) -> keras.Model:
     scale, offset = arrays.load_normalization(Path("data/prepared") / name)
-    return networks.build(
-        recipe.network,
-        data.x.shape[1:],
-        data.y.shape[1],
-        keras.layers.Rescaling(scale, offset, name="normalization"),
-        filters=recipe.filters,
-        kernel_size=recipe.kernel_size,
-        dropout=recipe.dropout,
-    )
+    shape = data.x.shape[1:]
+    try:
+        return networks.build(
+            recipe.network,
+            shape,
+            data.y.shape[1],
+            keras.layers.Rescaling(scale, offset, name="normalization"),
+            filters=recipe.filters,
+            kernel_size=recipe.kernel_size,
+            dropout=recipe.dropout,
+        )
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(
+            f"params.yaml: {name}.network: {recipe.network} with kernel_size {recipe.kernel_size} cannot take images "
+            f"of {shape} ({reason}); choose another network or a smaller kernel"
+        ) from None
 
 
 def _reseed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
@@ -173,8 +181,7 @@ def _print_progress(stage: str, rows: list[dict[str, Any]], epochs: int) -> None
 def _write_model(folder: Path, untrained: keras.Model, trained: keras.Model) -> None:
     # The weights of a model that was never compiled: no optimizer state in the file.
     untrained.set_weights(trained.get_weights())
-    with whole(folder / "model.weights.h5") as partial:
-        untrained.save_weights(partial)
+    checkpoint.save_weights(untrained, folder / "model.weights.h5")
     write_text(folder / "model.json", untrained.to_json(indent=2) + "\n")
 
 
