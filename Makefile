@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-data demo export check lock clean
+.PHONY: help repro test test-slow test-data demo export verify bench-seeds readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,10 @@ repro: $(INSTALLED) ## run what changed of the pipeline and show the results (GP
 	@python -m stages.repro
 
 test: $(INSTALLED) ## the fast tests: no network, no data
-	@python -m pytest -m "not data"
+	@python -m pytest -m "not data and not slow and not committed"
+
+test-slow: $(INSTALLED) ## the slow ones: queued experiments
+	@python -m pytest -m slow
 
 test-data: $(INSTALLED) ## the tests on the real data, which DATASETS_MIRROR names
 	@python -m pytest -m data
@@ -27,8 +30,21 @@ demo: $(INSTALLED) ## the six stages on the embedded sample, in demo/
 export: $(INSTALLED) ## the trained networks as export/*.keras
 	@python -m stages.export
 
-check: $(INSTALLED) ## lint and types
-	@ruff check . && ruff format --check . && mypy
+verify: $(INSTALLED) ## whether the committed results are those of this code; without data or training
+	@python -m pytest -m committed
+
+bench-seeds: $(INSTALLED) ## train with the seeds 0, 1 and 2 and write benchmarks/seeds.csv (half an hour)
+	@python -m benchmarks.seeds
+
+readme: $(INSTALLED) ## write the README's tables anew from metrics.json and benchmarks/seeds.csv
+	@python -m benchmarks.tables
+
+check: $(INSTALLED) ## lint, types and workflows
+	@ruff check . && ruff format --check . && mypy && check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+extras: $(INSTALLED) ## whether the gpu extra resolves; installs nothing
+	@python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed '.[gpu]'
+	@echo "the gpu extra resolves"
 
 lock: ## pin the dependencies anew
 	@python -m pip install --quiet uv

@@ -127,7 +127,12 @@ def normalize(x: np.ndarray, method: str) -> dict[str, object]:
             f"params.yaml: normalization: {method} gives values from {low:.3f} to {high:.3f}, mean {mean}, "
             f"deviation {std}, not what it promises; set another one"
         )
-    check = {"min": float(low), "max": float(high), "mean": mean.round(6).tolist(), "std": std.round(6).tolist()}
+    check = {
+        "min": float(low),
+        "max": float(high),
+        "mean": (mean.round(6) + 0.0).tolist(),
+        "std": std.round(6).tolist(),
+    }
     return {"method": method, "scale": scale.tolist(), "offset": offset.tolist(), "check": check}
 
 

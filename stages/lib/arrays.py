@@ -30,8 +30,11 @@ def load_normalization(folder: Path) -> tuple[list[float], list[float]]:
     path = folder / "normalization.json"
     if not path.exists():
         raise UserError(f"{path}: not there; run `dvc repro prepare`")
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return values["scale"], values["offset"]
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return values["scale"], values["offset"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: found no scale and offset; run `dvc repro -f prepare`") from None
 
 
 def _load(path: Path) -> np.ndarray:

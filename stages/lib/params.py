@@ -44,7 +44,8 @@ def load(path: Path) -> dict[str, Any]:
         values = yaml.load(content.decode("utf-8-sig"), _Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: not there; run from the top folder, or restore it with git checkout") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    # The last three are what PyYAML raises on a tag that does not fit its value.
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path}: no plain YAML: {' '.join(str(error).split())[:300]}; mend that line") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: found {_show(values)}, expected keys with values; restore it with git checkout")
@@ -89,6 +90,8 @@ def _fill(view: type[View], values: dict[str, Any]) -> View:
             value = _fill(kind, value)  # type: ignore[arg-type]
         elif kind in (float, float | None) and value is not None:
             value = float(value)  # so that 1 and 1.0 are the same experiment
+        elif kind is int:
+            value = int(value)  # JSON Schema takes 3.0 for an integer
         filled[field.name] = value
     return view(**filled)
 
@@ -131,6 +134,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1}: a key has to be a plain word")
             if key.value in seen:
                 raise yaml.YAMLError(f"line {key.start_mark.line + 1}: the key {key.value!r} is there twice")
             seen.add(key.value)

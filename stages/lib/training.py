@@ -115,6 +115,11 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
 
 def _splits(folder: Path, train_on: str) -> tuple[arrays.Split, arrays.Split | None]:
     data, val = arrays.load(folder, "train"), arrays.load(folder, "val")
+    if data.x.shape[1:] != val.x.shape[1:] or data.y.shape[1:] != val.y.shape[1:]:
+        raise UserError(
+            f"{folder}: expected the same shape in both splits, found {data.x.shape[1:]} in x_train.npy and "
+            f"{val.x.shape[1:]} in x_val.npy; run `dvc repro -f prepare`"
+        )
     if train_on == "train":
         return data, val
     return arrays.Split(np.concatenate([data.x, val.x]), np.concatenate([data.y, val.y])), None

@@ -1,0 +1,94 @@
+"""The two tables on the README's first screen, made from metrics.json and benchmarks/seeds.csv.
+
+`python -m benchmarks.tables` writes them into README.md, between their markers.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from stages.lib.errors import UserError, run
+from stages.lib.files import write_text
+from stages.lib.results import TITLES, load_json
+
+README, SEEDS, LOCK = Path("README.md"), Path("benchmarks/seeds.csv"), Path("dvc.lock")
+
+
+def main() -> None:
+    text = README.read_text(encoding="utf-8")
+    write_text(README, fill(text))
+
+
+def fill(text: str) -> str:
+    """The README's text with both tables as they should be."""
+    for marker, table in (("this commit", this_commit()), ("over seeds", over_seeds())):
+        between = re.compile(f"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, found = between.subn(lambda match, table=table: match[1] + table + match[2], text)  # type: ignore[misc]
+        if found != 1:
+            raise UserError(f"{README}: expected one <!-- {marker} --> with its <!-- end -->, found {found}")
+    return text
+
+
+def this_commit() -> str:
+    metrics = load_json(Path("metrics.json"))
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    rows = []
+    for name, title in TITLES.items():
+        test = metrics[name]["test"]
+        target = params["targets"][name]["test"]["accuracy"]
+        rows.append(
+            {
+                "data set": title,
+                "network": params[name]["network"],
+                "parameters": f"{load_json(Path('evaluation') / f'{name}.json')['parameters']:,}",
+                "test accuracy": f"**{test['accuracy']:.2%}**",
+                "95 % interval": f"{test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}",
+                "wrong": f"{test['errors']:,} of {test['n']:,}",
+                "target": f"{target:.1%}",
+                "epochs": params[name]["epochs"],
+            }
+        )
+    return _markdown(pd.DataFrame(rows))
+
+
+def over_seeds() -> str:
+    """Mean ± standard deviation; a row measured on other code, data or params than dvc.lock's says so."""
+    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+    rows = []
+    for (name, digest), runs in pd.read_csv(SEEDS).groupby(["data_set", "training"], sort=False):
+        accuracy, minutes = runs["test_accuracy"], runs["seconds"] / 60
+        first = runs.iloc[0]
+        older = "" if digest == training_digest(lock[f"train_{name}"]) else " (older code)"
+        rows.append(
+            {
+                "data set": TITLES[str(name)] + older,
+                "test accuracy": f"{accuracy.mean():.2%} ± {100 * accuracy.std():.2f}",
+                "n": len(runs),
+                "training, minutes": f"{minutes.mean():.1f} ({minutes.min():.1f} to {minutes.max():.1f})",
+                "peak memory": f"{runs['peak_memory_mib'].max() / 1024:.1f} GiB",
+                "hardware": first["hardware"],
+                "versions": first["versions"],
+                "command": f"`{first['command']}`",
+            }
+        )
+    return _markdown(pd.DataFrame(rows))
+
+
+def training_digest(stage: dict[str, Any]) -> str:
+    """What a training was made from, as dvc.lock has it: code, data and params, but for the seed."""
+    params = {key: value for key, value in stage["params"]["params.yaml"].items() if key != "seed"}
+    made_from = {"deps": {dep["path"]: dep["md5"] for dep in stage["deps"]}, "params": params}
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    return table.to_markdown(index=False, disable_numparse=True, tablefmt="github") + "\n"
+
+
+if __name__ == "__main__":
+    run(main)

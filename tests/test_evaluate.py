@@ -1,0 +1,108 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages import evaluate
+from stages.lib import arrays, scores, trained
+from stages.lib.errors import UserError
+
+# Four images of three classes: right, right but second, wrong and last, right.
+Y_TRUE = np.array([0, 1, 2, 2])
+PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.0, 0.1, 0.9]], np.float32)
+
+
+def test_scores_by_hand():
+    figures = scores.score(Y_TRUE, PROBABILITIES)
+    assert figures["n"] == 4
+    assert figures["accuracy"] == 0.5
+    assert figures["errors"] == 2
+    assert figures["top2_accuracy"] == 0.75
+    assert figures["loss"] == pytest.approx(-(math.log(0.7) + math.log(0.4) + math.log(0.1) + math.log(0.9)) / 4)
+    # Each image is alone in its bin: |1 - 0.7|, |0 - 0.5|, |0 - 0.6|, |1 - 0.9|.
+    assert figures["calibration_error"] == pytest.approx((0.3 + 0.5 + 0.6 + 0.1) / 4)
+
+
+def test_wilson_interval_by_its_formula():
+    p, n, z = 0.99, 10_000, 1.959964
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert scores.wilson_interval(9_900, n) == pytest.approx((middle - half, middle + half), abs=1e-6)
+    assert scores.wilson_interval(10, 10)[1] == 1
+
+
+def test_a_probability_of_zero_costs_a_finite_loss():
+    assert scores.cross_entropy(np.array([0]), np.array([[0.0, 1.0]])) == pytest.approx(-math.log(2**-23))
+
+
+def test_calibration_of_a_bin_is_that_of_its_images_together():
+    hit, confidence = np.array([True, False]), np.array([0.61, 0.65])  # both in 9/15 to 10/15
+    assert scores.reliability(hit, confidence) == [{"n": 2, "confidence": pytest.approx(0.63), "accuracy": 0.5}]
+    assert scores.calibration_error(hit, confidence) == pytest.approx(0.13)
+    assert scores.reliability(np.array([True]), np.array([1.0]))[0]["confidence"] == 1
+
+
+def test_per_class_by_hand():
+    rows = scores.per_class(np.array([0, 0, 1]), np.array([0, 1, 1]), ["a", "b", "c"])
+    assert rows[0] == {"class": "a", "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "n": 2}
+    assert rows[1]["precision"] == 0.5
+    assert rows[2]["recall"] is None
+    assert rows[2]["n"] == 0
+
+
+def test_the_most_confident_mistakes_come_first():
+    y_true, y_pred = np.array([0, 1, 2, 3]), np.array([0, 0, 0, 0])
+    assert evaluate.most_confident_mistakes(y_true, y_pred, np.array([0.99, 0.5, 0.9, 0.7])).tolist() == [2, 3, 1]
+
+
+def test_the_digest_tells_test_sets_apart():
+    x, y = np.zeros((2, 1, 1, 1), np.uint8), np.eye(2, dtype=np.float32)
+    other = x.copy()
+    other[1] = 1
+    digests = {evaluate.digest(arrays.Split(*data)) for data in ((x, y), (other, y), (x, y[::-1]))}
+    assert len(digests) == 3
+    assert evaluate.digest(arrays.Split(x, y)) == evaluate.digest(arrays.Split(x.copy(), y.copy()))
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda path: path.joinpath("model.json").unlink(), r"model\.json: not there; run `dvc repro train_mnist`"),
+        (lambda path: path.joinpath("model.weights.h5").write_bytes(b"no weights"), "does not fit model.json"),
+        (
+            lambda path: path.joinpath("model.weights.h5").write_bytes(
+                (path.parent / "cifar/model.weights.h5").read_bytes()
+            ),
+            "does not fit model.json",
+        ),
+    ],
+)
+def test_weights_that_do_not_belong_are_told(copy, edit, told):
+    folder = copy / "models/mnist"
+    for file in folder.iterdir():  # the cache may link them
+        content = file.read_bytes()
+        file.unlink()
+        file.write_bytes(content)
+    edit(folder)
+    with pytest.raises(UserError, match=told):
+        trained.load(folder)
+
+
+def test_a_network_of_other_images_is_told(copy, monkeypatch):
+    monkeypatch.chdir(copy)
+    for name in ("model.json", "model.weights.h5"):
+        target = Path("models/mnist") / name
+        target.unlink()
+        target.write_bytes((Path("models/cifar") / name).read_bytes())
+    with pytest.raises(UserError, match=r"takes images \(32, 32, 3\) for 10 classes, but .* has \(28, 28, 1\)"):
+        evaluate.evaluate("mnist", validate=True)
+
+
+def test_predictions_are_those_of_the_model(finished):
+    test = arrays.load(finished / "data/prepared/mnist", "test")
+    model = trained.load(finished / "models/mnist")
+    metrics = json.loads((finished / "metrics.json").read_text())["mnist"]["test"]
+    loss = scores.cross_entropy(test.y.argmax(axis=1), np.asarray(model.predict(test.x, verbose=0)))
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-4)

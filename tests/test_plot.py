@@ -1,0 +1,84 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from stages import plot
+
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2],
+        "loss": [1.0, 0.5],
+        "accuracy": [0.6, 0.8],
+        "val_loss": [1.1, 0.7],
+        "val_accuracy": [0.5, 0.7],
+        "lr": [0.1, 0.05],
+    }
+)
+PREDICTIONS = pd.DataFrame({"y_true": [0, 0, 1, 1], "y_pred": [0, 1, 1, 1], "confidence": [0.9, 0.8, 0.7, 0.6]})
+
+
+@pytest.fixture(autouse=True)
+def no_figure_left_open():
+    yield
+    plt.close("all")
+
+
+def test_curves_show_train_and_validation_and_the_target():
+    left, right = plot.draw_curves(HISTORY, 0.75).axes
+    assert [line.get_label() for line in left.lines] == ["train", "validation"]
+    assert [line.get_label() for line in right.lines] == ["train", "validation", "target 0.75"]
+    assert np.asarray(left.lines[0].get_ydata()).tolist() == [1.0, 0.5]
+    assert np.asarray(right.lines[1].get_ydata()).tolist() == [0.5, 0.7]
+    assert (left.get_xlabel(), left.get_ylabel(), right.get_ylabel()) == ("epoch", "loss (cross-entropy)", "accuracy")
+
+
+def test_curves_without_validation():
+    history = HISTORY.assign(val_loss=np.nan, val_accuracy=np.nan)
+    left, _ = plot.draw_curves(history, 0.75).axes
+    assert [line.get_label() for line in left.lines] == ["train"]
+
+
+def test_confusion_counts_by_hand():
+    axes = plot.draw_confusion(PREDICTIONS, ["cat", "dog"]).axes[0]
+    written = {tuple(map(int, text.get_position())): text.get_text() for text in axes.texts}
+    assert written == {(0, 0): "1", (1, 0): "1", (1, 1): "2"}  # column, row
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+
+
+def test_mistakes_name_both_classes_and_the_confidence():
+    x = np.zeros((1, 4, 4, 3), np.uint8)
+    axes = plot.draw_mistakes(np.array([1]), x, PREDICTIONS, ["cat", "dog"]).axes[0]
+    assert axes.get_title() == "is cat\nsaid dog\n80.0%"
+
+
+def test_no_mistakes_at_all():
+    axes = plot.draw_mistakes(np.array([], int), np.zeros((0, 4, 4, 1), np.uint8), PREDICTIONS, ["a", "b"]).axes[0]
+    assert axes.texts[0].get_text() == "no mistakes"
+
+
+def test_the_same_figure_is_the_same_file(tmp_path):
+    with plt.rc_context(plot.STYLE):
+        for name in ("a", "b"):
+            plot.save(plot.draw_curves(HISTORY, 0.75), tmp_path / f"{name}.svg")
+            plot.save(plot.draw_confusion(PREDICTIONS, ["cat", "dog"]), tmp_path / f"{name}.png")
+    for kind in ("svg", "png"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [(0.7, ", at or above the target of 70.0%."), (0.9, ", below the target of 90.0%."), (None, ").\n")],
+)
+def test_a_section_is_computed_from_its_figures(target, said):
+    test = {
+        "n": 4, "errors": 1, "accuracy": 0.75, "accuracy_low": 0.3, "accuracy_high": 0.95, "top2_accuracy": 1.0,
+        "loss": 0.5, "calibration_error": 0.1,
+    }  # fmt: skip
+    details = {"parameters": 1234, "classes": [{"class": "cat", "precision": None, "recall": 0.5, "n": 2}]}
+    text = plot.write_section("mnist", "MNIST", test, target, 2, details)
+    assert "1 of 4 test images are classified wrongly: an accuracy of 75.00%\n(95 % interval 30.00% to 95.00%)" in text
+    assert said in text
+    assert "1,234 parameters" in text
+    assert "| cat | - | 50.00% | 2 |" in text
