@@ -12,6 +12,7 @@ import pytest
 
 import stages.lib.device  # noqa: F401, sets what Keras reads when it is imported
 from stages.demo import make_copy
+from tests import mirror
 
 ROOT = Path(__file__).parent.parent
 OVERRIDES = {
@@ -41,6 +42,36 @@ def call(folder: Path, *command: str, check: bool = True, **more: str) -> str:
     )
     assert not check or done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}"
     return done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: a project with the repository's params and nothing else."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("params.yaml", "params.schema.json"):
+        shutil.copy(ROOT / name, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def small_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the download stage expect the files of tests/mirror.py, and wait a hundredth of the real times."""
+    mirror.declare(monkeypatch)
+    for name, seconds in (
+        ("CONNECT_SECONDS", 1),
+        ("READ_SECONDS", 0.5),
+        ("STALL_SECONDS", 0.5),
+        ("PAUSE_SECONDS", 0.01),
+    ):
+        monkeypatch.setattr(f"stages.lib.fetch.{name}", seconds)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A folder that has all files of tests/mirror.py as they should be."""
+    return mirror.fill(tmp_path / "good")
 
 
 @pytest.fixture(scope="session")

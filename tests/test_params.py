@@ -23,11 +23,8 @@ class View:
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A folder with the repository's params.yaml; the function it gives replaces text in it."""
-    for name in ("params.yaml", "params.schema.json"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    monkeypatch.chdir(tmp_path)
+def replace(project):
+    """Replaces text in the project's params.yaml."""
 
     def edit(old: str, new: str) -> None:
         text = Path("params.yaml").read_text()
@@ -37,8 +34,8 @@ def project(tmp_path, monkeypatch):
     return edit
 
 
-def test_the_view_gets_its_values_and_no_others(project):
-    project("lr: 0.24", "lr: 1")
+def test_the_view_gets_its_values_and_no_others(replace):
+    replace("lr: 0.24", "lr: 1")
     view = params.read(View)
     assert view == View(seed=0, lr=None, cifar=Rates(1.0))
     assert isinstance(view.cifar.lr, float)
@@ -47,8 +44,8 @@ def test_the_view_gets_its_values_and_no_others(project):
 @pytest.mark.parametrize(
     ("text", "value"), [("1e-05", 1e-5), ("1e-3", 1e-3), ("0.003", 0.003), (".5", 0.5), ("2E-2", 0.02)]
 )
-def test_numbers_as_dvc_writes_them(project, text, value):
-    project("lr: null", f"lr: {text}")
+def test_numbers_as_dvc_writes_them(replace, text, value):
+    replace("lr: null", f"lr: {text}")
     assert params.read(View).lr == value
 
 
@@ -70,16 +67,16 @@ def test_numbers_as_dvc_writes_them(project, text, value):
         ("mnist:", "- mnist:", ["no plain YAML"]),
     ],
 )
-def test_a_fault_is_told_with_key_value_and_what_is_allowed(project, old, new, told):
-    project(old, new)
+def test_a_fault_is_told_with_key_value_and_what_is_allowed(replace, old, new, told):
+    replace(old, new)
     with pytest.raises(UserError) as error:
         params.read(View)
     assert all(part in str(error.value) for part in ["params.yaml", *told]), str(error.value)
 
 
-def test_all_faults_are_told_at_once(project):
-    project("epochs: 6", "epochs: -1")
-    project("seed: 0", "seed: x")
+def test_all_faults_are_told_at_once(replace):
+    replace("epochs: 6", "epochs: -1")
+    replace("seed: 0", "seed: x")
     with pytest.raises(UserError) as error:
         params.read(View)
     assert [line.split(":")[1].strip() for line in str(error.value).splitlines()] == ["mnist.epochs", "seed"]

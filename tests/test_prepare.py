@@ -11,16 +11,6 @@ from stages.lib import arrays, decode, sample
 from stages.lib.errors import UserError
 from stages.lib.params import read
 
-ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    for name in ("params.yaml", "params.schema.json"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
 
 def test_the_sample_becomes_arrays(project):
     sample.write(Path("data/raw"))

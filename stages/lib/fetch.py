@@ -22,6 +22,7 @@ from stages.lib.published import Archive, File
 
 TRIES = 3  # of one source, for what may pass: a time-out, a reset, a server's 5xx
 CONNECT_SECONDS, READ_SECONDS = 10, 30
+PAUSE_SECONDS = 2  # before the second try, twice that before the third
 STALL_SECONDS, STALL_BYTES = 30, 300_000  # slower than that, over that time: the next source
 CHUNK = 1 << 18
 
@@ -43,10 +44,7 @@ def fetch_file(file: File, sources: list[str], folder: Path) -> None:
     """Puts `file` below `folder` from the first source that has its very bytes, else raises UserError."""
 
     def store(source: str, stream: BinaryIO) -> None:
-        _store(file, stream, folder / file.name, f"{_join(source, file.name)}")
-        if stream.read(1):
-            (folder / file.name).unlink()
-            raise SourceError(f"{_join(source, file.name)}: found more than the expected {file.size:,} bytes")
+        _store(file, stream, folder / file.name, _join(source, file.name))
 
     _first(file.name, sources, store, file.size)
 
@@ -109,7 +107,7 @@ def _try(address: str, store: Callable[[BinaryIO], None], size: int) -> None:
         except _PassingError as error:
             if attempt == TRIES:
                 raise SourceError(f"{error}, after {TRIES} tries") from None
-            time.sleep(2 ** (attempt - 1))
+            time.sleep(PAUSE_SECONDS * attempt)
 
 
 @contextmanager
@@ -141,21 +139,22 @@ def _open(address: str) -> Iterator[BinaryIO]:
 
 
 def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
-    """Writes `path` from `stream`, exactly `file.size` bytes with its digest, or raises SourceError."""
+    """Writes `path` from `stream` if that gives the published bytes to the last one, or raises SourceError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest, left = hashlib.sha256(), file.size
+    digest, size = hashlib.sha256(), 0
     try:
         with path.open("wb") as out:
-            while left and (chunk := stream.read(min(CHUNK, left))):
+            # What is too long is not kept, but read a little further to tell what it is.
+            while size <= 2 * file.size and (chunk := stream.read(CHUNK)):
                 digest.update(chunk)
-                out.write(chunk)
-                left -= len(chunk)
-        if left:
-            raise SourceError(f"{what}: expected {file.size:,} bytes, found {file.size - left:,}")
-        if digest.hexdigest() != file.sha256:
+                size += len(chunk)
+                if size <= file.size:
+                    out.write(chunk)
+        if size != file.size or digest.hexdigest() != file.sha256:
+            more = "more than " if size > 2 * file.size else ""
             raise SourceError(
-                f"{what}: other bytes than published: expected sha256 {file.sha256[:16]}..., "
-                f"found {digest.hexdigest()[:16]}..., {file.size:,} bytes"
+                f"{what}: not the published file: expected {file.size:,} bytes, sha256 {file.sha256[:16]}..., "
+                f"found {more}{size:,} bytes, sha256 {digest.hexdigest()[:16]}..."
             )
     except BaseException:
         path.unlink(missing_ok=True)
