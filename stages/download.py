@@ -34,6 +34,9 @@ def main() -> None:
             move_in()
         else:
             fetch_missing()
+    except OSError as error:
+        error.filename = error.filename or str(INCOMING)  # a full disk names no file
+        raise
     finally:
         shutil.rmtree(INCOMING, ignore_errors=True)
     remove_strangers(RAW)

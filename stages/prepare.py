@@ -55,6 +55,7 @@ def prepare(
     for part, (x, labels) in splits.items():
         for file, array in ((f"x_{part}.npy", x), (f"y_{part}.npy", to_one_hot(labels, NUM_CLASSES))):
             with whole(folder / file) as partial:
+                partial.write_bytes(bytes(array.nbytes + 4096))  # NumPy's error on a full disk does not say so
                 np.save(partial, np.ascontiguousarray(array), allow_pickle=False)
     write_json(folder / "normalization.json", normalization)
     write_json(folder / "classes.json", class_names)

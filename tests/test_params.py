@@ -55,6 +55,8 @@ def test_numbers_as_dvc_writes_them(replace, text, value):
         ("epochs: 6", "epochs: abc", ["mnist.epochs", '"abc"', "a whole number, at least 1"]),
         ("epochs: 6", "epochs: 0", ["mnist.epochs", "found 0", "at least 1"]),
         ("epochs: 6", "epochs: true", ["mnist.epochs", "found true"]),
+        ("seed: 0", "seed: -1", ["seed", "found -1", "at least 0"]),
+        ("train_on: train ", "train_on: both ", ["mnist.train_on", "one of train, train+val"]),
         ("seed: 0", "seed: 0.5", ["seed", "found 0.5", "a whole number"]),
         ("lr: null", "lr: 0", ["lr", "above 0"]),
         ("lr: null", "lr: .nan", ["not a finite number", "line"]),
@@ -80,6 +82,52 @@ def test_all_faults_are_told_at_once(replace):
     with pytest.raises(UserError) as error:
         params.read(View)
     assert [line.split(":")[1].strip() for line in str(error.value).splitlines()] == ["mnist.epochs", "seed"]
+
+
+def test_many_faults_are_five_lines(replace):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text("".join(f"key{i}: {i}\n" for i in range(20)) + text)
+    with pytest.raises(UserError) as error:
+        params.read(View)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 5
+    assert lines[-1] == "params.yaml: and 16 more faults"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"seed: !!python/object/apply:os.mkdir [ran]", "tag"),
+        (b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "anchors"),
+        (b"seed: 0\n" * 2, "twice"),
+        (b"# \n" * 4_000_000, "over 100,000 bytes"),
+        (b"seed: \0", "special characters"),
+        (b"[" * 50_000, "recursion"),
+        (b"? [a]\n: b", "plain word"),
+        (b"seed: !!timestamp x", "no plain YAML"),
+        (b"seed: \xff", "utf-8"),
+        (b"- a\n- b", "expected keys with values"),
+        (b"", "found null"),
+    ],
+)
+def test_what_is_no_plain_yaml(project, content, told):
+    Path("params.yaml").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        params.read(View)
+    assert told in str(error.value)
+    assert str(error.value).startswith("params.yaml: ")
+    assert len(str(error.value)) < 500
+    assert Path("params.yaml").read_bytes() == content
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda text: b"\xef\xbb\xbf" + text, lambda text: text.replace(b"\n", b"\r\n")], ids=["BOM", "CRLF"]
+)
+def test_other_editors(project, change):
+    path = Path("params.yaml")
+    path.write_bytes(change(path.read_bytes()))
+    assert params.read(View).seed == 0
 
 
 def test_every_value_has_a_type_and_a_bound():

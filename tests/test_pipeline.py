@@ -245,6 +245,26 @@ def test_a_gpu_that_is_not_there_stops_before_any_work(copy):
     assert "epoch" not in output
 
 
+def test_a_wrong_type_from_the_command_line(copy):
+    output = call(copy, "dvc", "exp", "run", "-S", "mnist.epochs=abc", check=False)
+    assert 'error: params.yaml: mnist.epochs: found "abc", expected a whole number, at least 1' in output
+    assert "Traceback" not in output
+    call(copy, "git", "restore", ".")
+    call(copy, "dvc", "checkout")
+    assert call(copy, "git", "status", "--porcelain") == ""
+    assert ran(call(copy, "dvc", "repro")) == set()
+
+
+def test_a_wrong_type_is_found_before_dvc_runs(copy):
+    params = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(params.replace("epochs: 3", "epochs: abc"))
+    output = call(copy, "python", "-m", "stages.repro", check=False)
+    assert "mnist.epochs" in output
+    assert "cifar.epochs" in output
+    assert len(output.splitlines()) == 2
+    assert (copy / "models/mnist/model.weights.h5").exists()
+
+
 @pytest.mark.slow
 def test_queued_and_temporary_experiments(copy):
     short = ["-S", "mnist.epochs=1", "-S", "cifar.epochs=1"]

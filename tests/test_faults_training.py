@@ -1,0 +1,81 @@
+"""Prepared data and settings that no training can use: a line, and no model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.lib.device import set_up
+from stages.lib.errors import UserError
+from stages.lib.training import Recipe, train
+
+RECIPE = Recipe(
+    network="mnist_cnn", filters=2, kernel_size=3, dropout=0.0, train_on="train", epochs=1, batch_size=4,
+    optimizer="adam", lr=0.01, lr_end=0.0, weight_decay=0.0, label_smoothing=0.0, shift=1, flip=False,
+)  # fmt: skip
+
+
+@pytest.fixture
+def prepared(project):
+    """Writes data/prepared/mnist with `n` training images of `shape`, and eight for validation."""
+    (project / "dvc.yaml").write_text("stages: {train_mnist: {deps: [], params: [seed]}}")
+
+    def write(n: int, shape: tuple[int, int, int], val_shape: tuple[int, int, int] | None = None) -> None:
+        folder = Path("data/prepared/mnist")
+        folder.mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        for split, count, size in (("train", n, shape), ("val", 8, val_shape or shape)):
+            np.save(folder / f"x_{split}.npy", rng.integers(0, 256, (count, *size), dtype=np.uint8))
+            np.save(folder / f"y_{split}.npy", np.eye(10, dtype=np.float32)[rng.integers(0, 10, count)])
+        scale = {"scale": [1 / 255] * shape[-1], "offset": [0.0] * shape[-1]}
+        (folder / "normalization.json").write_text(json.dumps(scale))
+
+    return write
+
+
+def run(**changes: object) -> None:
+    train("mnist", Recipe(**{**vars(RECIPE), **changes}), 0.01, seed=0, device=set_up("cpu", 0))  # type: ignore[arg-type]
+
+
+def refused(**changes: object) -> str:
+    with pytest.raises(UserError) as error:
+        run(**changes)
+    assert not Path("models").exists()
+    return str(error.value)
+
+
+@pytest.mark.parametrize("network", ["mnist_cnn", "cifar_cnn", "assignment", "one_conv", "warmup"])
+def test_images_too_small_for_the_network(prepared, network):
+    prepared(8, (2, 2, 1))
+    told = refused(network=network)
+    assert f"params.yaml: mnist.network: {network} with kernel_size 3 cannot take images of (2, 2, 1)" in told
+    assert "choose another network" in told
+    assert len(told.splitlines()) == 1
+
+
+def test_splits_of_different_shapes(prepared):
+    prepared(8, (28, 28, 1), (32, 32, 1))
+    assert "found (28, 28, 1) in x_train.npy and (32, 32, 1) in x_val.npy" in refused()
+
+
+def test_a_batch_larger_than_the_data_set(prepared):
+    prepared(3, (28, 28, 1))
+    told = refused()
+    assert "params.yaml: mnist.batch_size: found 4, expected at most the 3 images" in told
+
+
+@pytest.mark.parametrize("network", ["mnist_cnn", "assignment"])
+def test_what_is_left_of_a_batch_is_not_trained_on_alone(prepared, network):
+    """Five images in batches of four: batch norm would see a batch of one."""
+    prepared(5, (28, 28, 1))
+    run(network=network)
+    history = Path("plots/mnist/history.csv").read_text().splitlines()
+    assert len(history) == 2
+    assert "nan" not in history[1]
+
+
+def test_one_image_in_batches_of_one(prepared):
+    prepared(1, (28, 28, 1))
+    run(batch_size=1)
+    assert Path("models/mnist/model.weights.h5").exists()
