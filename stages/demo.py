@@ -15,6 +15,7 @@ import yaml
 from stages.lib.errors import UserError, run
 
 FOLDER = Path("demo")
+RESULTS = {"dvc.lock", "evaluation", "metrics.json", "plots", "report"}
 # Small enough for a minute of training in all; the rest of params.yaml holds for the sample too.
 OVERRIDES = {
     "source": "sample",
@@ -34,13 +35,10 @@ def main() -> None:
 
 
 def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
-    """A git repository `target` with the files of `source` that git tracks or would, and changed params.
-
-    Results are left behind: dvc.lock speaks of the real data.
-    """
+    """A git repository `target` with the files of `source` that git tracks or would, without results; params changed."""
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=source)
     for name in filter(None, listed.split("\0")):
-        if (source / name).is_file() and name != "dvc.lock":
+        if (source / name).is_file() and name.split("/")[0] not in RESULTS:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / name, target / name)
     params = yaml.safe_load((target / "params.yaml").read_text(encoding="utf-8"))

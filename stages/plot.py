@@ -101,7 +101,8 @@ def draw_confusion(predictions: pd.DataFrame, class_names: list[str]) -> Figure:
                 column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, fontweight=weight,
                 color="white" if dark else "black",
             )  # fmt: skip
-    axes.set_xticks(range(len(class_names)), class_names, rotation=45 if max(map(len, class_names)) > 2 else 0)
+    slanted: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, class_names)) > 2 else {}
+    axes.set_xticks(range(len(class_names)), class_names, **slanted)
     axes.set_yticks(range(len(class_names)), class_names)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.grid(visible=False)
