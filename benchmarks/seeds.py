@@ -34,6 +34,7 @@ def main() -> None:
             make_copy(Path(), copy, {"seed": seed})
             shutil.copy("dvc.lock", copy)
             dvc("config", "--local", "cache.dir", str(Path(".dvc/cache").resolve()), cwd=copy)
+            dvc("checkout", "--quiet", "download", "prepare", cwd=copy)
             dvc("repro", "prepare", cwd=copy)
             for name in ("mnist", "cifar"):
                 # Forced, since a result of the cache has no time.

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
-    """A git repository `target` with the files that git tracks or would in `source`, without results; params changed."""
+    """A git repository `target` with those files of `source` that are for git, but no results, and changed params."""
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=source)
     for name in filter(None, listed.split("\0")):
         if (source / name).is_file() and name.split("/")[0] not in RESULTS:
