@@ -99,6 +99,13 @@ def encoded_bomb(handler: Handler, body: bytes) -> None:
     handler.wfile.write(BOMB)
 
 
+def senseless_length(handler: Handler, body: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "many")
+    handler.end_headers()
+    handler.wfile.write(body[:-10])
+
+
 def redirect(to: str) -> Callable[[Handler, bytes], None]:
     def answer(handler: Handler, body: bytes) -> None:
         handler.send_response(302)

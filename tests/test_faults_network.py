@@ -45,6 +45,7 @@ FAULTS = [
     ),
     (faultserver.too_long, ONCE, "found 5,504 bytes"),
     (faultserver.other_bytes, ONCE, "not the published file: expected 5,500 bytes"),
+    (faultserver.senseless_length, ONCE, "found 5,490 bytes"),
     (faultserver.page, ONCE, "found 42 bytes"),
     (faultserver.bomb, ONCE, "found more than "),
     (faultserver.encoded_bomb, ONCE, "found more than "),
@@ -52,8 +53,8 @@ FAULTS = [
     (faultserver.redirect("file:///etc/passwd"), ONCE, "No connection adapters were found for 'file:///etc/passwd'"),
 ]
 NAMES = [
-    "404", "403", "500", "hang", "drip", "reset", "ends early", "short", "long", "other bytes", "page", "bomb",
-    "encoded bomb", "redirect loop", "redirect to a file",
+    "404", "403", "500", "hang", "drip", "reset", "ends early", "short", "long", "other bytes", "senseless length",
+    "page", "bomb", "encoded bomb", "redirect loop", "redirect to a file",
 ]  # fmt: skip
 
 
@@ -110,6 +111,13 @@ def test_a_certificate_that_no_one_vouches_for(good, tmp_path, monkeypatch):
     with faultserver.serve(good, faultserver.good, certificate=certificate) as (address, asked):
         assert "CERTIFICATE_VERIFY_FAILED" in refused(monkeypatch, address)
         assert asked == []
+
+
+@pytest.mark.parametrize(
+    "source", ["http://[", "https://:", "ftp://127.0.0.1/x", "no/such/folder", "file:///no%20such"]
+)
+def test_a_source_that_is_none(monkeypatch, source):
+    assert source in refused(monkeypatch, source)
 
 
 def test_no_connection(monkeypatch):

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from stages.lib import arrays
-from tests.conftest import ROOT, call, environment
+from tests.conftest import ROOT, call, commit, environment
 
 TRAINED = {"train_mnist", "train_cifar", "evaluate", "plot"}
 
@@ -188,6 +188,17 @@ def test_a_loss_that_is_no_number_stops_the_training(copy):
     assert re.search(r"error: train_mnist: the loss is nan in epoch 1, batch \d+, at rate 10; .*lower lr", done.stderr)
     assert "Traceback" not in done.stderr
     assert (copy / "models/mnist/model.weights.h5").read_bytes() == weights
+
+
+def test_a_remote_shares_the_results(copy, tmp_path):
+    call(copy, "dvc", "remote", "add", "--default", "storage", str(tmp_path / "storage"))
+    call(copy, "dvc", "push")
+    commit(copy)
+    call(tmp_path, "git", "clone", "--quiet", str(copy), "clone")
+    call(tmp_path / "clone", "dvc", "pull")
+    assert ran(call(tmp_path / "clone", "dvc", "repro")) == set()
+    weights = "models/cifar/model.weights.h5"
+    assert (tmp_path / "clone" / weights).read_bytes() == (copy / weights).read_bytes()
 
 
 def test_exported_networks_are_plain_keras(copy):

@@ -48,6 +48,23 @@ def test_split_is_stratified_disjoint_and_follows_its_seed():
         prepare.split(x[:901], labels[:901], 0.3, 0, "mnist.val_fraction")
 
 
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ([3], "found 0.3 of 1 images, class 0 with 0"),
+        ([label for label in range(10) for _ in range(9) if label != 4], "of 81 images, class 4 with 0"),
+        (list(range(10)) * 2, "found 0.3 of 20 images, class 0 with 2"),
+    ],
+    ids=["one image", "an empty class", "too few for one of each in both"],
+)
+def test_a_split_that_cannot_be(labels, told):
+    with pytest.raises(UserError) as error:
+        prepare.split(np.zeros((len(labels), 2, 2, 1), np.uint8), np.array(labels), 0.3, 0, "mnist.val_fraction")
+    assert told in str(error.value)
+    assert str(error.value).startswith("params.yaml: mnist.val_fraction: ")
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_normalization_by_hand():
     x = np.array([0, 255, 255, 0], np.uint8).reshape(2, 2, 1, 1)  # mean 127.5, deviation 127.5
     center = prepare.normalize(x, "center")

@@ -85,13 +85,14 @@ def answers(name: str, source: str) -> str | None:
 
 
 def _first(name: str, sources: list[str], store: Callable[[str, BinaryIO], None], size: int) -> None:
-    failures = []
+    failures: list[str] = []
     for source in sources:
+        if failures:
+            print(f"download: {failures[-1]}; next: {source}", flush=True)
         try:
             return _try(_join(source, name), lambda stream, source=source: store(source, stream), size)  # type: ignore[misc]
         except SourceError as error:
             failures.append(str(error))
-            print(f"download: {error}; next source", flush=True)
     listed = "\n".join(failures[-3:])
     raise UserError(f"{name}: no source has it; name a folder or address that does in DATASETS_MIRROR\n{listed}")
 
@@ -112,7 +113,7 @@ def _try(address: str, store: Callable[[BinaryIO], None], size: int) -> None:
 
 @contextmanager
 def _open(address: str) -> Iterator[BinaryIO]:
-    if urlsplit(address).scheme not in ("http", "https"):
+    if not address.startswith(("http://", "https://")):
         try:
             file = _local(address).open("rb")
         except OSError as error:
@@ -136,6 +137,8 @@ def _open(address: str) -> Iterator[BinaryIO]:
         raise SourceError(f"{address}: {_short(error)}") from None
     except requests.RequestException as error:
         raise _PassingError(f"{address}: {_short(error)}") from None
+    except ValueError as error:  # an address that is none
+        raise SourceError(f"{address}: {_short(error)}") from None
 
 
 def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
@@ -166,7 +169,8 @@ class _Body(io.RawIOBase):
 
     def __init__(self, response: requests.Response, address: str) -> None:
         self.raw, self.address = response.raw, address
-        self.left = int(response.headers.get("Content-Length", 0))
+        length = response.headers.get("Content-Length", "")
+        self.left = int(length) if length.isdecimal() else 0
         self.since, self.bytes = time.monotonic(), 0
 
     def read(self, size: int = -1) -> bytes:
