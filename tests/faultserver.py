@@ -77,6 +77,13 @@ def other_bytes(handler: Handler, body: bytes) -> None:
     good(handler, bytes([body[0] ^ 1]) + body[1:])
 
 
+def endless(handler: Handler, body: bytes) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(2000):  # 2 GB, if anyone reads so far
+        handler.wfile.write(bytes(1_000_000))
+
+
 def page(handler: Handler, body: bytes) -> None:
     good(handler, b"<html>Please log in to this network</html>")
 

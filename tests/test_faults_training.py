@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -66,10 +67,19 @@ def test_a_batch_larger_than_the_data_set(prepared):
 
 
 @pytest.mark.parametrize("network", ["mnist_cnn", "assignment"])
-def test_what_is_left_of_a_batch_is_not_trained_on_alone(prepared, network):
+def test_what_is_left_of_a_batch_is_not_trained_on_alone(prepared, monkeypatch, network):
     """Five images in batches of four: batch norm would see a batch of one."""
     prepared(5, (28, 28, 1))
+    seen = []
+    fit = keras.Model.fit
+
+    def spy(self, x, *arguments, **named):
+        seen.append(len(x))
+        return fit(self, x, *arguments, **named)
+
+    monkeypatch.setattr(keras.Model, "fit", spy)
     run(network=network)
+    assert seen == [4]
     history = Path("plots/mnist/history.csv").read_text().splitlines()
     assert len(history) == 2
     assert "nan" not in history[1]

@@ -41,7 +41,10 @@ def mirrors(public: tuple[str, ...]) -> list[str]:
 
 
 def fetch_file(file: File, sources: list[str], folder: Path) -> None:
-    """Puts `file` below `folder` from the first source that has its very bytes, else raises UserError."""
+    """Puts `file` below `folder` from the first source that has its very bytes.
+
+    Raises UserError if none has; what is below `folder` then is not to be used. So too `fetch_members`.
+    """
 
     def store(source: str, stream: BinaryIO) -> None:
         _store(file, stream, folder / file.name, _join(source, file.name))
@@ -145,23 +148,19 @@ def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
     """Writes `path` from `stream` if that gives the published bytes to the last one, or raises SourceError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    try:
-        with path.open("wb") as out:
-            # What is too long is not kept, but read a little further to tell what it is.
-            while size <= 2 * file.size and (chunk := stream.read(CHUNK)):
-                digest.update(chunk)
-                size += len(chunk)
-                if size <= file.size:
-                    out.write(chunk)
-        if size != file.size or digest.hexdigest() != file.sha256:
-            more = "more than " if size > 2 * file.size else ""
-            raise SourceError(
-                f"{what}: not the published file: expected {file.size:,} bytes, sha256 {file.sha256[:16]}..., "
-                f"found {more}{size:,} bytes, sha256 {digest.hexdigest()[:16]}..."
-            )
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    with path.open("wb") as out:
+        # What is too long is not kept, but read a little further to tell what it is.
+        while size <= 2 * file.size and (chunk := stream.read(CHUNK)):
+            digest.update(chunk)
+            size += len(chunk)
+            if size <= file.size:
+                out.write(chunk)
+    if size != file.size or digest.hexdigest() != file.sha256:
+        more = "more than " if size > 2 * file.size else ""
+        raise SourceError(
+            f"{what}: not the published file: expected {file.size:,} bytes, sha256 {file.sha256[:16]}..., "
+            f"found {more}{size:,} bytes, sha256 {digest.hexdigest()[:16]}..."
+        )
 
 
 class _Body(io.RawIOBase):
@@ -169,8 +168,6 @@ class _Body(io.RawIOBase):
 
     def __init__(self, response: requests.Response, address: str) -> None:
         self.raw, self.address = response.raw, address
-        length = response.headers.get("Content-Length", "")
-        self.left = int(length) if length.isdecimal() else 0
         self.since, self.bytes = time.monotonic(), 0
 
     def read(self, size: int = -1) -> bytes:
@@ -179,9 +176,6 @@ class _Body(io.RawIOBase):
             chunk: bytes = self.raw.read1(size)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             raise _PassingError(f"{self.address}: {_short(error)}") from None
-        self.left -= len(chunk)
-        if not chunk and self.left > 0:
-            raise _PassingError(f"{self.address}: the connection ended {self.left:,} bytes early")
         self.bytes += len(chunk)
         seconds = time.monotonic() - self.since
         if seconds > STALL_SECONDS:
