@@ -36,7 +36,7 @@ def main() -> None:
     how = "name a mirror, a folder or an address that has the files: DATASETS_MIRROR=/path/to/files make repro"
     if os.environ.get("CI") == "true":
         raise UserError(f"{told}\n{how}")
-    print(f"{told}\n{how}\n(below: the embedded sample, not the real data)", flush=True)
+    print(f"{told}\n{how}; what follows is the embedded sample", flush=True)
     demo.main()
 
 

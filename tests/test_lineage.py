@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from tests import lineage
-from tests.conftest import ROOT
+from tests.conftest import ROOT, call
 
 STAGES = ["download", "prepare", "train_mnist", "train_cifar", "evaluate", "plot"]
 # They can stop a stage, and say where to go on, but not change what it makes.
@@ -85,6 +85,18 @@ def test_a_param_that_is_read_into_an_object_but_never_used_is_found(copy_of_the
 def test_an_undeclared_param_is_found(copy_of_the_code):
     edit(copy_of_the_code / "dvc.yaml", "      - mnist.shift\n", "")
     assert lineage.differences(copy_of_the_code) == ["dvc.yaml: train_mnist: params: add      - mnist.shift"]
+
+
+@pytest.mark.parametrize("module", ["download", "prepare", "plot", "summary", "demo", "repro"])
+def test_what_does_not_train_or_infer_does_not_load_tensorflow(module):
+    code = f"import sys, stages.{module}; print(sorted({{'keras', 'tensorflow'}} & set(sys.modules)))"
+    assert call(ROOT, "python", "-c", code) == "[]\n"
+
+
+def test_tensorflow_is_imported_in_one_module():
+    importing = [path.name for path in (ROOT / "stages").rglob("*.py") if '"tensorflow")' in path.read_text()]
+    assert importing == ["device.py"]
+    assert "import tensorflow" not in "".join(path.read_text() for path in (ROOT / "stages").rglob("*.py"))
 
 
 @pytest.mark.parametrize("stage", STAGES)

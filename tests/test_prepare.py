@@ -1,6 +1,8 @@
 import gzip
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from stages import prepare
 from stages.lib import arrays, decode, sample
 from stages.lib.errors import UserError
 from stages.lib.params import read
+from tests.conftest import ROOT
 
 
 def test_the_sample_becomes_arrays(project):
@@ -147,7 +150,12 @@ def test_the_real_data(project, monkeypatch):
     from stages import download
 
     download.main()
-    prepare.main()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-m", "stages.prepare"], env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    assert usage.ru_utime + usage.ru_stime < 15
+    assert usage.ru_maxrss < 1.5 * 2**20  # KiB
     params = read(prepare.Params)
     for name, images, fraction in (
         ("mnist", 60_000, params.mnist.val_fraction),
