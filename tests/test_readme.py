@@ -54,3 +54,12 @@ def test_no_machine_and_no_registry_is_named():
     forbidden = re.compile("py" + r"pi\.org|python" + r"hosted|/wo" + r"rk/|/ho" + r"me/\w")
     found = [name for name in tracked if forbidden.search((ROOT / name).read_bytes().decode("utf-8", "replace"))]
     assert found == []
+
+
+def test_the_tests_that_the_table_of_faults_names_are_there():
+    table = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    named = re.findall(r"`(?:test_\w+\.py::)?(test_\w+)(?:\[[\w ]+\])?`", table)
+    assert len(named) > 25
+    assert [name for name in named if f"def {name}(" not in code] == []
+    assert [path for path in re.findall(r"(test_\w+\.py)", table) if not (ROOT / "tests" / path).exists()] == []
