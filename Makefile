@@ -33,7 +33,7 @@ export: $(INSTALLED) ## the trained networks as export/*.keras
 verify: $(INSTALLED) ## whether the committed results are those of this code; without data or training
 	@python -m pytest -m committed
 
-bench-seeds: $(INSTALLED) ## train with the seeds 0, 1 and 2 and write benchmarks/seeds.csv (half an hour)
+bench-seeds: $(INSTALLED) ## train with the seeds 0, 1 and 2 and write benchmarks/seeds.csv (some 40 minutes)
 	@python -m benchmarks.seeds
 
 readme: $(INSTALLED) ## write the README's tables anew from metrics.json and benchmarks/seeds.csv

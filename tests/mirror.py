@@ -19,7 +19,7 @@ MEMBERS = {"batches/one": b"first" * 3000, "batches/two": b"second" * 3000}
 def declare(monkeypatch) -> None:
     """Lets the download stage take CONTENT for MNIST and MEMBERS for CIFAR-10, and no public address."""
     mnist = tuple(_file(name, content) for name, content in CONTENT.items())
-    cifar = published.Archive("archive.tar.gz", 1_000_000, tuple(_file(name, c) for name, c in MEMBERS.items()))
+    cifar = published.Archive("archive.tar.gz", 500, 1_000_000, tuple(_file(name, c) for name, c in MEMBERS.items()))
     monkeypatch.setattr(published, "MNIST", mnist)
     monkeypatch.setattr(published, "CIFAR", cifar)
     monkeypatch.setattr(published, "NAMES", [*CONTENT, *MEMBERS])

@@ -75,7 +75,7 @@ def fetch_members(archive: Archive, sources: list[str], folder: Path) -> None:
             raise SourceError(f"{address}: found no whole tar.gz archive ({error})") from None
         raise SourceError(f"{address}: expected regular files {', '.join(sorted(wanted))}, found none")
 
-    _first(archive.name, sources, store, archive.max_size)
+    _first(archive.name, sources, store, archive.size)
 
 
 def answers(name: str, source: str) -> str | None:

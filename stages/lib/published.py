@@ -16,7 +16,8 @@ class File:
 @dataclass(frozen=True)
 class Archive:
     name: str
-    max_size: int  # bytes, of the archive itself
+    size: int  # bytes, as published; one packed anew has others
+    max_size: int  # bytes, packed and unpacked
     members: tuple[File, ...]
 
 
@@ -34,7 +35,8 @@ MNIST = (
 CIFAR_ADDRESSES = ("https://www.cs.toronto.edu/~kriz/",)
 CIFAR = Archive(
     "cifar-10-python.tar.gz",
-    250_000_000,  # published: 170,498,071
+    170_498_071,
+    250_000_000,
     tuple(
         File(f"cifar-10-batches-py/{name}", size, digest)
         for name, size, digest in (
