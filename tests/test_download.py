@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,17 @@ def test_without_a_source_it_says_what_it_asked(monkeypatch):
     assert "/nowhere/images.gz: No such file" in str(error.value)
     assert "http://127.0.0.1:9/images.gz: ConnectionRefusedError" in str(error.value)
     assert not Path("data/raw").exists()
+
+
+def test_on_a_terminal_there_is_a_progress_bar(good, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    download.main()
+    for name, total in (("images.gz", 5500), ("labels.gz", 11), ("archive.tar.gz", 500)):
+        assert f"{name}:   0%" in terminal.getvalue()
+        assert f"0/{total} " in terminal.getvalue()
