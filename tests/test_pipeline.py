@@ -79,13 +79,13 @@ def test_killed_in_the_second_epoch_it_goes_on_to_the_same_bits(finished, fresh)
 
 
 def start_and_kill(folder: Path, line: str, whole_group: bool) -> str:
-    """Starts `dvc repro`, kills it -9 as soon as `line` begins a line of its output, and waits for its children.
+    """Starts `dvc repro`, kills it -9 when `line` begins a line of its output, and waits for its children.
 
     With `whole_group` they are killed too, else each is to see by itself that its parent is gone.
     """
     dvc = subprocess.Popen(
-        ["dvc", "repro"], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        ["dvc", "repro"], cwd=folder, env=environment(PYTHONPATH=str(ROOT / "tests/hold"), HOLD_AT=line),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     assert dvc.stdout is not None
     seen = []
