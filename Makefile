@@ -33,8 +33,9 @@ export: $(INSTALLED) ## the trained networks as export/*.keras
 verify: $(INSTALLED) ## whether the committed results are those of this code; without data or training
 	@python -m pytest -m committed
 
-bench-seeds: $(INSTALLED) ## train with the seeds 0, 1 and 2 and write benchmarks/seeds.csv (some 40 minutes)
-	@python -m benchmarks.seeds
+bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds.csv (some 80 minutes)
+	@python -m benchmarks.seeds mnist 10
+	@python -m benchmarks.seeds cifar 6
 
 readme: $(INSTALLED) ## write the README's tables anew from metrics.json and benchmarks/seeds.csv
 	@python -m benchmarks.tables

@@ -1,7 +1,8 @@
-"""Trains both networks of params.yaml with several seeds and measures them on the test images.
+"""Trains a network of params.yaml with several seeds and measures it on the test images.
 
-`python -m benchmarks.seeds [N]` for the seeds 0 to N-1, 3 unless told. Each training is the pipeline's own, run by dvc
-in a copy of the repository that shares its cache; each row of benchmarks/seeds.csv is written as soon as it is known.
+`python -m benchmarks.seeds NAME N`, mnist or cifar, for the seeds 0 to N-1. Each training is the pipeline's own, run by
+dvc in a copy of the repository that shares its cache; each row of benchmarks/seeds.csv, and of benchmarks/mistakes.csv
+(which test images were wrong), is written as soon as it is known.
 """
 
 import datetime
@@ -14,19 +15,22 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from benchmarks.tables import SEEDS, training_digest
-from stages.demo import dvc, make_copy
+from benchmarks.tables import MISTAKES, SEEDS, training_digest
+from stages.demo import make_copy
+from stages.lib.commands import dvc
 from stages.lib.errors import UserError, run
 from stages.lib.files import whole
-from stages.lib.results import load_json
+from stages.lib.results import TITLES, load_json
 
 
 def main() -> None:
     try:
-        n = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    except ValueError:
+        name, n = sys.argv[1], int(sys.argv[2])
+        TITLES[name]
+    except (IndexError, KeyError, ValueError):
         raise UserError(
-            f"seeds: found {sys.argv[1]!r}, expected how many; try `python -m benchmarks.seeds 3`"
+            f"seeds: found {' '.join(sys.argv[1:]) or 'nothing'}, expected a data set ({', '.join(TITLES)}) and how "
+            f"many seeds; try `python -m benchmarks.seeds mnist 3`"
         ) from None
     for seed in range(n):
         with tempfile.TemporaryDirectory() as folder:
@@ -34,14 +38,15 @@ def main() -> None:
             make_copy(Path(), copy, {"seed": seed})
             shutil.copy("dvc.lock", copy)
             dvc("config", "--local", "cache.dir", str(Path(".dvc/cache").resolve()), cwd=copy)
-            dvc("checkout", "--quiet", "download", "prepare", cwd=copy)
+            dvc("checkout", "--quiet", "download", "prepare", "train_mnist", "train_cifar", cwd=copy)
             dvc("repro", "prepare", cwd=copy)
-            for name in ("mnist", "cifar"):
-                # Forced, since a result of the cache has no time.
-                dvc("repro", "--single-item", "--force", f"train_{name}", cwd=copy)
-            dvc("repro", "evaluate", cwd=copy)
-            for name in ("mnist", "cifar"):
-                _append(_row(copy, name, seed, n))
+            # Forced, since a result of the cache has no time.
+            dvc("repro", "--single-item", "--force", f"train_{name}", cwd=copy)
+            dvc("repro", "--single-item", "evaluate", cwd=copy)
+            predictions = pd.read_csv(copy / "plots" / name / "predictions.csv")
+            wrong = predictions.loc[predictions["y_true"] != predictions["y_pred"], "index"]
+            _replace(SEEDS, pd.DataFrame([_row(copy, name, seed, n)]))
+            _replace(MISTAKES, pd.DataFrame({"data_set": name, "seed": seed, "index": wrong}))
 
 
 def _row(copy: Path, name: str, seed: int, n: int) -> dict[str, Any]:
@@ -62,22 +67,22 @@ def _row(copy: Path, name: str, seed: int, n: int) -> dict[str, Any]:
         "versions": ", ".join(f"{key} {value}" for key, value in training["versions"].items()),
         "python": training["python"],
         "date": datetime.date.today().isoformat(),
-        "command": f"python -m benchmarks.seeds {n}",
+        "command": f"python -m benchmarks.seeds {name} {n}",
         "training": training_digest(lock),
     }
 
 
-def _append(row: dict[str, Any]) -> None:
-    """Adds the row to the table in place of an earlier one of the same data set and seed."""
-    rows = pd.DataFrame([row])
-    if SEEDS.exists():
-        old = pd.read_csv(SEEDS)
-        rows = pd.concat([old[(old["data_set"] != row["data_set"]) | (old["seed"] != row["seed"])], rows])
-    with whole(SEEDS) as partial:
-        rows.sort_values(["data_set", "seed"], ascending=[False, True]).to_csv(
+def _replace(path: Path, rows: pd.DataFrame) -> None:
+    """Puts the rows of one data set and seed in the place of those that the table has."""
+    print(rows.iloc[0].to_dict(), flush=True)
+    if path.exists():
+        old = pd.read_csv(path)
+        known = rows.iloc[0]
+        rows = pd.concat([old[(old["data_set"] != known["data_set"]) | (old["seed"] != known["seed"])], rows])
+    with whole(path) as partial:
+        rows.sort_values(["data_set", "seed"], ascending=[False, True], kind="stable").to_csv(
             partial, index=False, lineterminator="\n"
         )
-    print({key: row[key] for key in ("data_set", "seed", "test_accuracy", "seconds")}, flush=True)
 
 
 if __name__ == "__main__":

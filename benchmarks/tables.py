@@ -16,7 +16,8 @@ from stages.lib.errors import UserError, run
 from stages.lib.files import write_text
 from stages.lib.results import TITLES, load_json
 
-README, SEEDS, LOCK = Path("README.md"), Path("benchmarks/seeds.csv"), Path("dvc.lock")
+README, LOCK = Path("README.md"), Path("dvc.lock")
+SEEDS, MISTAKES = Path("benchmarks/seeds.csv"), Path("benchmarks/mistakes.csv")
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 The real data, models and results are not touched.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from stages.lib.errors import UserError, run
+from stages.lib.commands import dvc, git
+from stages.lib.errors import run
 
 FOLDER = Path("demo")
 RESULTS = {"dvc.lock", "evaluation", "metrics.json", "plots", "report"}
@@ -53,28 +53,6 @@ def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
     git("add", "--all", cwd=target)
     identity = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"]
     git(*identity, "commit", "--quiet", "--no-verify", "--message=A copy for the sample", cwd=target)
-
-
-def git(*arguments: str, cwd: Path) -> str:
-    """What git prints; raises UserError where there is no git or no repository."""
-    try:
-        return subprocess.run(
-            ["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True, encoding="utf-8"
-        ).stdout
-    except FileNotFoundError:
-        raise UserError("git: not installed; DVC and this project need it") from None
-    except subprocess.CalledProcessError as error:
-        raise UserError(f"git {arguments[0]}: {error.stderr.strip() or error}") from None
-
-
-def dvc(*arguments: str, cwd: Path = Path()) -> None:
-    """Runs dvc with this interpreter's environment first on PATH, where its stages look for `python`."""
-    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
-    code = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=cwd, env=os.environ | {"PATH": path}
-    ).returncode
-    if code:
-        raise UserError(f"dvc {' '.join(arguments)}: ended with exit code {code}; its message is above")
 
 
 if __name__ == "__main__":

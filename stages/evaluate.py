@@ -1,8 +1,8 @@
 """Measures both networks on the test images; the only stage that opens them.
 
 Reads models/NAME/ and data/prepared/NAME/ of mnist and cifar. Writes metrics.json, plots/NAME/predictions.csv (index,
-y_true, y_pred, confidence), evaluation/NAME.json (per class, calibration) and evaluation/NAME.npz (what the figures
-show of images).
+y_true, y_pred, confidence), evaluation/NAME.json (per class, calibration, versions) and evaluation/NAME.npz (what the
+figures show of images).
 """
 
 import hashlib
@@ -69,6 +69,7 @@ def evaluate(name: str, validate: bool) -> dict[str, dict[str, object]]:
             "classes": scores.per_class(y_true, y_pred, class_names),
             "reliability": scores.reliability(y_pred == y_true, confidence),
             "parameters": model.count_params(),
+            "versions": trained.versions(Path("models") / name),
         },
     )
     mistakes = most_confident_mistakes(y_true, y_pred, confidence)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages import demo, download, summary
-from stages.lib import fetch, published
+from stages.lib import commands, fetch, published
 from stages.lib.errors import UserError, run
 from stages.lib.params import read
 
@@ -29,7 +29,7 @@ def main() -> None:
         subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet", "download"], stderr=subprocess.DEVNULL)
     unanswered = tried_in_vain() if params.source == "public" else []
     if not unanswered:
-        demo.dvc("repro")
+        commands.dvc("repro")
         summary.main()
         return
     told = f"no source of the real data answers; tried {', '.join(unanswered)}"

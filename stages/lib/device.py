@@ -62,7 +62,7 @@ def record(device: Device) -> dict[str, object]:
     return {
         "device": asdict(device),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("keras", "numpy", "tensorflow")},
+        "versions": {name: version(name) for name in ("h5py", "keras", "numpy", "tensorflow")},
         "peak_memory_bytes": peak,
     }
 

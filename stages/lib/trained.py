@@ -1,5 +1,6 @@
 """A trained network, as the training wrote it."""
 
+import json
 from pathlib import Path
 
 import keras
@@ -21,3 +22,13 @@ def load(folder: Path) -> keras.Model:
             f"run `dvc checkout` or `dvc repro -f train_{folder.name}`"
         ) from None
     return model
+
+
+def versions(folder: Path) -> dict[str, str]:
+    """Of the libraries that the weights in models/NAME came from, by name."""
+    try:
+        return json.loads((folder / "versions.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"{folder / 'versions.json'}: not there or no JSON; run `dvc repro -f train_{folder.name}`"
+        ) from None

@@ -47,6 +47,8 @@ class Recipe:
 def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> None:
     """Trains on data/prepared/NAME from the peak rate `lr`; writes models/NAME, plots/NAME/history.csv and runs/.
 
+    models/NAME/versions.json says which versions of the libraries the weights came from.
+
     Raises UserError, and writes no model, if the loss is no longer a number.
     """
     stage = f"train_{name}"
@@ -103,6 +105,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
 
     weights = Path("models") / name / "model.weights.h5"
     _write_model(weights.parent, _build(name, recipe, data), model)
+    write_json(weights.parent / "versions.json", environment["versions"])
     _write_history(Path("plots") / name / "history.csv", rows)
     seconds = sum(row["seconds"] for row in rows)
     write_json(
