@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data demo export verify bench-seeds readme check extras lock clean
+.PHONY: help repro test test-slow test-data demo export gate verify bench-seeds readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ repro: $(INSTALLED) ## run what changed of the pipeline and show the results (GP
 	@python -m stages.repro
 
 test: $(INSTALLED) ## the fast tests: no network, no data
-	@python -m pytest -m "not data and not slow and not committed"
+	@python -m pytest -m "not data and not slow"
 
 test-slow: $(INSTALLED) ## the slow ones: queued experiments
 	@python -m pytest -m slow
@@ -30,8 +30,12 @@ demo: $(INSTALLED) ## the six stages on the embedded sample, in demo/
 export: $(INSTALLED) ## the trained networks as export/*.keras
 	@python -m stages.export
 
-verify: $(INSTALLED) ## whether the committed results are those of this code; without data or training
-	@python -m pytest -m committed
+gate: $(INSTALLED) ## judge the results against the targets and against AGAINST=REV; FORMAT=text|json|markdown
+	@python -m stages.gate $(if $(AGAINST),--against '$(AGAINST)') $(if $(FORMAT),--format '$(FORMAT)')
+
+verify: $(INSTALLED) ## whether the committed results are those of this code, in seconds (FULL=1: by running all again)
+	@python -m benchmarks.tables --check
+	@python -m stages.verify $(if $(FULL),--full)
 
 bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds.csv (some 80 minutes)
 	@python -m benchmarks.seeds mnist 10

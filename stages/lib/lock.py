@@ -2,12 +2,14 @@
 
 import hashlib
 import logging
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from dvc.dependency.param import ParamsDependency
-from dvc.exceptions import DvcException
+from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.repo import Repo
+from dvc.repo.brancher import switch
 from dvc.stage import PipelineStage
 
 from stages.lib.errors import UserError
@@ -20,27 +22,48 @@ def faults() -> list[str]:
 
     Needs no data: what is DVC's to keep may be absent. Raises UserError if dvc.yaml or dvc.lock cannot be read.
     """
+    with _open("workspace") as repo:
+        found = _changed_results(repo)
+        stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
+        made = {out.fs_path: out for out in repo.index.outs}
+        found += [line for stage in stages for line in _changed_stage(stage, made)]
+        return found or _would_run(repo)
+
+
+def changed_results(rev: str) -> list[str]:
+    """A line for each result in git that, at the revision, is not what its dvc.lock says."""
+    with _open(rev) as repo:
+        return _changed_results(repo)
+
+
+@contextmanager
+def _open(rev: str) -> Iterator[Repo]:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # it would report on stdout
     try:
-        with Repo() as repo:
-            made = {out.fs_path: out for out in repo.index.outs}
-            found = [line for out in made.values() if not out.use_cache for line in _changed_result(out)]
-            stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
-            found += [line for stage in stages for line in _changed_stage(stage, made)]
-            return found or _would_run(repo)
+        with Repo() as repo, switch(repo, rev):
+            yield repo
+    except NotDvcRepoError:
+        raise UserError("this folder is no DVC repository; run from the top folder, or `dvc init` first") from None
     except DvcException as error:
         raise UserError(f"dvc: {' '.join(str(error).split())}; mend dvc.yaml or restore dvc.lock") from None
 
 
-def _changed_result(out: Any) -> list[str]:
-    path = Path(out.fs_path)
-    if out.hash_info.value is None:
-        return []  # its stage is told below
-    if not path.exists():
-        return [f"{out.def_path}: not there, but in dvc.lock; restore it with git checkout, or run `dvc repro`"]
-    if path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != out.hash_info.value:
-        return [f"{out.def_path}: not what dvc.lock says; restore it with git checkout, or run `dvc repro`"]
-    return []
+def _changed_results(repo: Repo) -> list[str]:
+    lines = []
+    for out in repo.index.outs:
+        if out.use_cache or out.hash_info.value is None:
+            continue  # DVC keeps it, or its stage never ran, which is told of the stage
+        if not repo.fs.exists(out.fs_path):
+            lines.append(
+                f"{out.def_path}: not there, but in dvc.lock; restore it with git checkout, or run `dvc repro`"
+            )
+        elif repo.fs.isfile(out.fs_path):
+            digest = hashlib.md5(repo.fs.cat_file(out.fs_path), usedforsecurity=False).hexdigest()
+            if digest != out.hash_info.value:
+                lines.append(
+                    f"{out.def_path}: not what dvc.lock says; restore it with git checkout, or run `dvc repro`"
+                )
+    return lines
 
 
 def _changed_stage(stage: Any, made: dict[str, Any]) -> list[str]:

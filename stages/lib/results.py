@@ -12,13 +12,18 @@ SAMPLE_TITLES = {"mnist": "sample: digits", "cifar": "sample: shapes"}
 
 
 @dataclass(frozen=True)
-class Limits:
-    accuracy: float
+class Limit:
+    at_least: float
+
+
+@dataclass(frozen=True)
+class Metrics:
+    accuracy: Limit
 
 
 @dataclass(frozen=True)
 class Split:
-    test: Limits
+    test: Metrics
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Targets:
 
     def accuracy(self, name: str) -> float:
         split: Split = getattr(self, name)
-        return split.test.accuracy
+        return split.test.accuracy.at_least
 
 
 def load_json(path: Path) -> Any:
