@@ -7,10 +7,10 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data demo export gate verify bench-seeds readme check extras lock clean
+.PHONY: help repro test test-slow test-data demo export gate gate-comment verify bench-seeds readme check extras lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: $(INSTALLED) ## run what changed of the pipeline and show the results (GPU=1: with CUDA)
 	@python -m stages.repro
@@ -32,6 +32,11 @@ export: $(INSTALLED) ## the trained networks as export/*.keras
 
 gate: $(INSTALLED) ## judge the results against the targets and against AGAINST=REV; FORMAT=text|json|markdown
 	@python -m stages.gate $(if $(AGAINST),--against '$(AGAINST)') $(if $(FORMAT),--format '$(FORMAT)')
+
+gate-comment: $(INSTALLED) ## the same as a comment on pull request PR=NUMBER, the last one updated; needs gh
+	@mkdir -p runs
+	@python -m stages.gate $(if $(AGAINST),--against '$(AGAINST)') --format markdown > runs/gate.md || true
+	@gh pr comment '$(PR)' --edit-last --create-if-none --body-file runs/gate.md
 
 verify: $(INSTALLED) ## whether the committed results are those of this code, in seconds (FULL=1: by running all again)
 	@python -m benchmarks.tables --check

@@ -1,9 +1,10 @@
-"""The two tables on the README's first screen, made from metrics.json and benchmarks/seeds.csv.
+"""The README's tables: the two on its first screen, and how often the gate would stop a change of the seed alone.
 
 `python -m benchmarks.tables` writes them into README.md, between their markers; with --check it only compares.
 """
 
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -13,11 +14,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from stages.gate import mcnemar
 from stages.lib.errors import UserError, run
 from stages.lib.files import write_text
 from stages.lib.results import TITLES, load_json
 
 README, LOCK = Path("README.md"), Path("dvc.lock")
+ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 SEEDS, MISTAKES = Path("benchmarks/seeds.csv"), Path("benchmarks/mistakes.csv")
 
 
@@ -35,7 +38,8 @@ def main() -> None:
 
 def fill(text: str) -> str:
     """The README's text with both tables as they should be."""
-    for marker, table in (("this commit", this_commit()), ("over seeds", over_seeds())):
+    tables = {"this commit": this_commit(), "over seeds": over_seeds(), "false alarms": false_alarms()}
+    for marker, table in tables.items():
         between = re.compile(f"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, found = between.subn(lambda match, table=table: match[1] + table + match[2], text)  # type: ignore[misc]
         if found != 1:
@@ -67,15 +71,13 @@ def this_commit() -> str:
 
 def over_seeds() -> str:
     """Mean ± standard deviation; a row measured on other code, data or params than dvc.lock's says so."""
-    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
     rows = []
     for (name, digest), runs in pd.read_csv(SEEDS).groupby(["data_set", "training"], sort=False):
         accuracy, minutes = runs["test_accuracy"], runs["seconds"] / 60
         first = runs.iloc[0]
-        older = "" if digest == training_digest(lock[f"train_{name}"]) else " (older code)"
         rows.append(
             {
-                "data set": TITLES[str(name)] + older,
+                "data set": TITLES[str(name)] + _age(str(name), str(digest)),
                 "test accuracy": f"{accuracy.mean():.2%} ± {100 * accuracy.std():.2f}",
                 "n": len(runs),
                 "training, minutes": f"{minutes.mean():.1f} ({minutes.min():.1f} to {minutes.max():.1f})",
@@ -83,9 +85,45 @@ def over_seeds() -> str:
                 "hardware": first["hardware"],
                 "versions": first["versions"],
                 "command": f"`{first['command']}`",
+                "training code": digest,
             }
         )
     return _markdown(pd.DataFrame(rows))
+
+
+def false_alarms() -> str:
+    """For every ordered pair of seeds of one recipe: would the gate call the second one worse?"""
+    gate = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["gate"]
+    seeds = pd.read_csv(SEEDS)
+    rows = []
+    for (name, digest), runs in seeds.groupby(["data_set", "training"], sort=False):
+        drops, p = compare_seeds(str(name), runs["seed"].tolist())
+        if drops:
+            stopped = sum(q < gate["alpha"] or drop > gate["tolerance"] for drop, q in zip(drops, p, strict=True))
+            rows.append(
+                {
+                    "data set": TITLES[str(name)] + _age(str(name), str(digest)),
+                    "seeds": len(runs),
+                    "pairs": len(p),
+                    **{f"p < {alpha:g}": f"{sum(q < alpha for q in p) / len(p):.0%}" for alpha in ALPHAS},
+                    "largest drop": f"{100 * max(drops):.2f} points",
+                    f"stopped with alpha {gate['alpha']:g}, tolerance {gate['tolerance']:g}": f"{stopped / len(p):.0%}",
+                }
+            )
+    return _markdown(pd.DataFrame(rows))
+
+
+def compare_seeds(name: str, seeds: list[int]) -> tuple[list[float], list[float]]:
+    """For every ordered pair: the drop of the test accuracy, and McNemar's p of it."""
+    n = load_json(Path("metrics.json"))[name]["test"]["n"]
+    mistakes = pd.read_csv(MISTAKES).query("data_set == @name")
+    wrong = {seed: set(mistakes.loc[mistakes["seed"] == seed, "index"]) for seed in seeds}
+    drops, p = [], []
+    for then, now in itertools.permutations(seeds, 2):
+        lost, won = len(wrong[now] - wrong[then]), len(wrong[then] - wrong[now])
+        drops.append((lost - won) / n)
+        p.append(mcnemar(lost, won))
+    return drops, p
 
 
 def training_digest(stage: dict[str, Any]) -> str:
@@ -93,6 +131,11 @@ def training_digest(stage: dict[str, Any]) -> str:
     params = {key: value for key, value in stage["params"]["params.yaml"].items() if key != "seed"}
     made_from = {"deps": {dep["path"]: dep["md5"] for dep in stage["deps"]}, "params": params}
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _age(name: str, digest: str) -> str:
+    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+    return "" if digest == training_digest(lock[f"train_{name}"]) else " (older code)"
 
 
 def _markdown(table: pd.DataFrame) -> str:

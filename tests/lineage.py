@@ -10,6 +10,9 @@ from pathlib import Path
 import yaml
 
 PACKAGE = "stages"
+# They can stop a stage, and say where to go on, but not change what it makes.
+ALWAYS_READ = {"params.yaml", "params.schema.json", "dvc.yaml"}
+OWN_NAMES = ("__pycache__", ".partial-")  # bytecode; what is fsynced before it gets its name
 
 
 def modules(root: Path, module: str) -> set[str]:
@@ -54,6 +57,29 @@ def differences(root: Path) -> list[str]:
         lines += [f"dvc.yaml: {stage}: params: remove   - {key}" for key in sorted(keys - known)]
         lines += [f"{PACKAGE}/{stage}.py: Params: nothing reads {key}" for key in sorted(unused(root, stage))]
     return lines
+
+
+def data_differences(root: Path, stage: str, opened: list[str]) -> list[str]:
+    """The same for data: `opened` are the files that the stage read, as tests/audit lists them."""
+    entry = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+    outs = [name for kind in ("outs", "metrics", "plots") for out in entry.get(kind, []) for name in _names(out)]
+    read = {path for path in opened if not any(name in path for name in OWN_NAMES)} - ALWAYS_READ
+    deps = [dep for dep in entry["deps"] if not dep.endswith(".py")]
+    known = [*deps, *outs, "runs", "data/.incoming"]
+    undeclared = {path for path in read if not _covered(path, known) and not path.endswith(".py")}
+    never = [dep for dep in deps if not any(_covered(path, [dep]) for path in read)]
+    return [
+        *(f"dvc.yaml: {stage}: deps: add      - {path}" for path in sorted(undeclared)),
+        *(f"dvc.yaml: {stage}: deps: remove   - {path}" for path in never),
+    ]
+
+
+def _names(out: str | dict[str, object]) -> list[str]:
+    return [out] if isinstance(out, str) else list(out)
+
+
+def _covered(path: str, above: list[str]) -> bool:
+    return any(path == one or path.startswith(one.rstrip("/") + "/") for one in above)
 
 
 def _files(root: Path, module: str) -> list[str]:

@@ -1,13 +1,16 @@
 """What the README names is there."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from stages.lib import networks
-from tests.conftest import ROOT
+from tests.conftest import ROOT, environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -15,9 +18,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_its_make_targets_are_those_of_the_makefile():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"make ([a-z]+(?:-[a-z]+)*)", README)) - targets <= {"sure"}
-    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
-    assert set(re.findall(r"- run: make ([a-z-]+)$", workflow, re.MULTILINE)) <= targets
-    assert len(re.findall(r"- run:", workflow)) == len(re.findall(r"- run: make [a-z-]+$", workflow, re.MULTILINE))
+    workflows = "".join(path.read_text() for path in (ROOT / ".github/workflows").iterdir())
+    steps = re.findall(r"- run: (.*)", workflows)
+    assert {target for step in steps for target in re.findall(r"^make ([a-z-]+)", step)} <= targets
+    assert [
+        step for step in steps if not re.fullmatch(r'make [^;&|>]*( >> "\$GITHUB_STEP_SUMMARY" \|\| true)?', step)
+    ] == []
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
@@ -63,3 +69,71 @@ def test_the_tests_that_the_table_of_faults_names_are_there():
     assert len(named) > 25
     assert [name for name in named if f"def {name}(" not in code] == []
     assert [path for path in re.findall(r"(test_\w+\.py)", table) if not (ROOT / "tests" / path).exists()] == []
+
+
+def test_a_gate_in_your_repository_from_an_empty_folder(tmp_path):
+    """The README's section, command by command; only where pip installs from is put in."""
+    source, site, folder = tmp_path / "source", tmp_path / "site", tmp_path / "empty"
+    shutil.copytree(ROOT / "stages", source / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    install = "python -m pip install --quiet --no-index --no-deps --no-build-isolation --target"
+    folder.mkdir()
+    section = README.split("### Use this as a gate in your repository\n")[1].split("\n## ")[0]
+    commands, failed = 0, []
+    # In their order: files, whose names stand before them in backquotes, and commands.
+    blocks = r"(?:^`([\w./]+)`[^\n]*\n(?:[^\n]+\n)*\n)?^```(\w+)\n(.*?)^```"
+    for name, language, text in re.findall(blocks, section, re.DOTALL | re.MULTILINE):
+        if language in ("python", "yaml"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        for command in re.findall(r"^\$ (.*)", text, re.MULTILINE) if language == "console" else []:
+            commands += 1
+            command = re.sub(r"pip install .*REPOSITORY\"", f"{install} '{site}' '{source}'", command)
+            command = re.sub(r"python3 -m venv .*", "true", command)
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                env=environment(
+                    PYTHONPATH=str(site), GIT_CONFIG_GLOBAL="/dev/null", **{
+                        f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
+                        for what, value in (("NAME", "a"), ("EMAIL", "a@localhost"))
+                    },
+                ),
+            )  # fmt: skip
+            if "stages.gate" in command:
+                failed.append((done.returncode, done.stdout))
+            else:
+                assert done.returncode == 0, f"{command}\n{done.stdout}"
+    assert commands == 11
+    (first, told), (second, why) = failed
+    assert first == 0, told
+    assert "gate: passed" in told
+    assert second == 1, why
+    promised = re.findall(r"```text\n(.*?)\n```", section)
+    assert len(promised) == 1
+    assert promised[0] in why
+    assert "changed: neighbors: 3 -> 300" in why
+    workflow = folder / ".github/workflows/gate.yml"
+    schema = ["check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(workflow)]
+    subprocess.run(schema, check=True, env=environment())
+
+
+def test_the_gate_comments_through_gh(finished, tmp_path):
+    """With a `gh` that only notes what it is asked."""
+    gh = tmp_path / "gh"
+    gh.write_text(
+        f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nwhile [ $# -gt 1 ]; do shift; done\ncat "$1" >> {tmp_path}/asked\n'
+    )
+    gh.chmod(0o755)
+    env = environment()
+    env["PATH"] = f"{tmp_path}{os.pathsep}{env['PATH']}"
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    make = ["make", "--assume-old=.venv/.installed", "gate-comment", "AGAINST=HEAD", "PR=7"]
+    subprocess.run(make, cwd=folder, env=env, check=True)
+    asked = (tmp_path / "asked").read_text()
+    assert asked.startswith(
+        "pr comment 7 --edit-last --create-if-none --body-file runs/gate.md\n### gate: cannot judge"
+    )
+    assert "results of the sample" in asked

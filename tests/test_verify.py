@@ -1,14 +1,11 @@
 """Stale results are found without data; what is run again is compared."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from benchmarks import tables
 from stages import verify
 from stages.lib import lock
 from stages.lib.errors import UserError
@@ -94,7 +91,7 @@ def test_a_lock_that_is_gone_or_broken_is_told(clone):
     Path("dvc.lock").unlink()
     assert "dvc.lock: train_mnist: not there; run `dvc repro` and commit" in lock.faults()
     Path("dvc.lock").write_text(text[:300] + "<<<<")
-    with pytest.raises(UserError, match="restore dvc.lock"):
+    with pytest.raises(UserError, match=r"restore dvc\.lock"):
         lock.faults()
     output = call(clone, "python", "-m", "stages.verify", check=False)
     assert "Traceback" not in output
@@ -146,37 +143,6 @@ def test_in_full_what_differs_is_told_with_its_metrics(clone, tmp_path, capsys):
     assert line.startswith("mnist.test.accuracy: 0.95 -> 0.91")
     assert "BEYOND seed noise" in line
     assert verify.compare_metrics(metrics, metrics) == []
-
-
-def test_the_tables_of_the_readme_are_compared(tmp_path):
-    for name in ("README.md", "metrics.json", "params.yaml", "dvc.lock", "evaluation", "benchmarks"):
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
-    check = ["python", "-m", "benchmarks.tables", "--check"]
-    where = {"PYTHONPATH": os.pathsep.join([str(ROOT)])}
-    call(tmp_path, "python", "-m", "benchmarks.tables", **where)
-    assert "the tables of README.md are those of the results" in call(tmp_path, *check, **where)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
-    metrics["mnist"]["test"]["accuracy"] = 0.1234
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    output = call(tmp_path, *check, check=False, **where)
-    assert "error: README.md: its tables are not those of the results" in output
-    assert "12.34%" in output
-    assert "make readme" in output
-
-
-def test_rows_of_another_training_code_are_marked(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    locked = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
-    rows = Path("benchmarks/seeds.csv").read_text().splitlines()
-    seeds = tmp_path / "seeds.csv"
-    monkeypatch.setattr(tables, "SEEDS", seeds)
-    current = tables.training_digest(locked["train_mnist"])
-    row = next(row for row in rows if row.startswith("mnist"))
-    fields = row.rpartition(",")[0]
-    seeds.write_text(f"{rows[0]}\n{fields},{current}\n")
-    assert "older code" not in tables.over_seeds()
-    seeds.write_text(f"{rows[0]}\n{fields},0123456789ab\n")
-    assert "MNIST (older code)" in tables.over_seeds()
 
 
 def test_no_data_and_no_model_is_in_git():
