@@ -60,7 +60,7 @@ def test_each_seed_of_the_table_has_its_mistakes():
     """The accuracies of seeds.csv, counted again from the list of wrong images."""
     seeds = pd.read_csv(ROOT / tables.SEEDS)
     mistakes = pd.read_csv(ROOT / tables.MISTAKES)
-    for row in seeds.itertuples():
-        wrong = mistakes[(mistakes["data_set"] == row.data_set) & (mistakes["seed"] == row.seed)]["index"]
-        assert len(wrong) == wrong.nunique() == row.errors
-        assert row.test_accuracy == pytest.approx(1 - row.errors / 10_000)
+    for row in seeds.to_dict("records"):
+        wrong = mistakes[(mistakes["data_set"] == row["data_set"]) & (mistakes["seed"] == row["seed"])]["index"]
+        assert len(wrong) == wrong.nunique() == row["errors"]
+        assert row["test_accuracy"] == pytest.approx(1 - row["errors"] / 10_000)
