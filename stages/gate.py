@@ -15,7 +15,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,34 +173,53 @@ def _test(
     metric: str, then: dict[str, Value], now: dict[str, Value], rev: str, direction: str
 ) -> tuple[str, float | None]:
     """What the change was tested with, in words, and the one-sided p of getting worse this much by chance alone."""
-    n_then, n_now = _count(metric, then), _count(metric, now)
-    if n_then is None or n_now is None or direction != "at_least":
-        return "tolerance alone", None
     section = metric.rpartition(".")[0]
     digests = then.get(f"{section}.digest"), now.get(f"{section}.digest")
     if digests[0] != digests[1]:
         raise UserError(
             f"{section}.digest: {digests[0]} at {rev}, {digests[1]} here: other test images; not comparable"
         )
+    n_then, n_now = _count(metric, then), _count(metric, now)
+    if n_then is None or n_now is None or direction != "at_least":
+        return "tolerance alone", None
     name, _, rest = metric.partition(".")
     if rest == "test.accuracy":
-        path = Path("plots") / name / "predictions.csv"
-        before, after = _predictions_at(path, rev), _predictions_here(path)
-        if before is not None and after is not None:
-            _raise(_strangers(path, before, after, rev))
-            for table, side, figure in ((before, f"at {rev}", then[metric]), (after, "here", now[metric])):
-                share = float((table["y_true"] == table["y_pred"]).mean())
-                if not math.isclose(share, float(figure), abs_tol=1e-9):  # type: ignore[arg-type]
-                    raise UserError(
-                        f"{path} {side}: {share:.6f} of it is right, but {metric} is {figure}; run `dvc repro`"
-                    )
-            right_then, right_now = before["y_true"] == before["y_pred"], after["y_true"] == after["y_pred"]
-            lost, won = int((right_then & ~right_now).sum()), int((~right_then & right_now).sum())
+        right = _right(Path("plots") / name / "predictions.csv", metric, then, now, rev)
+        if right is not None:
+            lost, won = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
             return f"McNemar, {lost:,} lost, {won:,} won", mcnemar(lost, won)
     hits_then, hits_now = round(float(then[metric]) * n_then), round(float(now[metric]) * n_now)  # type: ignore[arg-type]
     counts = [[hits_then, n_then - hits_then], [hits_now, n_now - hits_now]]
     p = float(fisher_exact(counts, alternative="greater").pvalue)
     return "two proportions, no predictions of both", p
+
+
+def _right(
+    path: Path, metric: str, then: dict[str, Value], now: dict[str, Value], rev: str
+) -> tuple[pd.Series, pd.Series] | None:
+    """Which of the same test images each side's predictions have right; None if a side has no predictions."""
+    before = _predictions(path, f"at {rev}", then[metric], lambda: dvc.api.read(str(path), rev=rev))
+    after = _predictions(path, "here", now[metric], lambda: path.read_text(encoding="utf-8"))
+    if before is None or after is None:
+        return None
+    if len(before) != len(after):
+        raise UserError(f"{path}: {len(before):,} predictions at {rev}, {len(after):,} here: not the same test images")
+    if not np.array_equal(before["y_true"], after["y_true"]):
+        raise UserError(f"{path}: other true classes here than at {rev}: not the same test images")
+    return before["y_true"] == before["y_pred"], after["y_true"] == after["y_pred"]
+
+
+def _predictions(path: Path, side: str, accuracy: Value, read: Callable[[], str]) -> pd.DataFrame | None:
+    try:
+        table = pd.read_csv(io.StringIO(read()), usecols=["y_true", "y_pred"])
+    except (FileNotFoundError, DvcException):
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} {side}: no table with y_true and y_pred ({error}); run `dvc repro`") from None
+    share = float((table["y_true"] == table["y_pred"]).mean())
+    if not math.isclose(share, float(accuracy), abs_tol=1e-9):  # type: ignore[arg-type]
+        raise UserError(f"{path} {side}: {share:.6f} of it is right, but the metric is {accuracy}; run `dvc repro`")
+    return table
 
 
 def mcnemar(lost: int, won: int) -> float:
@@ -291,31 +310,6 @@ def _unfit(metrics: dict[str, Value], limits: Limits, side: str) -> Iterator[str
             yield f"{key}: found {metrics[key]!r} {side}, expected a number"
 
 
-def _strangers(path: Path, before: pd.DataFrame, after: pd.DataFrame, rev: str) -> Iterator[str]:
-    if len(before) != len(after):
-        yield f"{path}: {len(before):,} predictions at {rev}, {len(after):,} here: not the same test images"
-    elif not np.array_equal(before["y_true"], after["y_true"]):
-        yield f"{path}: other true classes here than at {rev}: not the same test images"
-
-
-def _predictions_here(path: Path) -> pd.DataFrame | None:
-    return _parse(path, path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def _predictions_at(path: Path, rev: str) -> pd.DataFrame | None:
-    try:
-        return _parse(path, dvc.api.read(str(path), rev=rev))
-    except (FileNotFoundError, DvcException):
-        return None
-
-
-def _parse(path: Path, content: str) -> pd.DataFrame:
-    try:
-        return pd.read_csv(io.StringIO(content), usecols=["y_true", "y_pred"])
-    except ValueError as error:
-        raise UserError(f"{path}: no table with y_true and y_pred ({error}); run `dvc repro`") from None
-
-
 def _count(metric: str, metrics: dict[str, Value]) -> int | None:
     """Of how many images `metric` is a share: the `n` beside an accuracy."""
     section, _, last = metric.rpartition(".")
@@ -363,7 +357,7 @@ def text(judgement: Judgement) -> str:
     if judgement.params:
         lines += [
             "",
-            *(f"changed: {change['key']}: {change['then']} -> {change['now']}" for change in judgement.params),
+            *(f"changed: {one['key']}: {_plain(one['then'])} -> {_plain(one['now'])}" for one in judgement.params),
         ]
     return "\n".join([*lines, "", _conclusion(judgement)])
 
@@ -376,7 +370,9 @@ def markdown(judgement: Judgement) -> str:
     if judgement.metrics:
         lines += ["", tabulate(_table(judgement), headers="keys", disable_numparse=True, tablefmt="github")]
     if judgement.params:
-        rows = [{"changed param": c["key"], "then": _show(c["then"]), "now": _show(c["now"])} for c in judgement.params]
+        rows = [
+            {"changed param": c["key"], "then": _plain(c["then"]), "now": _plain(c["now"])} for c in judgement.params
+        ]
         lines += ["", tabulate(rows, headers="keys", disable_numparse=True, tablefmt="github")]
     return "\n".join(lines)
 
@@ -406,10 +402,12 @@ def _table(judgement: Judgement) -> list[dict[str, str]]:
     ]
 
 
+def _plain(value: Value) -> str:
+    return "-" if value is None else str(value)
+
+
 def _show(value: Value) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else _plain(value)
 
 
 if __name__ == "__main__":

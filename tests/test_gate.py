@@ -189,6 +189,8 @@ SCENARIOS = [
     Scenario("metric null before, as good as new", 0, "target met, new", State(change=accuracy(None)), State()),
     Scenario("no metric in common", 2, "no metric in common", State(change=nothing_known), State()),
     Scenario("other test images", 2, "other test images", BASE, State(digest="others")),
+    Scenario("other test images, judged by tolerance", 2, "other test images", State(change=loss(0.1)),
+             State(change=loss(0.1), digest="others"), target_of_the_loss),
     Scenario("digest gone", 2, "other test images", BASE, State(digest=None)),
     Scenario("another number of predictions", 2, "1,000 predictions at HEAD, 900 here", State(digest=None),
              State(images=900, digest=None)),
@@ -216,7 +218,7 @@ SCENARIOS = [
              State({0}, images=4, predictions=False), State({0, 1, 2}, images=4, target=0, tolerance=1)),
     Scenario("no predictions before, significant drop", 1, "WORSE (p < 0.01)", NO_PREDICTIONS, State(wrong((0, 70)))),
     Scenario("no predictions now", 1, "two proportions", BASE, State(wrong((0, 70)), predictions=False)),
-    Scenario("predictions of another model", 2, "0.960000 of it is right, but digits.test.accuracy is 0.95", BASE,
+    Scenario("predictions of another model", 2, "0.960000 of it is right, but the metric is 0.95", BASE,
              State(change=accuracy(0.95))),
     Scenario("a limit from above", 0, "≤ 0.2", State(change=loss(0.10)), State(change=loss(0.14)), target_of_the_loss),
     Scenario("a limit from above, passed", 1, "ABOVE TARGET", State(change=loss(0.19)), State(change=loss(0.21)),
@@ -309,11 +311,11 @@ def test_json_has_the_figures(repository, capsys):
 def test_markdown_shows_changed_params(repository, capsys):
     BASE.write()
     save()
-    State(alpha=0.02).write()
+    State(alpha=0.00002).write()
     out = outcome(capsys, "--against=HEAD", "--format=markdown")[1]
     assert "| gate.alpha" in out
-    assert "| 0.0100" in out
-    assert "| 0.0200" in out
+    assert "| 0.01" in out
+    assert "| 2e-05" in out
     assert "seed" not in out
 
 
