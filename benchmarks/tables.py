@@ -6,6 +6,7 @@
 import hashlib
 import itertools
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -97,7 +98,7 @@ def false_alarms() -> str:
     seeds = pd.read_csv(SEEDS)
     rows = []
     for (name, digest), runs in seeds.groupby(["data_set", "training"], sort=False):
-        drops, p = compare_seeds(str(name), runs["seed"].tolist())
+        drops, p, z = compare_seeds(str(name), runs["seed"].tolist())
         if drops:
             stopped = sum(q < gate["alpha"] or drop > gate["tolerance"] for drop, q in zip(drops, p, strict=True))
             rows.append(
@@ -106,6 +107,7 @@ def false_alarms() -> str:
                     "seeds": len(runs),
                     "pairs": len(p),
                     **{f"p < {alpha:g}": f"{sum(q < alpha for q in p) / len(p):.0%}" for alpha in ALPHAS},
+                    "mean z²": f"{sum(value**2 for value in z) / len(z):.1f}",
                     "largest drop": f"{100 * max(drops):.2f} points",
                     f"stopped with alpha {gate['alpha']:g}, tolerance {gate['tolerance']:g}": f"{stopped / len(p):.0%}",
                 }
@@ -113,17 +115,18 @@ def false_alarms() -> str:
     return _markdown(pd.DataFrame(rows))
 
 
-def compare_seeds(name: str, seeds: list[int]) -> tuple[list[float], list[float]]:
-    """For every ordered pair: the drop of the test accuracy, and McNemar's p of it."""
+def compare_seeds(name: str, seeds: list[int]) -> tuple[list[float], list[float], list[float]]:
+    """For every ordered pair: the drop of the test accuracy, McNemar's p of it, and its z, of variance 1 by chance."""
     n = load_json(Path("metrics.json"))[name]["test"]["n"]
     mistakes = pd.read_csv(MISTAKES).query("data_set == @name")
     wrong = {seed: set(mistakes.loc[mistakes["seed"] == seed, "index"]) for seed in seeds}
-    drops, p = [], []
+    drops, p, z = [], [], []
     for then, now in itertools.permutations(seeds, 2):
         lost, won = len(wrong[now] - wrong[then]), len(wrong[then] - wrong[now])
         drops.append((lost - won) / n)
         p.append(mcnemar(lost, won))
-    return drops, p
+        z.append((lost - won) / math.sqrt(lost + won) if lost + won else 0.0)
+    return drops, p, z
 
 
 def training_digest(stage: dict[str, Any]) -> str:

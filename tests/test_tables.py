@@ -50,8 +50,9 @@ def test_pairs_of_seeds_by_hand(tmp_path, monkeypatch):
     rows += [("cifar", 0, i) for i in range(50)]
     Path("mistakes.csv").write_text("data_set,seed,index\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
     monkeypatch.setattr(tables, "MISTAKES", Path("mistakes.csv"))
-    drops, p = tables.compare_seeds("mnist", [0, 1])
+    drops, p, z = tables.compare_seeds("mnist", [0, 1])
     assert drops == [pytest.approx(0.05), pytest.approx(-0.05)]
+    assert z == [pytest.approx(5 / 15**0.5), pytest.approx(-5 / 15**0.5)]
     assert p[0] == pytest.approx(4944 / 2**15)  # 10 or more of 15 by even chance: 3003 + 1365 + 455 + 105 + 15 + 1
     assert p[1] == pytest.approx(30827 / 2**15)  # 5 or more: all but 1 + 15 + 105 + 455 + 1365
 
