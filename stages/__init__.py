@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Who started this process, taken before the slow imports: a training stops when that one is gone.
 PARENT = os.getppid()
 
-_NEEDED = "h5py jsonschema keras matplotlib numpy pandas requests scipy sklearn tabulate tqdm yaml".split()
+_NEEDED = "h5py jsonschema keras matplotlib numpy pandas psutil requests scipy sklearn tabulate tqdm yaml".split()
 
 if not (3, 11) <= sys.version_info[:2] <= (3, 13):
     sys.exit(
@@ -25,3 +25,15 @@ if _missing:
         "error: %s lacks %s; run `. .venv/bin/activate` if you have made it with make, else `pip install -e .`"
         % (sys.executable, ", ".join(_missing))
     )
+
+import psutil  # noqa: E402
+
+# dvc runs a stage in a shell. Some shells put the stage in their own place; others (dash) wait for it, and stay when
+# dvc is killed: then it is their parent that is gone.
+GRANDPARENT = None
+try:
+    _parent = psutil.Process(PARENT)
+    if _parent.name() in ("sh", "bash", "dash", "fish", "ksh", "zsh"):
+        GRANDPARENT = _parent.ppid()
+except psutil.Error:
+    pass  # gone already, or not ours to look at

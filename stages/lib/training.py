@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+import psutil
 
 import stages
 from stages.lib import arrays, checkpoint, networks
@@ -164,7 +165,7 @@ class _Watch(keras.callbacks.Callback):
         self.stage, self.epoch, self.schedule = stage, epoch, schedule
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if "DVC_STAGE" in os.environ and os.getppid() != stages.PARENT:
+        if "DVC_STAGE" in os.environ and _orphaned():
             raise UserError(f"{self.stage}: stopped, since the dvc that started it is gone; run `dvc repro` again")
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
@@ -173,6 +174,16 @@ class _Watch(keras.callbacks.Callback):
                 f"{self.stage}: the loss is {loss} in epoch {self.epoch + 1}, batch {batch + 1}, at rate {rate:.3g}; "
                 f"no model is written; lower lr (try a tenth)"
             )
+
+
+def _orphaned() -> bool:
+    """Whether who started this process is gone, or who started the shell that did."""
+    if os.getppid() != stages.PARENT:
+        return True
+    try:
+        return stages.GRANDPARENT is not None and psutil.Process(stages.PARENT).ppid() != stages.GRANDPARENT
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _print_progress(stage: str, rows: list[dict[str, Any]], epochs: int) -> None:

@@ -8,16 +8,24 @@ import os
 import time
 from typing import Any
 
-_parent, _print = os.getppid(), builtins.print
+import psutil
+
+_print = builtins.print
 
 
 def _hold(*values: Any, **options: Any) -> None:
     _print(*values, **options)
     if values and str(values[0]).startswith(os.environ["HOLD_AT"]):
+        above = _above()
         for _ in range(600):  # a minute
-            if os.getppid() != _parent:
+            if _above() != above:
                 return
             time.sleep(0.1)
+
+
+def _above() -> list[int]:
+    """dvc, and the shell between the two if there is one."""
+    return [process.pid for process in psutil.Process().parents()[:2]]
 
 
 if "DVC_STAGE" in os.environ and "HOLD_AT" in os.environ:
