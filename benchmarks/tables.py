@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def fill(text: str) -> str:
-    """The README's text with both tables as they should be."""
+    """The README's text with its tables as they should be."""
     tables = {"this commit": this_commit(), "over seeds": over_seeds(), "false alarms": false_alarms()}
     for marker, table in tables.items():
         between = re.compile(f"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)

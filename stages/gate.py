@@ -136,7 +136,7 @@ def _judge(rev: str | None, judgement: Judgement) -> None:
             row = Row(metric, _finite(before), _finite(after))
             if _is_number(before) and _is_number(after):
                 row.change = float(after) - float(before)  # type: ignore[arg-type]
-            elif then:
+            else:
                 row.verdict = "gone, not judged" if metric not in now else "new, not judged"
             judgement.metrics.append(row)
 

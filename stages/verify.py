@@ -24,9 +24,8 @@ from stages.gate import flatten
 from stages.lib import lock
 from stages.lib.commands import dvc, git
 from stages.lib.errors import UserError, run
-from stages.lib.results import load_json
+from stages.lib.results import TITLES, load_json
 
-NAMES = ["mnist", "cifar"]
 SEEDS = Path("benchmarks/seeds.csv")
 
 
@@ -45,7 +44,7 @@ def main() -> None:
 def other_versions() -> list[str]:
     """A line for each library of which another version is installed than the one that trained the networks."""
     lines = []
-    for path in (Path("evaluation") / f"{name}.json" for name in NAMES):
+    for path in (Path("evaluation") / f"{name}.json" for name in TITLES):
         for library, trained in load_json(path)["versions"].items():
             try:
                 installed = version(library)
