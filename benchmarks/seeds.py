@@ -1,8 +1,8 @@
-"""Trains a network of params.yaml with several seeds and measures it on the test images.
+"""Trains a setting of params.yaml with several seeds and measures it on the test images.
 
-`python -m benchmarks.seeds NAME N`, mnist or cifar, for the seeds 0 to N-1. Each training is the pipeline's own, run by
-dvc in a copy of the repository that shares its cache; each row of benchmarks/seeds.csv, and of benchmarks/mistakes.csv
-(which test images were wrong), is written as soon as it is known.
+`python -m benchmarks.seeds SETTING N` for the seeds 0 to N-1. Each training is the pipeline's own, run by dvc in a copy
+of the repository that shares its cache; each row of benchmarks/seeds.csv, and of benchmarks/mistakes.csv (which test
+images were wrong), is written as soon as it is known.
 """
 
 import datetime
@@ -15,51 +15,58 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from benchmarks.tables import MISTAKES, SEEDS, training_digest
+from benchmarks.tables import MISTAKES, SEEDS, SETTINGS, training_digest
 from stages.demo import make_copy
 from stages.lib.commands import dvc
 from stages.lib.errors import UserError, run
 from stages.lib.files import whole
-from stages.lib.results import TITLES, load_json
+from stages.lib.results import load_json
 
 
 def main() -> None:
     try:
-        name, n = sys.argv[1], int(sys.argv[2])
-        TITLES[name]
+        setting, n = sys.argv[1], int(sys.argv[2])
+        SETTINGS[setting]
     except (IndexError, KeyError, ValueError):
         raise UserError(
-            f"seeds: found {' '.join(sys.argv[1:]) or 'nothing'}, expected a data set ({', '.join(TITLES)}) and how "
+            f"seeds: found {' '.join(sys.argv[1:]) or 'nothing'}, expected a setting ({', '.join(SETTINGS)}) and how "
             f"many seeds; try `python -m benchmarks.seeds mnist 3`"
         ) from None
     for seed in range(n):
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "copy"
-            make_copy(Path(), copy, {"seed": seed})
-            shutil.copy("dvc.lock", copy)
-            dvc("config", "--local", "cache.dir", str(Path(".dvc/cache").resolve()), cwd=copy)
-            dvc("checkout", "--quiet", "download", "prepare", "train_mnist", "train_cifar", cwd=copy)
-            dvc("repro", "prepare", cwd=copy)
-            # Forced, since a result of the cache has no time.
-            dvc("repro", "--single-item", "--force", f"train_{name}", cwd=copy)
-            dvc("repro", "--single-item", "evaluate", cwd=copy)
-            predictions = pd.read_csv(copy / "plots" / name / "predictions.csv")
-            wrong = predictions.loc[predictions["y_true"] != predictions["y_pred"], "index"]
-            _replace(SEEDS, pd.DataFrame([_row(copy, name, seed, n)]))
-            _replace(MISTAKES, pd.DataFrame({"data_set": name, "seed": seed, "index": wrong}))
+        measure(setting, seed)
 
 
-def _row(copy: Path, name: str, seed: int, n: int) -> dict[str, Any]:
-    metrics = load_json(copy / "metrics.json")[name]["test"]
+def measure(setting: str, seed: int) -> dict[str, Any]:
+    """Trains once and puts the result in both tables; gives its row of benchmarks/seeds.csv."""
+    name = setting.split("-")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        make_copy(Path(), copy, {"seed": seed, **SETTINGS[setting]})
+        shutil.copy("dvc.lock", copy)
+        dvc("config", "--local", "cache.dir", str(Path(".dvc/cache").resolve()), cwd=copy)
+        dvc("checkout", "--quiet", "download", "prepare", "train_mnist", "train_cifar", cwd=copy)
+        dvc("repro", "prepare", cwd=copy)
+        # Forced, since a result of the cache has no time.
+        dvc("repro", "--single-item", "--force", f"train_{name}", cwd=copy)
+        dvc("repro", "--single-item", "evaluate", cwd=copy)
+        predictions = pd.read_csv(copy / "plots" / name / "predictions.csv")
+        wrong = predictions.loc[predictions["y_true"] != predictions["y_pred"], "index"]
+        row = _row(copy, setting, name, seed)
+    _replace(SEEDS, pd.DataFrame([row]))
+    _replace(MISTAKES, pd.DataFrame({"setting": setting, "seed": seed, "index": wrong}))
+    return row
+
+
+def _row(copy: Path, setting: str, name: str, seed: int) -> dict[str, Any]:
+    metrics = load_json(copy / "metrics.json")[name]
     training = load_json(copy / "runs" / f"train_{name}.json")
     lock = yaml.safe_load((copy / "dvc.lock").read_text(encoding="utf-8"))["stages"][f"train_{name}"]
-    params = lock["params"]["params.yaml"]
     return {
-        "data_set": name,
-        "network": params[f"{name}.network"],
+        "setting": setting,
         "seed": seed,
-        "test_accuracy": metrics["accuracy"],
-        "errors": metrics["errors"],
+        "val_accuracy": metrics["val"]["accuracy"] if "val" in metrics else None,
+        "test_accuracy": metrics["test"]["accuracy"],
+        "errors": metrics["test"]["errors"],
         "epochs": training["epochs"],
         "seconds": round(training["seconds"], 1),
         "peak_memory_mib": training["peak_memory_bytes"] >> 20,
@@ -67,22 +74,25 @@ def _row(copy: Path, name: str, seed: int, n: int) -> dict[str, Any]:
         "versions": ", ".join(f"{key} {value}" for key, value in training["versions"].items()),
         "python": training["python"],
         "date": datetime.date.today().isoformat(),
-        "command": f"python -m benchmarks.seeds {name} {n}",
         "training": training_digest(lock),
     }
 
 
 def _replace(path: Path, rows: pd.DataFrame) -> None:
-    """Puts the rows of one data set and seed in the place of those that the table has."""
+    """Puts the rows of one setting and seed in the place of those that the table has."""
     print(rows.iloc[0].to_dict(), flush=True)
     if path.exists():
         old = pd.read_csv(path)
         known = rows.iloc[0]
-        rows = pd.concat([old[(old["data_set"] != known["data_set"]) | (old["seed"] != known["seed"])], rows])
+        rows = pd.concat([old[(old["setting"] != known["setting"]) | (old["seed"] != known["seed"])], rows])
     with whole(path) as partial:
-        rows.sort_values(["data_set", "seed"], ascending=[False, True], kind="stable").to_csv(
+        rows.sort_values(["setting", "seed"], key=_order, kind="stable").to_csv(
             partial, index=False, lineterminator="\n"
         )
+
+
+def _order(column: pd.Series) -> pd.Series:
+    return column.map(list(SETTINGS).index) if column.name == "setting" else column
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The README's tables: the two on its first screen, and how often the gate would stop a change of the seed alone.
+"""The README's tables, from metrics.json and from what the other modules here measured.
 
 `python -m benchmarks.tables` writes them into README.md, between their markers; with --check it only compares.
 """
@@ -23,6 +23,15 @@ from stages.lib.results import TITLES, load_json
 README, LOCK = Path("README.md"), Path("dvc.lock")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 SEEDS, MISTAKES = Path("benchmarks/seeds.csv"), Path("benchmarks/mistakes.csv")
+PEERS, STEP, INSIGHTS = (Path(f"benchmarks/{name}.csv") for name in ("peers", "step", "insights"))
+
+# Named settings: what each changes of params.yaml. The README has them as `-S` for `dvc exp run`.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mnist": {},
+    "mnist-fast": {"mnist.train_on": "train+val", "mnist.depth": 1, "mnist.epochs": 1, "mnist.dropout": 0.0}
+    | {f"mnist.{key}": 0 for key in ("shift", "rotation", "zoom", "shear")},
+    "cifar": {},
+}
 
 
 def main() -> None:
@@ -39,7 +48,14 @@ def main() -> None:
 
 def fill(text: str) -> str:
     """The README's text with its tables as they should be."""
-    tables = {"this commit": this_commit(), "over seeds": over_seeds(), "false alarms": false_alarms()}
+    tables = {
+        "this commit": this_commit(),
+        "over seeds": over_seeds(),
+        "false alarms": false_alarms(),
+        "peers": peers(),
+        "step": step(),
+        "insights": insights(),
+    }
     for marker, table in tables.items():
         between = re.compile(f"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, found = between.subn(lambda match, table=table: match[1] + table + match[2], text)  # type: ignore[misc]
@@ -73,19 +89,19 @@ def this_commit() -> str:
 def over_seeds() -> str:
     """Mean ± standard deviation; a row measured on other code, data or params than dvc.lock's says so."""
     rows = []
-    for (name, digest), runs in pd.read_csv(SEEDS).groupby(["data_set", "training"], sort=False):
+    for (setting, digest), runs in pd.read_csv(SEEDS).groupby(["setting", "training"], sort=False):
         accuracy, minutes = runs["test_accuracy"], runs["seconds"] / 60
         first = runs.iloc[0]
         rows.append(
             {
-                "data set": TITLES[str(name)] + _age(str(name), str(digest)),
+                "setting": str(setting) + _age(str(setting), str(digest)),
                 "test accuracy": f"{accuracy.mean():.2%} ± {100 * accuracy.std():.2f}",
                 "n": len(runs),
-                "training, minutes": f"{minutes.mean():.1f} ({minutes.min():.1f} to {minutes.max():.1f})",
+                "training, minutes": f"{minutes.mean():.2g} ({minutes.min():.2g} to {minutes.max():.2g})",
                 "peak memory": f"{runs['peak_memory_mib'].max() / 1024:.1f} GiB",
                 "hardware": first["hardware"],
                 "versions": first["versions"],
-                "command": f"`{first['command']}`",
+                "command": f"`python -m benchmarks.seeds {setting} {len(runs)}`",
                 "training code": digest,
             }
         )
@@ -97,13 +113,13 @@ def false_alarms() -> str:
     gate = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["gate"]
     seeds = pd.read_csv(SEEDS)
     rows = []
-    for (name, digest), runs in seeds.groupby(["data_set", "training"], sort=False):
-        drops, p, z = compare_seeds(str(name), runs["seed"].tolist())
+    for (setting, digest), runs in seeds.groupby(["setting", "training"], sort=False):
+        drops, p, z = compare_seeds(str(setting), runs["seed"].tolist())
         if drops:
             stopped = sum(q < gate["alpha"] or drop > gate["tolerance"] for drop, q in zip(drops, p, strict=True))
             rows.append(
                 {
-                    "data set": TITLES[str(name)] + _age(str(name), str(digest)),
+                    "setting": str(setting) + _age(str(setting), str(digest)),
                     "seeds": len(runs),
                     "pairs": len(p),
                     **{f"p < {alpha:g}": f"{sum(q < alpha for q in p) / len(p):.0%}" for alpha in ALPHAS},
@@ -115,10 +131,10 @@ def false_alarms() -> str:
     return _markdown(pd.DataFrame(rows))
 
 
-def compare_seeds(name: str, seeds: list[int]) -> tuple[list[float], list[float], list[float]]:
+def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[float], list[float]]:
     """For every ordered pair: the drop of the test accuracy, McNemar's p of it, and its z, of variance 1 by chance."""
-    n = load_json(Path("metrics.json"))[name]["test"]["n"]
-    mistakes = pd.read_csv(MISTAKES).query("data_set == @name")
+    n = load_json(Path("metrics.json"))[_data_set(setting)]["test"]["n"]
+    mistakes = pd.read_csv(MISTAKES).query("setting == @setting")
     wrong = {seed: set(mistakes.loc[mistakes["seed"] == seed, "index"]) for seed in seeds}
     drops, p, z = [], [], []
     for then, now in itertools.permutations(seeds, 2):
@@ -129,6 +145,73 @@ def compare_seeds(name: str, seeds: list[int]) -> tuple[list[float], list[float]
     return drops, p, z
 
 
+def peers() -> str:
+    """Accuracy after the last epoch, and the time to 99.0 %: to the end of the first epoch whose mean is there."""
+    rows = []
+    for side, runs in pd.read_csv(PEERS).groupby("side", sort=False):
+        epochs = runs.groupby("epoch").agg(accuracy=("test_accuracy", "mean"), seconds=("seconds", "median"))
+        last = runs[runs["epoch"] == runs["epoch"].max()]
+        there = epochs[epochs["accuracy"] >= 0.99]
+        rows.append(
+            {
+                "side": side,
+                "epochs": len(epochs),
+                "test accuracy": f"{last['test_accuracy'].mean():.2%} ± {100 * last['test_accuracy'].std():.2f}",
+                "n": len(last),
+                "seconds": f"{last['seconds'].median():.1f}",
+                "to 99.0 %": f"{there['seconds'].iloc[0]:.1f} s, epoch {there.index[0]}" if len(there) else "never",
+                "of mnist-fast's": f"{there['seconds'].iloc[0] / _fast():.1f} times" if len(there) else "",
+            }
+        )
+    return _markdown(pd.DataFrame(rows))
+
+
+def _fast() -> float:
+    table = pd.read_csv(PEERS)
+    return float(table.loc[table["side"] == "mnist-fast", "seconds"].median())
+
+
+def step() -> str:
+    rows = [
+        {
+            "setting": row["setting"],
+            "GFLOP a step": f"{row['gflop_per_step']:.2f}",
+            "ours": f"{row['milliseconds']:.1f} ms",
+            "PyTorch": f"{row['pytorch_milliseconds']:.1f} ms",
+            "PyTorch / ours": f"{row['pytorch_over_ours']:.2f}",
+            "matrix peak": f"{row['matrix_peak_gflops']:.0f} GFLOP/s",
+            "share of peak": f"{row['share_of_peak']:.0%}",
+        }
+        for _, row in pd.read_csv(STEP).iterrows()
+    ]
+    return _markdown(pd.DataFrame(rows))
+
+
+def insights() -> str:
+    """Means over seeds, at the tenth and at the last epoch; the epoch chosen on test or validation images."""
+    rows = []
+    for variant, runs in pd.read_csv(INSIGHTS).groupby("variant", sort=False):
+        tenth, last = (runs[runs["epoch"] == epoch]["test_accuracy"] for epoch in (10, runs["epoch"].max()))
+        by_test, by_val = chosen(runs, "test_accuracy"), chosen(runs, "val_accuracy")
+        rows.append(
+            {
+                "network": variant,
+                "n": runs["seed"].nunique(),
+                "after 10 epochs": f"{tenth.mean():.2%} ± {100 * tenth.std():.2f}",
+                "epochs": runs["epoch"].max(),
+                "last epoch": f"{last.mean():.2%}",
+                "epoch chosen on validation": f"{by_val.mean():.2%}",
+                "epoch chosen on test": f"{by_test.mean():.2%} (+{100 * (by_test - by_val).mean():.2f})",
+            }
+        )
+    return _markdown(pd.DataFrame(rows))
+
+
+def chosen(runs: pd.DataFrame, by: str) -> pd.Series:
+    """The test accuracy of each seed at the first epoch where the column `by` is highest."""
+    return runs.loc[runs.groupby("seed")[by].idxmax()].set_index("seed")["test_accuracy"]
+
+
 def training_digest(stage: dict[str, Any]) -> str:
     """What a training was made from, as dvc.lock has it: code, data and params, but for the seed."""
     params = {key: value for key, value in stage["params"]["params.yaml"].items() if key != "seed"}
@@ -136,9 +219,14 @@ def training_digest(stage: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _age(name: str, digest: str) -> str:
-    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
-    return "" if digest == training_digest(lock[f"train_{name}"]) else " (older code)"
+def _age(setting: str, digest: str) -> str:
+    stage = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"][f"train_{_data_set(setting)}"]
+    stage["params"]["params.yaml"] |= SETTINGS[setting]
+    return "" if digest == training_digest(stage) else " (older code)"
+
+
+def _data_set(setting: str) -> str:
+    return setting.split("-")[0]
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 
 from stages.lib import networks
-from stages.lib.augment import augment, flips
+from stages.lib.augment import augment, flips, warp
 from stages.lib.muon import Muon, orthogonalize
 from stages.lib.whitening import patches, set_whitening, whitening_kernel
 
-SIZES = {"filters": 8, "kernel_size": 3, "dropout": 0.1}
+SIZES = {"filters": 8, "depth": 2, "kernel_size": 3, "dropout": 0.1}
 
 
 def build(network, shape=(28, 28, 1), **sizes):
@@ -44,9 +44,19 @@ def test_warmup_quotes_the_flaws():
 
 
 def test_mnist_cnn_parameters_by_hand():
-    # 3x3 kernels without bias, batch norm with 4 values a channel, 28 -> 14 -> 7 -> 3
-    kernels = 9 * (1 * 8 + 8 * 16 + 16 * 32)
-    assert build("mnist_cnn").count_params() == kernels + 4 * (8 + 16 + 32) + (3 * 3 * 32 + 1) * 10
+    # kernels without bias, batch norm with 4 values a channel, 28 -> 14 (stride) -> 7 -> 3
+    kernels = 25 * 1 * 8 + 9 * (8 * 16 + 16 * 16 + 16 * 32 + 32 * 32)
+    assert build("mnist_cnn").count_params() == kernels + 4 * (8 + 2 * 16 + 2 * 32) + (3 * 3 * 32 + 1) * 10
+    assert [layer.output.shape[1] for layer in build("mnist_cnn").layers if "conv" in layer.name] == [14, 14, 7, 7, 3]
+
+
+@pytest.mark.parametrize("network", ["mnist_cnn", "cifar_cnn"])
+def test_depth_counts_the_convolutions_of_a_group(network):
+    count = {
+        depth: sum(isinstance(layer, keras.layers.Conv2D) for layer in build(network, depth=depth).layers)
+        for depth in (1, 2, 3)
+    }
+    assert count == ({1: 3, 2: 5, 3: 7} if network == "mnist_cnn" else {1: 4, 2: 7, 3: 10})
 
 
 def test_cifar_cnn_parameters_by_hand():
@@ -159,11 +169,12 @@ def test_whitening_is_frozen_but_for_its_bias():
     assert "whitening/kernel" not in trained
 
 
-def test_augment_moves_and_mirrors_each_image_by_itself():
+@pytest.mark.parametrize("fill_mode", ["constant", "reflect"])
+def test_augment_moves_and_mirrors_each_image_by_itself(fill_mode):
     x = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 1), dtype=np.uint8)
     flipped = np.arange(50) % 2 == 1
-    moved = augment(x, np.random.default_rng(1), shift=2, flipped=flipped)
-    padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    moved = augment(x, np.random.default_rng(1), shift=2, fill_mode=fill_mode, flipped=flipped)
+    padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode=fill_mode)
     offsets = set()
     for index in range(50):
         image = moved[index, :, ::-1] if flipped[index] else moved[index]
@@ -173,7 +184,52 @@ def test_augment_moves_and_mirrors_each_image_by_itself():
         assert places
         offsets.add(places[0])
     assert len(offsets) > 10
-    assert np.array_equal(augment(x, np.random.default_rng(1), shift=0, flipped=np.zeros(50, bool)), x)
+    assert np.array_equal(
+        augment(x, np.random.default_rng(1), shift=0, fill_mode=fill_mode, flipped=np.zeros(50, bool)), x
+    )
+
+
+def square() -> np.ndarray:
+    """20 equal images of 15x15, a bright square of 5x5 in the centre."""
+    x = np.zeros((20, 15, 15, 1), np.uint8)
+    x[:, 5:10, 5:10] = 200
+    return x
+
+
+def test_warp_turns_around_the_centre():
+    assert np.array_equal(
+        warp(square(), np.random.default_rng(0), rotation=0, zoom=0, shear=0, fill_mode="constant"), square()
+    )
+    turned = warp(square(), np.random.default_rng(0), rotation=45, zoom=0, shear=0, fill_mode="constant").astype(float)
+    assert turned.dtype == float
+    assert turned[:, 7, 7, 0].tolist() == [200] * 20  # the centre stays
+    assert turned.sum(axis=(1, 2, 3)) == pytest.approx(200 * 25, rel=0.03)  # so does the area
+    rows = np.arange(15)
+    assert (turned.sum(axis=(2, 3)) @ rows / turned.sum(axis=(1, 2, 3))) == pytest.approx(7, abs=0.05)
+    assert len({image.tobytes() for image in turned}) > 15  # each by its own angle
+
+
+def test_warp_stretches_each_axis_by_at_most_its_share():
+    stretched = warp(square(), np.random.default_rng(0), rotation=0, zoom=0.4, shear=0, fill_mode="constant").astype(
+        float
+    )
+    heights, widths = stretched[:, :, 7, 0].sum(axis=1) / 200, stretched[:, 7, :, 0].sum(axis=1) / 200
+    for sizes in (heights, widths):
+        assert sizes.min() > 5 / 1.4 - 0.3
+        assert sizes.max() < 5 * 1.4 + 0.3
+        assert sizes.max() - sizes.min() > 1.5
+    assert abs(np.corrcoef(heights, widths)[0, 1]) < 0.8
+
+
+def test_warp_slants_rows_and_keeps_their_sums():
+    slanted = warp(square(), np.random.default_rng(0), rotation=0, zoom=0, shear=0.5, fill_mode="constant").astype(
+        float
+    )
+    assert slanted.sum(axis=(2, 3))[:, 5:10] == pytest.approx(1000, abs=3)
+    centres = slanted[..., 0] @ np.arange(15) / np.maximum(slanted.sum(axis=(2, 3)), 1)
+    per_row = centres[:, 9] - centres[:, 8]
+    assert np.abs(per_row).max() <= 0.5 + 0.02
+    assert np.abs(per_row).max() > 0.3
 
 
 def test_flips_alternate():

@@ -34,12 +34,12 @@ def test_rows_of_another_training_code_are_marked(tmp_path, monkeypatch):
     seeds = tmp_path / "seeds.csv"
     monkeypatch.setattr(tables, "SEEDS", seeds)
     current = tables.training_digest(locked["train_mnist"])
-    row = next(row for row in rows if row.startswith("mnist"))
+    row = next(row for row in rows if row.startswith("mnist,"))
     fields = row.rpartition(",")[0]
     seeds.write_text(f"{rows[0]}\n{fields},{current}\n")
     assert "older code" not in tables.over_seeds()
     seeds.write_text(f"{rows[0]}\n{fields},0123456789ab\n")
-    assert "MNIST (older code)" in tables.over_seeds()
+    assert "mnist (older code)" in tables.over_seeds()
 
 
 def test_pairs_of_seeds_by_hand(tmp_path, monkeypatch):
@@ -48,7 +48,7 @@ def test_pairs_of_seeds_by_hand(tmp_path, monkeypatch):
     # Seed 0 is wrong on 0 to 9, seed 1 on 5 to 19: it lost 10 and won 5. Seed 2 is not asked for.
     rows = [("mnist", 0, i) for i in range(10)] + [("mnist", 1, i) for i in range(5, 20)] + [("mnist", 2, 0)]
     rows += [("cifar", 0, i) for i in range(50)]
-    Path("mistakes.csv").write_text("data_set,seed,index\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
+    Path("mistakes.csv").write_text("setting,seed,index\n" + "".join(f"{a},{b},{c}\n" for a, b, c in rows))
     monkeypatch.setattr(tables, "MISTAKES", Path("mistakes.csv"))
     drops, p, z = tables.compare_seeds("mnist", [0, 1])
     assert drops == [pytest.approx(0.05), pytest.approx(-0.05)]
@@ -57,11 +57,33 @@ def test_pairs_of_seeds_by_hand(tmp_path, monkeypatch):
     assert p[1] == pytest.approx(30827 / 2**15)  # 5 or more: all but 1 + 15 + 105 + 455 + 1365
 
 
+def test_peers_by_hand(tmp_path, monkeypatch):
+    rows = [("slow", 0, 1, 10, 0.97), ("slow", 0, 2, 20, 0.989), ("slow", 0, 3, 30, 0.994)]
+    rows += [("slow", 1, 1, 12, 0.98), ("slow", 1, 2, 24, 0.993), ("slow", 1, 3, 36, 0.992)]
+    rows += [("mnist-fast", seed, 1, seconds, 0.991) for seed, seconds in enumerate((3, 4, 100))]
+    rows += [("never", 0, 1, 1, 0.98)]
+    table = pd.DataFrame(rows, columns=["side", "seed", "epoch", "seconds", "test_accuracy"])
+    table.to_csv(tmp_path / "peers.csv", index=False)
+    monkeypatch.setattr(tables, "PEERS", tmp_path / "peers.csv")
+    slow, fast, never = ([cell.strip() for cell in row.split("|")] for row in tables.peers().splitlines()[2:])
+    # The second epoch's mean is (0.989 + 0.993) / 2 = 99.1 %; its median time 22 s, that of mnist-fast 4 s.
+    assert slow[1:8] == ["slow", "3", "99.30% ± 0.14", "2", "33.0", "22.0 s, epoch 2", "5.5 times"]
+    assert fast[6:8] == ["4.0 s, epoch 1", "1.0 times"]
+    assert never[6:8] == ["never", ""]
+
+
+def test_the_chosen_epoch_by_hand():
+    columns = ["seed", "epoch", "val_accuracy", "test_accuracy"]
+    runs = pd.DataFrame([(0, 1, 0.9, 0.8), (0, 2, 0.7, 0.95), (1, 1, 0.5, 0.6), (1, 2, 0.5, 0.7)], columns=columns)
+    assert tables.chosen(runs, "val_accuracy").tolist() == [0.8, 0.6]  # the earlier one of two equal
+    assert tables.chosen(runs, "test_accuracy").tolist() == [0.95, 0.7]
+
+
 def test_each_seed_of_the_table_has_its_mistakes():
     """The accuracies of seeds.csv, counted again from the list of wrong images."""
     seeds = pd.read_csv(ROOT / tables.SEEDS)
     mistakes = pd.read_csv(ROOT / tables.MISTAKES)
     for row in seeds.to_dict("records"):
-        wrong = mistakes[(mistakes["data_set"] == row["data_set"]) & (mistakes["seed"] == row["seed"])]["index"]
+        wrong = mistakes[(mistakes["setting"] == row["setting"]) & (mistakes["seed"] == row["seed"])]["index"]
         assert len(wrong) == wrong.nunique() == row["errors"]
         assert row["test_accuracy"] == pytest.approx(1 - row["errors"] / 10_000)

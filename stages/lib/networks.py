@@ -19,6 +19,7 @@ def build(
     normalization: layers.Layer,
     *,
     filters: int,
+    depth: int,
     kernel_size: int,
     dropout: float,
 ) -> keras.Model:
@@ -30,7 +31,7 @@ def build(
     keras.utils.clear_session(free_memory=False)
     if network in QUOTATIONS:
         return QUOTATIONS[network](shape, num_classes, normalization)
-    return NETWORKS[network](shape, num_classes, normalization, filters, kernel_size, dropout)
+    return NETWORKS[network](shape, num_classes, normalization, filters, depth, kernel_size, dropout)
 
 
 def assignment(shape: Shape, num_classes: int, normalization: layers.Layer) -> keras.Model:
@@ -108,19 +109,30 @@ def warmup(shape: Shape, num_classes: int, normalization: layers.Layer) -> keras
 
 
 def mnist_cnn(
-    shape: Shape, num_classes: int, normalization: layers.Layer, filters: int, kernel_size: int, dropout: float
+    shape: Shape,
+    num_classes: int,
+    normalization: layers.Layer,
+    filters: int,
+    depth: int,
+    kernel_size: int,
+    dropout: float,
 ) -> keras.Model:
-    """Three convolutions of `filters`, 2 and 4 times `filters`, each pooled before it is normalized.
+    """A 5x5 convolution with stride 2, then two groups of `depth` convolutions with 2 and 4 times its `filters`.
 
-    Pooling first gives batch norm and ReLU a quarter of the values; no bias, since batch norm has one.
+    The stride leaves a quarter of the positions to the layers behind it, where the time goes; each group is pooled
+    after its first convolution, before batch norm and ReLU, for the same reason. No bias, since batch norm has one.
     """
     x = inputs = keras.Input(shape, dtype="uint8")
     x = normalization(x)
-    for factor in (1, 2, 4):
-        x = layers.Conv2D(factor * filters, kernel_size, padding="same", use_bias=False)(x)
-        x = layers.MaxPooling2D(2)(x)
-        x = layers.BatchNormalization(momentum=0.9)(x)
-        x = layers.ReLU()(x)
+    x = layers.Conv2D(filters, 5, strides=2, padding="same", use_bias=False)(x)
+    x = layers.BatchNormalization(momentum=0.9)(x)
+    x = layers.ReLU()(x)
+    for factor in (2, 4):
+        for index in range(depth):
+            x = layers.Conv2D(factor * filters, kernel_size, padding="same", use_bias=False)(x)
+            x = layers.MaxPooling2D(2)(x) if index == 0 else x
+            x = layers.BatchNormalization(momentum=0.9)(x)
+            x = layers.ReLU()(x)
     x = layers.Flatten()(x)
     x = layers.Dropout(dropout)(x)
     x = layers.Dense(num_classes, activation="softmax")(x)
@@ -128,10 +140,16 @@ def mnist_cnn(
 
 
 def cifar_cnn(
-    shape: Shape, num_classes: int, normalization: layers.Layer, filters: int, kernel_size: int, dropout: float
+    shape: Shape,
+    num_classes: int,
+    normalization: layers.Layer,
+    filters: int,
+    depth: int,
+    kernel_size: int,
+    dropout: float,
 ) -> keras.Model:
-    """Keller Jordan's airbench network (arXiv 2404.00498, section 3): whitening, then three groups of two convolutions
-    (`filters`, then twice 4 times `filters`), each group pooled after its first.
+    """Keller Jordan's airbench network (arXiv 2404.00498, section 3): whitening, then three groups of `depth`
+    convolutions (`filters`, then twice 4 times `filters`), each pooled after its first; airbench's has two.
 
     The kernel of the 2x2 layer `whitening` is for `set_whitening` to fill. Convolutions start as the identity on their
     first channels (dirac); batch norm has no scale, as what follows it is a convolution that can have it.
@@ -140,13 +158,13 @@ def cifar_cnn(
     x = normalization(x)
     x = layers.Conv2D(2 * 4 * shape[-1], 2, activation="gelu", name="whitening")(x)
     for factor in (1, 4, 4):
-        for pool in (True, False):
+        for index in range(depth):
             convolution = layers.Conv2D(
                 factor * filters, kernel_size, padding="same", use_bias=False, kernel_initializer="he_uniform"
             )
             x = convolution(x)
             _start_as_identity(convolution)
-            x = layers.MaxPooling2D(2)(x) if pool else x
+            x = layers.MaxPooling2D(2)(x) if index == 0 else x
             x = layers.BatchNormalization(momentum=0.6, scale=False, epsilon=1e-12)(x)
             x = layers.Activation("gelu")(x)
     x = layers.GlobalMaxPooling2D()(x)

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import psutil
 
 import stages
 from stages.lib import arrays, checkpoint, networks
-from stages.lib.augment import augment, flips
+from stages.lib.augment import augment, flips, warp
 from stages.lib.device import Device, record
 from stages.lib.errors import UserError
 from stages.lib.files import sha256, whole, write_json, write_text
 from stages.lib.muon import Muon
+from stages.lib.schedule import WarmupDecay
 from stages.lib.whitening import set_whitening
 
-OPTIMIZERS = {"adam": keras.optimizers.AdamW, "muon": Muon}
+# Adam with shorter memories than its usual 0.9 and 0.999: in one epoch of MNIST, 99.08 % of the validation images
+# instead of 98.87 % (means of four seeds).
+OPTIMIZERS = {"adam": partial(keras.optimizers.AdamW, beta_1=0.7, beta_2=0.9), "muon": Muon}
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr"]
 
 
@@ -31,6 +35,7 @@ class Recipe:
 
     network: str
     filters: int
+    depth: int
     kernel_size: int
     dropout: float
     train_on: str
@@ -38,10 +43,15 @@ class Recipe:
     batch_size: int
     optimizer: str
     lr: float
+    warmup: float
     lr_end: float
     weight_decay: float
     label_smoothing: float
     shift: int
+    rotation: float
+    zoom: float
+    shear: float
+    fill_mode: str
     flip: bool
 
 
@@ -64,7 +74,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
     model = _build(name, recipe, data)
     if recipe.network == "cifar_cnn":
         set_whitening(model, data.x)
-    schedule = keras.optimizers.schedules.PolynomialDecay(lr, recipe.epochs * steps, lr * recipe.lr_end)
+    schedule = WarmupDecay(lr, recipe.epochs * steps, recipe.warmup, recipe.lr_end)
     model.compile(
         OPTIMIZERS[recipe.optimizer](schedule, weight_decay=recipe.weight_decay),
         keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
@@ -86,8 +96,18 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         rng = np.random.Generator(np.random.PCG64([seed, epoch]))
         chosen = rng.permutation(len(data.x))[: steps * recipe.batch_size]
         flipped = flips(len(data.x), seed, epoch)[chosen] & recipe.flip
+        x = augment(data.x[chosen], rng, shift=recipe.shift, fill_mode=recipe.fill_mode, flipped=flipped)
+        if recipe.rotation or recipe.zoom or recipe.shear:
+            x = warp(
+                x,
+                rng,
+                rotation=recipe.rotation,
+                zoom=recipe.zoom,
+                shear=recipe.shear,
+                fill_mode=recipe.fill_mode,
+            )
         fitted = model.fit(
-            augment(data.x[chosen], rng, shift=recipe.shift, flipped=flipped),
+            x,
             data.y[chosen],
             batch_size=recipe.batch_size,
             initial_epoch=epoch,
@@ -139,6 +159,7 @@ def _build(name: str, recipe: Recipe, data: arrays.Split) -> keras.Model:
             data.y.shape[1],
             keras.layers.Rescaling(scale, offset, name="normalization"),
             filters=recipe.filters,
+            depth=recipe.depth,
             kernel_size=recipe.kernel_size,
             dropout=recipe.dropout,
         )

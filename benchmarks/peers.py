@@ -1,0 +1,85 @@
+"""MNIST against its peers, side by side in one run: seconds and test accuracy.
+
+`python -m benchmarks.peers PYTHON`, PYTHON having PyTorch: ten seeds of the one-epoch recipe in PyTorch and of the
+project's `mnist-fast` in turn, and among them three of the exercise's network as written, 20 epochs each. All train on
+the 60,000 images. Seconds are of training alone: no imports, no data loading, no evaluation; Keras' tracing is in.
+Adds what benchmarks/peers.csv lacks.
+"""
+
+import datetime
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import seeds
+from stages.lib import arrays, device
+from stages.lib.errors import UserError, run
+from stages.lib.files import whole
+
+TABLE, DATA = Path("benchmarks/peers.csv"), Path("data/prepared/mnist")
+EXERCISE, PYTORCH, FAST = "the exercise's network", "one-epoch recipe, PyTorch", "mnist-fast"
+SEEDS = {EXERCISE: 3, PYTORCH: 10, FAST: 10}
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise UserError("peers: expected a Python that has PyTorch; try `make bench-peers`")
+    table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame({"side": [], "seed": []})
+    known = set(table[["side", "seed"]].itertuples(index=False, name=None))
+    trained_on = device.set_up("cpu", 0)
+    for seed in range(max(SEEDS.values())):
+        for side, n in SEEDS.items():
+            if seed < n and (side, seed) not in known:
+                rows = pd.DataFrame(train(side, seed, sys.argv[1]))
+                rows.insert(0, "side", side)
+                rows.insert(1, "seed", seed)
+                rows["hardware"] = f"{trained_on.name}, {trained_on.threads} threads"
+                rows["date"] = datetime.date.today().isoformat()
+                print(rows.iloc[-1].to_dict(), flush=True)
+                table = pd.concat([table, rows]) if len(table) else rows
+                with whole(TABLE) as partial:
+                    table.to_csv(partial, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def train(side: str, seed: int, python: str) -> list[dict[str, Any]]:
+    """One row; for the exercise one per epoch, with the seconds so far."""
+    if side == EXERCISE:
+        return list(exercise(seed))
+    if side == FAST:
+        row = seeds.measure(side, seed)
+        return [{"epoch": 1, "seconds": row["seconds"], "test_accuracy": row["test_accuracy"]}]
+    command = [python, "-m", "benchmarks.pytorch", "recipe", str(seed)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return [{"epoch": 1, **json.loads(done.stdout)}]
+
+
+def exercise(seed: int) -> Iterator[dict[str, Any]]:
+    """As written: raw pixels, from_logits=True on a softmax, batch 500, Adam."""
+    import keras  # here, that its import comes after device's, which keeps TensorFlow quiet
+
+    from stages.lib import networks
+
+    keras.utils.set_random_seed(seed)
+    splits = [arrays.load(DATA, part) for part in ("train", "val", "test")]
+    x, y = (np.concatenate(parts) for parts in zip(*splits[:2], strict=True))
+    model = networks.assignment(x.shape[1:], 10, keras.layers.Rescaling(1.0))
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"], jit_compile=False)
+    seconds = 0.0
+    for epoch in range(1, 21):
+        start = time.perf_counter()
+        model.fit(x, y, batch_size=500, verbose=0)
+        seconds += time.perf_counter() - start
+        accuracy = model.evaluate(*splits[2], batch_size=1000, verbose=0)[1]
+        yield {"epoch": epoch, "seconds": seconds, "test_accuracy": accuracy}
+
+
+if __name__ == "__main__":
+    run(main)
