@@ -29,7 +29,7 @@ PEERS, STEP, INSIGHTS = (Path(f"benchmarks/{name}.csv") for name in ("peers", "s
 SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": {},
     "mnist-fast": {"mnist.train_on": "train+val", "mnist.depth": 1, "mnist.epochs": 1, "mnist.dropout": 0.0}
-    | {f"mnist.{key}": 0 for key in ("shift", "rotation", "zoom", "shear")},
+    | {f"mnist.{key}": 0 for key in ("shift", "rotation", "zoom", "shear", "elastic")},
     "cifar": {},
 }
 

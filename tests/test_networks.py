@@ -196,12 +196,14 @@ def square() -> np.ndarray:
     return x
 
 
+def warped(x: np.ndarray, **changes: float | str) -> np.ndarray:
+    none = {"shift": 0, "rotation": 0, "zoom": 0, "shear": 0, "elastic": 0, "fill_mode": "constant"}
+    return warp(x, np.random.default_rng(0), **none | changes).astype(float)
+
+
 def test_warp_turns_around_the_centre():
-    assert np.array_equal(
-        warp(square(), np.random.default_rng(0), rotation=0, zoom=0, shear=0, fill_mode="constant"), square()
-    )
-    turned = warp(square(), np.random.default_rng(0), rotation=45, zoom=0, shear=0, fill_mode="constant").astype(float)
-    assert turned.dtype == float
+    assert np.array_equal(warped(square()), square())
+    turned = warped(square(), rotation=45)
     assert turned[:, 7, 7, 0].tolist() == [200] * 20  # the centre stays
     assert turned.sum(axis=(1, 2, 3)) == pytest.approx(200 * 25, rel=0.03)  # so does the area
     rows = np.arange(15)
@@ -210,9 +212,7 @@ def test_warp_turns_around_the_centre():
 
 
 def test_warp_stretches_each_axis_by_at_most_its_share():
-    stretched = warp(square(), np.random.default_rng(0), rotation=0, zoom=0.4, shear=0, fill_mode="constant").astype(
-        float
-    )
+    stretched = warped(square(), zoom=0.4)
     heights, widths = stretched[:, :, 7, 0].sum(axis=1) / 200, stretched[:, 7, :, 0].sum(axis=1) / 200
     for sizes in (heights, widths):
         assert sizes.min() > 5 / 1.4 - 0.3
@@ -222,14 +222,38 @@ def test_warp_stretches_each_axis_by_at_most_its_share():
 
 
 def test_warp_slants_rows_and_keeps_their_sums():
-    slanted = warp(square(), np.random.default_rng(0), rotation=0, zoom=0, shear=0.5, fill_mode="constant").astype(
-        float
-    )
+    slanted = warped(square(), shear=0.5)
     assert slanted.sum(axis=(2, 3))[:, 5:10] == pytest.approx(1000, abs=3)
     centres = slanted[..., 0] @ np.arange(15) / np.maximum(slanted.sum(axis=(2, 3)), 1)
     per_row = centres[:, 9] - centres[:, 8]
     assert np.abs(per_row).max() <= 0.5 + 0.02
     assert np.abs(per_row).max() > 0.3
+
+
+def test_warp_moves_by_fractions_of_a_pixel():
+    moved = warped(square(), shift=1.5)
+    assert moved.sum(axis=(1, 2, 3)) == pytest.approx(200 * 25, rel=0.01)
+    for axes in ((2, 3), (1, 3)):
+        offsets = moved.sum(axis=axes) @ np.arange(15) / moved.sum(axis=(1, 2, 3)) - 7
+        assert np.abs(offsets).max() <= 1.51
+        assert np.abs(offsets).max() > 1
+        assert np.abs(offsets - np.rint(offsets)).max() > 0.2
+
+
+def test_warp_bends_smoothly():
+    # 10 times the column as the brightness: what a pixel gained is 10 times the move of the place it came from.
+    x = np.broadcast_to((10 * np.arange(25)).astype(np.uint8)[:, None], (400, 25, 25, 1))
+    moves = warped(x, elastic=0.5)[:, 3:-3, 3:-3, 0] / 10 - np.arange(3, 22)
+    assert moves[:, 4::5, 4::5].std() == pytest.approx(0.5, rel=0.1)  # pixel 7, 12, 17: where the points are
+    assert np.abs(np.diff(moves, axis=2)).mean() < 0.2
+
+
+@pytest.mark.parametrize(("fill_mode", "edge"), [("constant", 0), ("reflect", 200)])
+def test_warp_fills_the_edge(fill_mode, edge):
+    bright = warped(np.full((20, 16, 16, 3), 200, np.uint8), shift=3, fill_mode=fill_mode)
+    assert bright.shape == (20, 16, 16, 3)
+    assert bright.min() == edge
+    assert bright[:, 4:12, 4:12].min() == 200
 
 
 def test_flips_alternate():

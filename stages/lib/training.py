@@ -51,6 +51,7 @@ class Recipe:
     rotation: float
     zoom: float
     shear: float
+    elastic: float
     fill_mode: str
     flip: bool
 
@@ -96,14 +97,18 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         rng = np.random.Generator(np.random.PCG64([seed, epoch]))
         chosen = rng.permutation(len(data.x))[: steps * recipe.batch_size]
         flipped = flips(len(data.x), seed, epoch)[chosen] & recipe.flip
-        x = augment(data.x[chosen], rng, shift=recipe.shift, fill_mode=recipe.fill_mode, flipped=flipped)
-        if recipe.rotation or recipe.zoom or recipe.shear:
+        warped = any((recipe.rotation, recipe.zoom, recipe.shear, recipe.elastic))
+        shift = 0 if warped else recipe.shift  # a warp shifts by fractions of a pixel too
+        x = augment(data.x[chosen], rng, shift=shift, fill_mode=recipe.fill_mode, flipped=flipped)
+        if warped:
             x = warp(
                 x,
                 rng,
+                shift=recipe.shift,
                 rotation=recipe.rotation,
                 zoom=recipe.zoom,
                 shear=recipe.shear,
+                elastic=recipe.elastic,
                 fill_mode=recipe.fill_mode,
             )
         fitted = model.fit(
