@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -196,8 +198,8 @@ def square() -> np.ndarray:
     return x
 
 
-def warped(x: np.ndarray, **changes: float | str) -> np.ndarray:
-    none = {"shift": 0, "rotation": 0, "zoom": 0, "shear": 0, "elastic": 0, "fill_mode": "constant"}
+def warped(x: np.ndarray, **changes: Any) -> np.ndarray:
+    none: dict[str, Any] = {"shift": 0, "rotation": 0, "zoom": 0, "shear": 0, "elastic": 0, "fill_mode": "constant"}
     return warp(x, np.random.default_rng(0), **none | changes).astype(float)
 
 
