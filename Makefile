@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data demo export gate gate-comment verify bench-seeds readme check extras lock clean
+.PHONY: help repro test test-slow test-data demo export gate gate-comment verify bench-seeds bench-peers bench-search bench-insights readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,8 +43,19 @@ verify: $(INSTALLED) ## whether the committed results are those of this code, in
 	@python -m stages.verify $(if $(FULL),--full)
 
 bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds.csv (some 70 minutes)
-	@python -m benchmarks.seeds mnist 6
+	@python -m benchmarks.seeds mnist 5
+	@python -m benchmarks.seeds mnist-fast 10
 	@python -m benchmarks.seeds cifar 5
+
+bench-peers: $(INSTALLED) .venv-bench/.installed ## MNIST side by side with its peers, PyTorch's step with ours (some 40 minutes)
+	@python -m benchmarks.peers .venv-bench/bin/python
+	@python -m benchmarks.step .venv-bench/bin/python
+
+bench-search: $(INSTALLED) ## what one change of the MNIST recipe does (some 60 minutes)
+	@python -m benchmarks.search
+
+bench-insights: $(INSTALLED) ## the exercise's insights, five seeds each (some 45 minutes)
+	@python -m benchmarks.insights
 
 readme: $(INSTALLED) ## write the README's tables anew from metrics.json and benchmarks/seeds.csv
 	@python -m benchmarks.tables
@@ -67,6 +78,13 @@ lock: ## pin the dependencies anew
 clean: ## remove what runs leave behind; not data, models, results or .venv
 	@rm -rf demo export runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find stages tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# PyTorch, which only the benchmarks need, apart from the rest. PIP_EXTRA_INDEX_URL can name PyTorch's index of CPU builds,
+# which spares gigabytes of CUDA.
+.venv-bench/.installed: $(INSTALLED)
+	@python -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy
+	@touch $@
 
 # Again only when pyproject.toml or the pins change.
 $(INSTALLED): pyproject.toml $(LOCK)

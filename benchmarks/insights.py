@@ -36,8 +36,8 @@ VARIANTS = [
     Variant("one convolution, batch norm", second_convolution=False),
     Variant("two convolutions", batch_norm=False),
     Variant("two convolutions, batch norm"),
-    Variant("as written", scale=1.0, from_logits=True, epochs=20),
-    Variant("as written, from_logits=False", scale=1.0),
+    Variant("as written: raw pixels, from_logits=True", scale=1.0, from_logits=True, epochs=20),
+    Variant("raw pixels, from_logits=False", scale=1.0),
 ]
 
 

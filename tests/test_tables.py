@@ -61,15 +61,28 @@ def test_peers_by_hand(tmp_path, monkeypatch):
     rows = [("slow", 0, 1, 10, 0.97), ("slow", 0, 2, 20, 0.989), ("slow", 0, 3, 30, 0.994)]
     rows += [("slow", 1, 1, 12, 0.98), ("slow", 1, 2, 24, 0.993), ("slow", 1, 3, 36, 0.992)]
     rows += [("mnist-fast", seed, 1, seconds, 0.991) for seed, seconds in enumerate((3, 4, 100))]
-    rows += [("never", 0, 1, 1, 0.98)]
+    rows += [("never", 0, 1, 1, 0.98), ("its last epoch only", 0, 9, 90, 0.996)]
     table = pd.DataFrame(rows, columns=["side", "seed", "epoch", "seconds", "test_accuracy"])
     table.to_csv(tmp_path / "peers.csv", index=False)
     monkeypatch.setattr(tables, "PEERS", tmp_path / "peers.csv")
-    slow, fast, never = ([cell.strip() for cell in row.split("|")] for row in tables.peers().splitlines()[2:])
+    slow, fast, never, last = ([cell.strip() for cell in row.split("|")] for row in tables.peers().splitlines()[2:])
     # The second epoch's mean is (0.989 + 0.993) / 2 = 99.1 %; its median time 22 s, that of mnist-fast 4 s.
-    assert slow[1:8] == ["slow", "3", "99.30% ± 0.14", "2", "33.0", "22.0 s, epoch 2", "5.5 times"]
-    assert fast[6:8] == ["4.0 s, epoch 1", "1.0 times"]
+    assert slow[1:8] == ["slow", "3", "99.30% ± 0.14", "2", "33.0", "22.0 s, epoch 2", "5.5"]
+    assert fast[6:8] == ["4.0 s, epoch 1", "1.0"]
     assert never[6:8] == ["never", ""]
+    assert [last[2], *last[6:8]] == ["9", "not measured", ""]
+
+
+def test_search_by_hand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("metrics.json").write_text('{"mnist": {"val": {"n": 6000}}}')
+    rows = [("", 0, 0.995, 0.02, 100), ("", 1, 0.996, 0.03, 120), ("depth=1", 1, 0.99, 0.04, 60)]
+    columns = ["change", "seed", "val_accuracy", "val_loss", "seconds"]
+    pd.DataFrame(rows, columns=columns).to_csv("search.csv", index=False)
+    monkeypatch.setattr(tables, "SEARCH", Path("search.csv"))
+    none, depth = ([cell.strip() for cell in row.split("|")[1:-1]] for row in tables.search().splitlines()[2:])
+    assert none == ["none", "2", "27", "27", "0.0250", "0.0250", "1.00"]
+    assert depth == ["`depth=1`", "1", "60", "24", "0.0400", "0.0300", "0.50"]
 
 
 def test_the_chosen_epoch_by_hand():
