@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from benchmarks import tables
 from stages.lib import networks
 from tests.conftest import ROOT, environment
 
@@ -46,6 +48,15 @@ def test_its_experiments_name_known_params_and_networks():
         assert re.search(rf"^\s*{key.rpartition('.')[2]}:", params, re.MULTILINE), key
         if key.endswith("network"):
             assert value in {**networks.QUOTATIONS, **networks.NETWORKS}
+
+
+def test_its_named_settings_are_those_of_the_benchmarks():
+    lines = re.findall(r"^\$ dvc exp run -n (\S+) ((?:.*\\\n)*.*)$", README, re.MULTILINE)
+    named = {name: re.findall(r"-S (\S+)=(\S+)", changes) for name, changes in lines if name in tables.SETTINGS}
+    expected = {name: changes for name, changes in tables.SETTINGS.items() if changes}
+    assert named.keys() == expected.keys()
+    for name, changes in expected.items():
+        assert {key: yaml.safe_load(value) for key, value in named[name]} == changes
 
 
 def test_the_networks_of_the_schema_are_those_of_the_code():
