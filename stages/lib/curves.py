@@ -1,0 +1,106 @@
+"""What a training's curves show, in sentences computed from its history; each one is said only where it holds.
+
+A history has a row per epoch: epoch, loss, accuracy, val_loss, val_accuracy (validation absent where the training used
+those images too) and lr, the rate at the start of the epoch.
+"""
+
+import math
+
+import pandas as pd
+
+RISE = 1.05  # of the validation loss over its least value: less is noise
+SPIKE = 1.5  # of the validation loss over both its neighbours
+FALL = 0.5  # of the rate from its peak: less is no schedule
+
+
+def explain(history: pd.DataFrame, target: float, n_val: int) -> list[str]:
+    """At most one sentence of each rule, in the order in which one reads a curve."""
+    rules = [crossing(history, target), overfitting(history), spikes(history), schedule(history, n_val)]
+    return [sentence for sentence in [*rules, ending(history, n_val)] if sentence]
+
+
+def crossing(history: pd.DataFrame, target: float) -> str | None:
+    """When the validation accuracy reached the target, or how far it stayed below."""
+    if not _validated(history):
+        return None
+    reached = history[history["val_accuracy"] >= target]
+    if len(reached):
+        first = int(reached["epoch"].iloc[0])
+        return f"The validation accuracy reached the target of {target:.1%} in epoch {first} of {len(history)}."
+    best = history.loc[history["val_accuracy"].idxmax()]
+    return (
+        f"The validation accuracy never reached the target of {target:.1%}: its best was {best['val_accuracy']:.2%}, "
+        f"in epoch {int(best['epoch'])}."
+    )
+
+
+def overfitting(history: pd.DataFrame) -> str | None:
+    """From where on the training loss falls while the validation loss, for good, does not come back."""
+    if not _validated(history):
+        return None
+    least = int(history["val_loss"].to_numpy().argmin())
+    after = history.iloc[least + 1 :]
+    best, last = history.iloc[least], history.iloc[-1]
+    # Two epochs at least: a single high one at the end may be a spike.
+    if len(after) < 2 or (after["val_loss"] <= RISE * best["val_loss"]).any() or last["loss"] >= best["loss"]:
+        return None
+    return (
+        f"It overfits from epoch {int(best['epoch'])} on: the validation loss rose from {best['val_loss']:.3f} to "
+        f"{last['val_loss']:.3f} while the training loss fell from {best['loss']:.3f} to {last['loss']:.3f}."
+    )
+
+
+def spikes(history: pd.DataFrame) -> str | None:
+    """The epochs whose validation loss stands out above both neighbours."""
+    if not _validated(history):
+        return None
+    loss = history["val_loss"].to_numpy()
+    found = [i for i in range(1, len(loss) - 1) if loss[i] > SPIKE * max(loss[i - 1], loss[i + 1])]
+    if not found:
+        return None
+    highest = max(found, key=lambda i: loss[i])
+    epochs = ", ".join(str(int(history["epoch"].iloc[i])) for i in found)
+    return (
+        f"The validation loss spiked in epoch{'s' if len(found) > 1 else ''} {epochs}: {loss[highest]:.3f} at most, "
+        f"between {loss[highest - 1]:.3f} and {loss[highest + 1]:.3f}."
+    )
+
+
+def schedule(history: pd.DataFrame, n_val: int) -> str | None:
+    """What the validation accuracy gained since the rate had fallen to half its peak, if more than by chance."""
+    peak = history["lr"].max()
+    since = history[(history["lr"] <= FALL * peak) & (history.index > history["lr"].idxmax())]
+    if not _validated(history) or not len(since) or since.index[0] == 0:
+        return None
+    before, last = history.iloc[since.index[0] - 1], history.iloc[-1]
+    gain = last["val_accuracy"] - before["val_accuracy"]
+    if gain <= _noise(before["val_accuracy"], n_val):
+        return None
+    return (
+        f"Of its validation accuracy, {100 * gain:.1f} points came after epoch {int(before['epoch'])}, while the rate "
+        f"fell from {since['lr'].iloc[0]:.2g}, half its peak or less, to {last['lr']:.2g}."
+    )
+
+
+def ending(history: pd.DataFrame, n_val: int) -> str | None:
+    """Whether the last fifth of the epochs still brought more than chance does, or nothing any more."""
+    tail = max(1, math.ceil(len(history) / 5))
+    if not _validated(history) or len(history) < 4:
+        return None
+    before, last = history.iloc[-1 - tail]["val_accuracy"], history.iloc[-1]["val_accuracy"]
+    noise = _noise(before, n_val)
+    epochs = f"the last {tail} epochs" if tail > 1 else "the last epoch"
+    if last - before > noise:
+        return f"It was still improving at the end: {epochs} brought {100 * (last - before):.1f} points."
+    if abs(last - before) <= noise:
+        return f"It had levelled off at the end: {epochs} changed the validation accuracy by no more than chance does."
+    return f"It got worse at the end: {epochs} cost {100 * (before - last):.1f} points."
+
+
+def _validated(history: pd.DataFrame) -> bool:
+    return bool(history["val_accuracy"].notna().all() and history["val_loss"].notna().all())
+
+
+def _noise(accuracy: float, n: int) -> float:
+    """Two standard errors of a proportion."""
+    return 2 * math.sqrt(accuracy * (1 - accuracy) / n)
