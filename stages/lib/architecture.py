@@ -1,0 +1,63 @@
+"""A network as a list of layers, with what each costs; for the sketch, which is drawn without Keras."""
+
+import math
+from typing import Any
+
+import keras
+from keras import layers
+
+
+def describe(model: keras.Model) -> list[dict[str, Any]]:
+    """A row per layer in the order in which data flows: name, kind, inputs (names), shape (without the batch),
+    parameters, flops of one image and detail, what is to be known of its sizes.
+
+    A multiplication and an addition are two operations; what is neither convolution nor dense counts as none.
+    """
+    rows = []
+    for layer in model.layers:
+        rows.append(
+            {
+                "name": layer.name,
+                "kind": type(layer).__name__,
+                "inputs": _inputs(model, layer),
+                "shape": list(layer.output.shape[1:]),
+                "parameters": layer.count_params(),
+                "flops": flops(layer),
+                "detail": _detail(layer),
+            }
+        )
+    return rows
+
+
+def flops(layer: layers.Layer) -> int:
+    """Operations of a convolution or a dense layer on one image, without the bias."""
+    if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
+        positions = math.prod(layer.output.shape[1:-1]) if len(layer.output.shape) > 2 else 1
+        # A kernel's every value meets every position once; a depthwise kernel's too.
+        return 2 * math.prod(layer.kernel.shape) * positions
+    return 0
+
+
+def _inputs(model: keras.Model, layer: layers.Layer) -> list[str]:
+    """The layers of this model that feed it; a Sequential's first layer is fed by none."""
+    known = {id(one.output): one.name for one in model.layers if one is not layer}
+    if isinstance(layer, layers.InputLayer):
+        return []
+    given = layer.input if isinstance(layer.input, list) else [layer.input]
+    return [known[id(tensor)] for tensor in given if id(tensor) in known]
+
+
+def _detail(layer: layers.Layer) -> str:
+    parts = []
+    if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
+        parts.append("×".join(map(str, layer.kernel_size)))
+    if isinstance(layer, layers.MaxPooling2D | layers.AveragePooling2D):
+        parts.append("×".join(map(str, layer.pool_size)))
+    if isinstance(layer, layers.Dropout):
+        parts.append(f"{layer.rate:g}")
+    activation = getattr(layer, "activation", None)
+    if activation is not None and activation is not keras.activations.linear:
+        parts.append(activation.__name__)
+    if not layer.trainable and layer.count_params():
+        parts.append("frozen")
+    return ", ".join(parts)
