@@ -1,8 +1,11 @@
 """The sketch of a network: what it lists, by hand, and what it draws."""
 
+from typing import Any
+
 import keras
 import pytest
 from keras import layers
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from stages.lib import architecture, sketch
 
@@ -47,7 +50,8 @@ def test_strides_and_groups_count_in_flops():
 def test_layers_that_change_no_shape_join_the_one_before(branched):
     groups = sketch.group(branched)
     assert [one["title"] for one in groups] == [
-        "image", "convolution 3×3, relu", "depthwise convolution 5×5", "Add", "global average pooling", "dense, softmax",
+        "image", "convolution 3×3, relu", "depthwise convolution 5×5", "Add", "global average pooling",
+        "dense, softmax",
     ]  # fmt: skip
     assert groups[2]["then"] == ["batch norm"]
     assert groups[2]["parameters"] == 5 * 5 * 8 + 8 + 4 * 8
@@ -56,7 +60,7 @@ def test_layers_that_change_no_shape_join_the_one_before(branched):
 
 def test_text_and_blocks_stay_inside_and_apart(branched):
     figure = sketch.draw_sketch(branched)
-    renderer = figure.canvas.get_renderer()
+    renderer: Any = FigureCanvasAgg(figure).get_renderer()
     axes = figure.axes[0]
     boxes = [text.get_window_extent(renderer) for text in axes.texts]
     for i, box in enumerate(boxes):

@@ -27,7 +27,7 @@ def crossing(history: pd.DataFrame, target: float) -> str | None:
     if len(reached):
         first = int(reached["epoch"].iloc[0])
         return f"The validation accuracy reached the target of {target:.1%} in epoch {first} of {len(history)}."
-    best = history.loc[history["val_accuracy"].idxmax()]
+    best = history.iloc[int(history["val_accuracy"].to_numpy().argmax())]
     return (
         f"The validation accuracy never reached the target of {target:.1%}: its best was {best['val_accuracy']:.2%}, "
         f"in epoch {int(best['epoch'])}."

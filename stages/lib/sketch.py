@@ -54,7 +54,8 @@ def draw_sketch(rows: list[dict[str, Any]]) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH), ylim=(total, 0))
     axes.set_axis_off()
-    top, middles = 0.1, []
+    top = 0.1
+    middles: list[tuple[float, float]] = []  # of the blocks so far, with their heights
     for one, height in zip(groups, heights, strict=True):
         middle = top + height / 2
         width, high = _block(one["shape"])
@@ -81,7 +82,7 @@ def _arrow(
 ) -> None:
     """Straight from the block above; a branch goes around by the left."""
     middle, high = middles[source]
-    style = {"arrowstyle": "-|>", "mutation_scale": 6, "color": INK, "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
+    style: Any = {"arrowstyle": "-|>", "mutation_scale": 6, "color": INK, "lw": 0.8, "shrinkA": 0, "shrinkB": 0}
     if source == own - 1:
         axes.add_patch(FancyArrowPatch((MIDDLE, middle + high / 2), (MIDDLE, end), **style))
     else:
