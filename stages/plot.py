@@ -71,19 +71,30 @@ def main() -> None:
 
 
 def draw_curves(history: pd.DataFrame, target: float) -> Figure:
-    """Loss and accuracy against epoch, train and validation together."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for axes, column, label in ((left, "loss", "loss (cross-entropy)"), (right, "accuracy", "accuracy")):
+    """Loss and accuracy against epoch, train and validation together, and the learning rate below."""
+    figure, (top, middle, bottom) = plt.subplots(
+        3, 1, figsize=(6.2, 6.6), height_ratios=[3, 3, 1], sharex=True, layout="constrained"
+    )
+    validated = bool(history["val_accuracy"].notna().any())
+    for axes, column, label in ((top, "loss", "loss (cross-entropy)"), (middle, "accuracy", "accuracy")):
         axes.plot(history["epoch"], history[column], color=TRAIN, marker="o", markersize=3, label="train")
-        if history[f"val_{column}"].notna().any():
+        if validated:
             axes.plot(
                 history["epoch"], history[f"val_{column}"], color=VAL, marker="s", markersize=3, label="validation"
             )
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    right.axhline(target, color=TARGET, linestyle="--", linewidth=1, label=f"target {target:g}")
-    left.legend()
-    right.legend(loc="lower right")
+        axes.set(ylabel=label)
+    if validated:
+        best = history.iloc[int(history["val_accuracy"].to_numpy().argmax())]
+        middle.plot(
+            best["epoch"], best["val_accuracy"], marker="o", markersize=10, color=VAL, fillstyle="none", linestyle="",
+            label=f"best, epoch {int(best['epoch'])}",
+        )  # fmt: skip
+    middle.axhline(target, color=TARGET, linestyle="--", linewidth=1, label=f"target {target:g}")
+    bottom.plot(history["epoch"], history["lr"], color="black", marker=".", markersize=4)
+    bottom.set(xlabel="epoch", ylabel="rate", ylim=(0, None))
+    bottom.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    top.legend()
+    middle.legend(loc="lower right")
     return figure
 
 

@@ -25,18 +25,21 @@ def no_figure_left_open():
 
 
 def test_curves_show_train_and_validation_and_the_target():
-    left, right = plot.draw_curves(HISTORY, 0.75).axes
-    assert [line.get_label() for line in left.lines] == ["train", "validation"]
-    assert [line.get_label() for line in right.lines] == ["train", "validation", "target 0.75"]
-    assert np.asarray(left.lines[0].get_ydata()).tolist() == [1.0, 0.5]
-    assert np.asarray(right.lines[1].get_ydata()).tolist() == [0.5, 0.7]
-    assert (left.get_xlabel(), left.get_ylabel(), right.get_ylabel()) == ("epoch", "loss (cross-entropy)", "accuracy")
+    loss, accuracy, rate = plot.draw_curves(HISTORY, 0.75).axes
+    assert [line.get_label() for line in loss.lines] == ["train", "validation"]
+    assert [line.get_label() for line in accuracy.lines] == ["train", "validation", "best, epoch 2", "target 0.75"]
+    assert np.asarray(loss.lines[0].get_ydata()).tolist() == [1.0, 0.5]
+    assert np.asarray(accuracy.lines[1].get_ydata()).tolist() == [0.5, 0.7]
+    assert np.asarray(rate.lines[0].get_ydata()).tolist() == [0.1, 0.05]
+    assert [axes.get_ylabel() for axes in (loss, accuracy, rate)] == ["loss (cross-entropy)", "accuracy", "rate"]
+    assert rate.get_xlabel() == "epoch"
 
 
 def test_curves_without_validation():
     history = HISTORY.assign(val_loss=np.nan, val_accuracy=np.nan)
-    left, _ = plot.draw_curves(history, 0.75).axes
-    assert [line.get_label() for line in left.lines] == ["train"]
+    loss, accuracy, _ = plot.draw_curves(history, 0.75).axes
+    assert [line.get_label() for line in loss.lines] == ["train"]
+    assert [line.get_label() for line in accuracy.lines] == ["train", "target 0.75"]
 
 
 def test_confusion_counts_by_hand():
