@@ -18,6 +18,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.cluster.hierarchy import leaves_list, linkage
 from sklearn.metrics import confusion_matrix
 
 from stages.lib.errors import UserError, run
@@ -98,9 +99,46 @@ def draw_curves(history: pd.DataFrame, target: float) -> Figure:
     return figure
 
 
+def order_classes(counts: np.ndarray) -> np.ndarray:
+    """The classes of a confusion matrix in an order that puts those next to each other that are mixed up most."""
+    mixed_up = counts + counts.T
+    distance = 1 / (1 + mixed_up[np.triu_indices(len(counts), k=1)])
+    return leaves_list(linkage(distance, "average", optimal_ordering=True))
+
+
+def draw_reliability(bins: list[dict[str, float]]) -> Figure:
+    """Accuracy against confidence, with the diagonal on which both are the same; a dot's area goes with its images."""
+    figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    axes.plot([0, 1], [0, 1], color=TARGET, linestyle="--", linewidth=1, label="as accurate as confident")
+    total = sum(row["n"] for row in bins)
+    axes.scatter(
+        [row["confidence"] for row in bins],
+        [row["accuracy"] for row in bins],
+        s=[15 + 400 * row["n"] / total for row in bins],
+        color=TRAIN,
+        alpha=0.8,
+        label="test images, by confidence",
+    )
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
+    axes.legend(loc="lower right")
+    return figure
+
+
+def explain_reliability(bins: list[dict[str, float]], error: float) -> str:
+    """What the calibration error means: too sure, not sure enough, or neither on the whole."""
+    total = sum(row["n"] for row in bins)
+    gap = sum(row["n"] * (row["confidence"] - row["accuracy"]) for row in bins) / total
+    told = f"Its confidence is off by {100 * error:.1f} points on average (expected calibration error {error:.4f})"
+    if abs(gap) < error / 2:
+        return f"{told}, to both sides."
+    return f"{told}: it is {'too sure' if gap > 0 else 'not sure enough'}."
+
+
 def draw_confusion(predictions: pd.DataFrame, class_names: list[str]) -> Figure:
     """How many images of each true class (row) were taken for which (column); the shade shows the errors alone."""
     counts = confusion_matrix(predictions["y_true"], predictions["y_pred"], labels=range(len(class_names)))
+    order = order_classes(counts)
+    counts, class_names = counts[np.ix_(order, order)], [class_names[i] for i in order]
     errors = np.where(np.eye(len(class_names), dtype=bool), 0, counts)
     figure, axes = plt.subplots(figsize=(6.2, 5.4), layout="constrained")
     image = axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(errors.max(), 1))

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,6 +42,36 @@ def test_curves_without_validation():
     loss, accuracy, _ = plot.draw_curves(history, 0.75).axes
     assert [line.get_label() for line in loss.lines] == ["train"]
     assert [line.get_label() for line in accuracy.lines] == ["train", "target 0.75"]
+
+
+def test_classes_that_are_mixed_up_stand_together():
+    counts = np.diag([50, 50, 50, 50])
+    counts[0, 2] = counts[3, 1] = 9  # cats for dogs, ships for cars
+    order = plot.order_classes(counts).tolist()
+    assert sorted(order) == [0, 1, 2, 3]
+    assert abs(order.index(0) - order.index(2)) == 1
+    assert abs(order.index(1) - order.index(3)) == 1
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "error", "told"),
+    [
+        ((0.5, 0.8), 0.1, "off by 10.0 points on average (expected calibration error 0.1000): it is too sure."),
+        ((0.7, 1.0), 0.1, "it is not sure enough."),
+        ((0.5, 1.0), 0.1, ", to both sides."),
+    ],
+)
+def test_the_calibration_error_in_words(accuracies, error, told):
+    bins = [{"n": 10, "confidence": c, "accuracy": a} for c, a in zip((0.6, 0.9), accuracies, strict=True)]
+    assert told in plot.explain_reliability(bins, error)
+
+
+def test_reliability_shows_each_bin():
+    bins = [{"n": 30, "confidence": 0.6, "accuracy": 0.5}, {"n": 10, "confidence": 0.9, "accuracy": 0.8}]
+    axes = plot.draw_reliability(bins).axes[0]
+    dots: Any = axes.collections[0]
+    assert np.asarray(dots.get_offsets()).tolist() == [[0.6, 0.5], [0.9, 0.8]]
+    assert dots.get_sizes()[0] > dots.get_sizes()[1]
 
 
 def test_confusion_counts_by_hand():
