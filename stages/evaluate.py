@@ -1,7 +1,7 @@
 """Measures both networks on the test images; the only stage that opens them.
 
 Reads models/NAME/ and data/prepared/NAME/ of mnist and cifar. Writes metrics.json, plots/NAME/predictions.csv (index,
-y_true, y_pred, confidence), evaluation/NAME.json (per class, calibration, versions) and evaluation/NAME.npz (what the
+y_true, y_pred, confidence), evaluation/NAME.json (per class, calibration, layers) and evaluation/NAME.npz (what the
 figures show of images).
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.lib import arrays, device, scores, trained
+from stages.lib import architecture, arrays, device, scores, trained
 from stages.lib.errors import UserError, run
 from stages.lib.files import whole, write_json
 from stages.lib.params import read
@@ -62,6 +62,7 @@ def evaluate(name: str, validate: bool) -> dict[str, dict[str, object]]:
     y_pred, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     write_predictions(Path("plots") / name / "predictions.csv", y_true, y_pred, confidence)
 
+    val = arrays.load(folder, "val") if validate else None
     class_names = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
     write_json(
         Path("evaluation") / f"{name}.json",
@@ -70,6 +71,8 @@ def evaluate(name: str, validate: bool) -> dict[str, dict[str, object]]:
             "reliability": scores.reliability(y_pred == y_true, confidence),
             "parameters": model.count_params(),
             "versions": trained.versions(Path("models") / name),
+            "layers": architecture.describe(model),
+            "validation_images": len(val.x) if val else None,
         },
     )
     mistakes = most_confident_mistakes(y_true, y_pred, confidence)
@@ -77,8 +80,7 @@ def evaluate(name: str, validate: bool) -> dict[str, dict[str, object]]:
         np.savez(partial, index=mistakes, x=test.x[mistakes])
 
     metrics: dict[str, dict[str, object]] = {"test": {**scores.score(y_true, probabilities), "digest": digest(test)}}
-    if validate:
-        val = arrays.load(folder, "val")
+    if val:
         val_scores = scores.score(val.y.argmax(axis=1), model.predict(val.x, batch_size=BATCH_SIZE, verbose=0))
         metrics["val"] = {key: val_scores[key] for key in ("accuracy", "loss")}
     print(f"evaluate: {name}: test accuracy {metrics['test']['accuracy']:.4f}", flush=True)

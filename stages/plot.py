@@ -21,10 +21,12 @@ from matplotlib.ticker import MaxNLocator
 from scipy.cluster.hierarchy import leaves_list, linkage
 from sklearn.metrics import confusion_matrix
 
+from stages.lib.curves import explain
 from stages.lib.errors import UserError, run
 from stages.lib.files import whole, write_text
 from stages.lib.params import read
 from stages.lib.results import Targets, load_json, title
+from stages.lib.sketch import draw_sketch
 
 REPORT = Path("report")
 # Okabe and Ito's palette, told apart by colour-blind eyes too.
@@ -58,7 +60,9 @@ def main() -> None:
             details = load_json(Path("evaluation") / f"{name}.json")
             class_names = [row["class"] for row in details["classes"]]
             target = params.targets.accuracy(name)
+            save(draw_sketch(details["layers"]), REPORT / f"{name}_network.svg")
             save(draw_curves(history, target), REPORT / f"{name}_curves.svg")
+            save(draw_reliability(details["reliability"]), REPORT / f"{name}_reliability.svg")
             save(draw_confusion(predictions, class_names), REPORT / f"{name}_confusion.svg")
             with np.load(Path("evaluation") / f"{name}.npz", allow_pickle=False) as images:
                 mistakes = draw_mistakes(images["index"], images["x"], predictions, class_names)
@@ -66,7 +70,7 @@ def main() -> None:
             heading = title(metrics, name)
             # The targets are for the real data.
             against = None if metrics["source"] == "sample" else target
-            sections.append(write_section(name, heading, metrics[name]["test"], against, len(history), details))
+            sections.append(write_section(name, heading, metrics[name]["test"], against, history, details))
     write_text(REPORT / "report.md", "\n".join(["# Report", "", *sections]))
     print(f"plot: {REPORT / 'report.md'}", flush=True)
 
@@ -188,13 +192,16 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def write_section(
-    name: str, heading: str, test: dict[str, Any], target: float | None, epochs: int, details: dict[str, Any]
+    name: str, heading: str, test: dict[str, Any], target: float | None, history: pd.DataFrame, details: dict[str, Any]
 ) -> str:
     """The report's part on one data set, in Markdown; without a `target` it is judged by none."""
     rows = "\n".join(
         f"| {row['class']} | {_percent(row['precision'])} | {_percent(row['recall'])} | {row['n']:,} |"
         for row in details["classes"]
     )
+    # The sample is judged by no target, so none is crossed.
+    told = explain(history, target, details["validation_images"])
+    curve = "\n".join(told) or "Nothing stands out in the curves."
     verdict = ""
     if target is not None:
         verdict = f", {'at or above' if test['accuracy'] >= target else 'below'} the target of {target:.1%}"
@@ -202,13 +209,20 @@ def write_section(
 
 {test["errors"]:,} of {test["n"]:,} test images are classified wrongly: an accuracy of {test["accuracy"]:.2%}
 (95 % interval {test["accuracy_low"]:.2%} to {test["accuracy_high"]:.2%}){verdict}.
-Trained for {epochs} epochs; {details["parameters"]:,} parameters. The right class is among the two most probable for
-{test["top2_accuracy"]:.2%} of the images; loss {test["loss"]:.4f}; expected calibration error
-{test["calibration_error"]:.4f}.
+Trained for {len(history)} epochs; {details["parameters"]:,} parameters. The right class is among the two most probable
+for {test["top2_accuracy"]:.2%} of the images; loss {test["loss"]:.4f}.
 
-![{heading}: loss and accuracy against epoch, training and validation]({name}_curves.svg)
+![{heading}: the network's layers as blocks, with their shapes, parameters and operations]({name}_network.svg)
+
+![{heading}: loss, accuracy and learning rate against epoch, training and validation]({name}_curves.svg)
+
+{curve}
 
 ![{heading}: confusion matrix, true class by predicted class]({name}_confusion.svg)
+
+![{heading}: accuracy against confidence]({name}_reliability.svg)
+
+{explain_reliability(details["reliability"], test["calibration_error"])}
 
 ![{heading}: the most confident mistakes, with true class, predicted class and confidence]({name}_mistakes.png)
 

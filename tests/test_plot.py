@@ -111,9 +111,17 @@ def test_a_section_is_computed_from_its_figures(target, said):
         "n": 4, "errors": 1, "accuracy": 0.75, "accuracy_low": 0.3, "accuracy_high": 0.95, "top2_accuracy": 1.0,
         "loss": 0.5, "calibration_error": 0.1,
     }  # fmt: skip
-    details = {"parameters": 1234, "classes": [{"class": "cat", "precision": None, "recall": 0.5, "n": 2}]}
-    text = plot.write_section("mnist", "MNIST", test, target, 2, details)
+    bins = [{"n": 4, "confidence": 0.85, "accuracy": 0.75}]
+    details = {
+        "parameters": 1234,
+        "reliability": bins,
+        "validation_images": 100,
+        "classes": [{"class": "cat", "precision": None, "recall": 0.5, "n": 2}],
+    }
+    text = plot.write_section("mnist", "MNIST", test, target, HISTORY, details)
     assert "1 of 4 test images are classified wrongly: an accuracy of 75.00%\n(95 % interval 30.00% to 95.00%)" in text
     assert said in text
     assert "1,234 parameters" in text
     assert "| cat | - | 50.00% | 2 |" in text
+    assert ("The validation accuracy" in text) == (target is not None)
+    assert "it is too sure" in text

@@ -13,16 +13,24 @@ SPIKE = 1.5  # of the validation loss over both its neighbours
 FALL = 0.5  # of the rate from its peak: less is no schedule
 
 
-def explain(history: pd.DataFrame, target: float, n_val: int) -> list[str]:
-    """At most one sentence of each rule, in the order in which one reads a curve."""
-    rules = [crossing(history, target), overfitting(history), spikes(history), schedule(history, n_val)]
+def explain(history: pd.DataFrame, target: float | None, n_val: int | None) -> list[str]:
+    """At most one sentence of each rule, in the order in which one reads a curve; none without validation.
+
+    `n_val` is the number of validation images, for telling a change from chance.
+    """
+    if n_val is None or history[["val_loss", "val_accuracy"]].isna().any(axis=None):
+        return []
+    rules = [
+        crossing(history, target) if target is not None else None,
+        overfitting(history),
+        spikes(history),
+        schedule(history, n_val),
+    ]
     return [sentence for sentence in [*rules, ending(history, n_val)] if sentence]
 
 
 def crossing(history: pd.DataFrame, target: float) -> str | None:
     """When the validation accuracy reached the target, or how far it stayed below."""
-    if not _validated(history):
-        return None
     reached = history[history["val_accuracy"] >= target]
     if len(reached):
         first = int(reached["epoch"].iloc[0])
@@ -36,8 +44,6 @@ def crossing(history: pd.DataFrame, target: float) -> str | None:
 
 def overfitting(history: pd.DataFrame) -> str | None:
     """From where on the training loss falls while the validation loss, for good, does not come back."""
-    if not _validated(history):
-        return None
     least = int(history["val_loss"].to_numpy().argmin())
     after = history.iloc[least + 1 :]
     best, last = history.iloc[least], history.iloc[-1]
@@ -52,8 +58,6 @@ def overfitting(history: pd.DataFrame) -> str | None:
 
 def spikes(history: pd.DataFrame) -> str | None:
     """The epochs whose validation loss stands out above both neighbours."""
-    if not _validated(history):
-        return None
     loss = history["val_loss"].to_numpy()
     found = [i for i in range(1, len(loss) - 1) if loss[i] > SPIKE * max(loss[i - 1], loss[i + 1])]
     if not found:
@@ -70,7 +74,7 @@ def schedule(history: pd.DataFrame, n_val: int) -> str | None:
     """What the validation accuracy gained since the rate had fallen to half its peak, if more than by chance."""
     peak = history["lr"].max()
     since = history[(history["lr"] <= FALL * peak) & (history.index > history["lr"].idxmax())]
-    if not _validated(history) or not len(since) or since.index[0] == 0:
+    if not len(since) or since.index[0] == 0:
         return None
     before, last = history.iloc[since.index[0] - 1], history.iloc[-1]
     gain = last["val_accuracy"] - before["val_accuracy"]
@@ -85,7 +89,7 @@ def schedule(history: pd.DataFrame, n_val: int) -> str | None:
 def ending(history: pd.DataFrame, n_val: int) -> str | None:
     """Whether the last fifth of the epochs still brought more than chance does, or nothing any more."""
     tail = max(1, math.ceil(len(history) / 5))
-    if not _validated(history) or len(history) < 4:
+    if len(history) < 4:
         return None
     before, last = history.iloc[-1 - tail]["val_accuracy"], history.iloc[-1]["val_accuracy"]
     noise = _noise(before, n_val)
@@ -95,10 +99,6 @@ def ending(history: pd.DataFrame, n_val: int) -> str | None:
     if abs(last - before) <= noise:
         return f"It had levelled off at the end: {epochs} changed the validation accuracy by no more than chance does."
     return f"It got worse at the end: {epochs} cost {100 * (before - last):.1f} points."
-
-
-def _validated(history: pd.DataFrame) -> bool:
-    return bool(history["val_accuracy"].notna().all() and history["val_loss"].notna().all())
 
 
 def _noise(accuracy: float, n: int) -> float:
