@@ -62,7 +62,7 @@ def read(model: keras.Model, x: Any = None) -> Graph:
     """
     if not model.built or not model.weights:
         raise UserError(f"{model.name}: found no weights, expected a built model; call it once or give it an Input")
-    state = [(variable, np.array(variable)) for variable in model.non_trainable_variables]
+    state = [(variable, variable.value.numpy()) for variable in model.non_trainable_variables]
     try:
         batch = _given(x) if x is not None else _noise(model)
         return _measure(model, batch)
@@ -105,7 +105,7 @@ def _measure(model: keras.Model, batch: list[Any]) -> Graph:
         silent = [variable for variable in weights if not _arrives(gradients[id(variable)])]
         if not silent:
             break
-        start = start or [(variable, np.array(variable)) for variable in weights]
+        start = start or [(variable, variable.value.numpy()) for variable in weights]
         for variable, slope in zip(weights, slopes, strict=True):
             if _arrives(slope):
                 variable.assign_sub(STEP * slope / (np.sqrt(np.mean(np.square(slope))) + 1e-30))
@@ -182,7 +182,7 @@ def _pass(model: keras.Model, batch: list[Any], weights: list[Any]) -> tuple[lis
         ends = [tf.cast(getattr(result, "_keras_logits", result), tf.float32) for result in results]
         total = tf.add_n([tf.reduce_sum(end * rng.normal(size=end.shape).astype(np.float32)) for end in ends])
     slopes = tape.gradient(total, [variable.value for variable in weights])
-    arrays = [None if slope is None else np.asarray(tf.convert_to_tensor(slope), np.float32) for slope in slopes]
+    arrays = [None if slope is None else tf.cast(tf.convert_to_tensor(slope), tf.float32).numpy() for slope in slopes]
     outputs = [made[id(result)] for result in results if id(result) in made]
     made.clear()  # `visit` refers to itself, so what it holds would wait for the garbage collector
     kept.clear()

@@ -51,6 +51,7 @@ LARGE_KERNEL, LARGE_FILTERS = 8, 32  # pixels: stems have 7; filters: AlexNet's 
 UNSCALED = 10.0  # root mean square: pixels have over 100, normalized values about 1
 DRIFT, BREAK = 1e3, 1e6  # times the signal at the first layer with weights
 HEAVY_SHARE, HEAVY_PARAMETERS = 0.9, 100_000
+KINDS = 8
 SAME = 1e-4  # gradients as alike as this differ by rounding alone
 VALUES = 10_000  # of a kernel, enough to tell
 CHANCE = 1e-3  # a kernel as unlike a fresh draw as this was trained or set
@@ -123,7 +124,7 @@ def symmetry(graph: Graph, task: Task) -> Found:
     """
     for name, _, kernel, units, same in _equal_units(graph):
         if 2 * same >= units:
-            about = f"all {_value(kernel)}" if np.ptp(kernel) == 0 else "by groups"
+            about = f"all {_value(kernel)}" if np.ptp(kernel.value.numpy()) == 0 else "by groups"
             slope = "no gradient" if not np.any(_slope(graph, kernel)) else "equal gradients"
             yield name, f"{same:,} of {units:,} units start equal ({about}) and get {slope}"
 
@@ -136,7 +137,7 @@ def symmetry(graph: Graph, task: Task) -> Found:
 def constant_start(graph: Graph, task: Task) -> Found:
     """All weights of a layer's kernel have one value other than zero, though the gradients differ."""
     for name, _, kernel, units, same in _equal_units(graph):
-        values = np.asarray(kernel)
+        values = kernel.value.numpy()
         if 2 * same < units and np.ptp(values) == 0 and np.any(values):
             yield name, f"all {values.size:,} weights start as {_value(kernel)}"
 
@@ -178,7 +179,9 @@ def broken_signal(graph: Graph, task: Task) -> Found:
     mend="Match the initial scale to the layer's inputs (he_normal before ReLU), or normalize between the layers.",
 )
 def drifting_signal(graph: Graph, task: Task) -> Found:
-    """The same, a thousand times. Outputs are left alone, and so are branches that start small and are added."""
+    """As broken-signal, a thousand times instead of a million. Outputs are left alone, and so are branches that start
+    small and are added to the rest.
+    """
     yield from _drift(graph, DRIFT, BREAK)
 
 
@@ -634,20 +637,27 @@ def _equal_units(graph: Graph) -> Iterator[tuple[str, Any, Any, int, int]]:
                 continue
             axis = -2 if isinstance(layer, TRANSPOSED) else -1
             units = kernel.shape[axis]
-            rows = np.ascontiguousarray(np.moveaxis(np.asarray(kernel), axis, 0).reshape(units, -1))
+            rows = np.ascontiguousarray(np.moveaxis(kernel.value.numpy(), axis, 0).reshape(units, -1))
             groups: dict[bytes, list[int]] = {}
             for unit, row in enumerate(rows):
                 groups.setdefault(row.tobytes(), []).append(unit)
             if len(groups) == units:
                 continue
             slopes = np.moveaxis(_slope(graph, kernel), axis, 0).reshape(units, -1)
-            same = 0
-            for members in groups.values():
-                first = slopes[members[0]]
-                apart = np.abs(slopes[members] - first).max(axis=1) > SAME * np.abs(slopes).max()
-                alike = int(np.sum(~apart))
-                same += alike if alike > 1 else 0
+            same = sum(_count_alike(slopes[members]) for members in groups.values())
             yield name, layer, kernel, units, same
+
+
+def _count_alike(slopes: np.ndarray) -> int:
+    """How many rows are the same as another one, as far as a few kinds of rows go: a recurrent cell has four gates."""
+    same = 0
+    for _ in range(KINDS):
+        alike = np.abs(slopes - slopes[0]).max(axis=1) <= SAME * np.abs(slopes).max()  # not where there is NaN
+        same += int(alike.sum()) if alike.sum() > 1 else 0
+        slopes = slopes[~alike]
+        if not len(slopes):
+            break
+    return same
 
 
 def _slope(graph: Graph, kernel: Any) -> np.ndarray:
@@ -656,11 +666,11 @@ def _slope(graph: Graph, kernel: Any) -> np.ndarray:
 
 
 def _value(kernel: Any) -> str:
-    return f"{float(np.asarray(kernel).flat[0]):.3g}"
+    return f"{float(kernel.value.numpy().flat[0]):.3g}"
 
 
 def _drift(graph: Graph, least: float, most: float) -> Found:
-    """The first place where the signal has changed by `least` or more; nothing if any place has by `most`."""
+    """The first place where the signal has changed by `least` or more; none if any has by over `most`."""
     firsts = [call for call in graph.calls if _is_first(call)]
     start = next((call.inputs[0] for call in firsts), None)
     start = start or next((call.output for call in graph.calls if isinstance(call.layer, layers.Embedding)), None)
@@ -675,7 +685,7 @@ def _drift(graph: Graph, least: float, most: float) -> Found:
         grown = signal.rms / max(start.rms, 1) if math.isfinite(signal.rms) else math.inf
         shrunk = min(start.spread, 1) / max(signal.spread, 1e-30) if grown < math.inf else 0
         factor = max(grown, shrunk)
-        if factor >= most:
+        if factor > most:
             return
         if factor >= least and found is None:
             what = f"{grown:.2g} times the size" if grown > shrunk else f"{1 / shrunk:.2g} of the differences"
@@ -696,7 +706,7 @@ def _frozen(layer: Any) -> list[tuple[Any, Any]]:
 def _is_fresh(pair: tuple[Any, Any]) -> bool:
     kernel, initializer = pair
     drawn = np.asarray(initializer(kernel.shape, dtype="float32")).ravel()[:VALUES]
-    return bool(ks_2samp(np.asarray(kernel).ravel()[:VALUES], drawn).pvalue > CHANCE)
+    return bool(ks_2samp(kernel.value.numpy().ravel()[:VALUES], drawn).pvalue > CHANCE)
 
 
 def _heads(graph: Graph) -> Iterator[tuple[Call, str]]:
