@@ -90,7 +90,8 @@ def audit(
         for rule in RULES
         for layer, message in rule.find(read, task)
     ]
-    return sorted(findings, key=lambda finding: list(LEVELS).index(finding.level))
+    # A layer that is used twice is told once.
+    return sorted(dict.fromkeys(findings), key=lambda finding: list(LEVELS).index(finding.level))
 
 
 def audit_by_name(name: str) -> list[Finding]:
@@ -122,15 +123,16 @@ def load(path: Path) -> keras.Model:
             # An optimizer or loss that is not Keras' own is no reason not to look at the layers.
             return keras.models.load_model(path, compile=False, safe_mode=True)
         except Exception:
-            reason = " ".join(str(with_loss).split())[:200] or type(with_loss).__name__
+            reason = graph.in_a_line(with_loss)
     raise UserError(
         f"{path}: cannot be loaded without running its code ({reason}); save it anew from Keras' own layers"
     )
 
 
 def text(name: str, findings: list[Finding]) -> str:
-    counts = [f"{sum(finding.level == level for finding in findings)} {level}s" for level in LEVELS]
-    lines = [f"audit: {name}: {', '.join(counts)}"]
+    counts = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
+    listed = ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items())
+    lines = [f"audit: {name}: {listed}"]
     for finding in findings:
         lines += ["", f"{finding.level}: {finding.code}: {finding.layer}: {finding.message}"]
         lines += [f"  why:  {finding.why}", f"  mend: {finding.mend}"]

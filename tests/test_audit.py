@@ -1,5 +1,6 @@
 """Each rule with a guilty and an innocent model, its numbers computed by hand; then whole networks."""
 
+import dataclasses
 import functools
 import json
 import zipfile
@@ -7,9 +8,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 
+from benchmarks import grudges
 from stages import audit as tool
 from stages.audit import audit
 from stages.lib import device, networks
@@ -176,6 +179,11 @@ CASES: dict[str, list[Any]] = {
             lambda: chain((8,), dense(6, "hidden", kernel_initializer="ones", activation="tanh"), head()),
             {},
             ("hidden", "all 48 weights start as 1"),  # 8 * 6
+        ),
+        (
+            lambda: chain((8,), dense(6, "hidden", kernel_initializer="zeros", activation="tanh"), head()),
+            {},
+            ("hidden", "all 48 weights start as 0"),
         ),
         (residual, {}, None),
     ],
@@ -410,7 +418,12 @@ CASES: dict[str, list[Any]] = {
         ),
         (lambda: chain((8,), head(activation=None)), LOGITS, None),
     ],
-    "single-softmax": [
+    "single-output": [
+        (
+            lambda: chain((8,), head(1, activation="sigmoid")),
+            CATEGORICAL,
+            ("head", "1 output unit with categorical_crossentropy"),
+        ),
         (lambda: chain((8,), head(1)), {}, ("head", "a softmax of 1 unit")),
         (lambda: chain((8,), head(1, activation="sigmoid")), {"loss": "binary_crossentropy"}, None),
     ],
@@ -623,6 +636,31 @@ def test_the_networks_of_params_yaml(name, expected, project):
     assert by_code(tool.audit_by_name(name)) == expected
 
 
+def test_the_exercises_own_training():
+    """It divides the pixels by 255 under another name than it trains with, and asks for logits after a softmax."""
+    model = networks.assignment((28, 28, 1), 10, layers.Rescaling(1.0))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert by_code(audit(model, loss=loss, num_classes=10)) == {
+        "unscaled-input": ["conv2d"],
+        "heavy-dense": ["dense"],
+        "probabilities-as-logits": ["dense_1"],
+    }
+
+
+def test_a_layer_that_is_used_twice_is_told_once():
+    left, right = keras.Input((8,)), keras.Input((8,))
+    twin = dense(20, "twin", activation="softmax")
+    last = head()
+    model = keras.Model([left, right], layers.Add()([last(twin(left)), last(twin(right))]))
+    assert by_code(audit(model)) == {"hidden-softmax": ["twin"]}
+
+
+def test_mixed_precision():
+    policy = keras.DTypePolicy("mixed_bfloat16")
+    stack = [conv(8, 3, "first", dtype=policy), layers.GlobalAveragePooling2D(dtype=policy), head(dtype="float32")]
+    assert audit(chain((12, 12, 3), *stack), **CATEGORICAL) == []
+
+
 # Application: size of the image, warnings and notes by rule, with how many. None may have an error.
 BIASES = "bias-before-norm"
 APPLICATIONS = {
@@ -717,7 +755,7 @@ def test_warnings_end_with_0_and_are_told_with_their_mend(command, tmp_path):
     chain((8,), dense(20, "hidden", activation="softmax"), head()).save(tmp_path / "model.keras")
     code, out, _ = command(tmp_path / "model.keras")
     assert code == 0
-    assert "0 errors, 1 warnings, 0 notes\n\nwarning: hidden-softmax: hidden: a softmax of 20 units" in out
+    assert "0 errors, 1 warning, 0 notes\n\nwarning: hidden-softmax: hidden: a softmax of 20 units" in out
     assert "\n  mend: Use relu between layers" in out
 
 
@@ -728,7 +766,7 @@ def test_an_optimizer_that_keras_does_not_know_is_no_obstacle(command, tmp_path)
     model = chain((8,), dense(20, "hidden", activation="softmax"), head())
     model.compile(Own(), "categorical_crossentropy")
     model.save(tmp_path / "model.keras")
-    assert "1 warnings" in command(tmp_path / "model.keras")[1]
+    assert "1 warning" in command(tmp_path / "model.keras")[1]
 
 
 @pytest.mark.parametrize("name", ["vgg", "weights.h5", "missing.keras", "broken.keras", "empty.keras", "text.keras"])
@@ -786,3 +824,75 @@ print(done.returncode, done.stderr, done.stdout)
 def test_make_audits_the_networks_of_the_pipeline():
     recipe = (ROOT / "Makefile").read_text().split("\naudit:")[1].split("\n\n")[0]
     assert "mnist_cnn cifar_cnn" in recipe
+
+
+# What each grudge costs (benchmarks/grudges.py) -----------------------------------------------------------------------
+
+
+def test_the_first_design_is_the_warm_up_but_for_its_width():
+    def kinds(model):
+        return [(type(layer).__name__, layer.get_config().get("activation")) for layer in model.layers]
+
+    wide = grudges.Design(filters=(512, 128, 32, 8, 8))
+    model = grudges.build(wide, (32, 32, 3), 10, keras.layers.Rescaling(1 / 255, -0.5))
+    warmup = network("warmup", (32, 32, 3))
+    assert kinds(model) == kinds(warmup)
+    assert model.count_params() == warmup.count_params()
+
+
+def test_each_mend_mends_what_the_audit_found():
+    found_at_first = {
+        "symmetry", "no-gradient", "many-filters", "fewer-filters", "large-kernel", "kernel-over-map",
+        "hidden-softmax", "dropout-on-output", "sigmoid-output",
+    }  # fmt: skip
+    expected = [found_at_first]
+    # With a signal to lose, the two softmaxes are seen to lose it.
+    expected.append(expected[-1] - {"symmetry", "no-gradient"} | {"broken-signal"})
+    expected.append(expected[-1] - {"many-filters"})
+    expected.append(expected[-1] - {"fewer-filters", "large-kernel"})
+    expected.append(expected[-1] - {"kernel-over-map"})
+    expected.append(expected[-1] - {"hidden-softmax", "broken-signal"})
+    expected.append(expected[-1] - {"dropout-on-output"})
+    expected.append(set())
+    design = grudges.Design()
+    for changes, codes in zip(grudges.MENDS.values(), expected, strict=True):
+        design = dataclasses.replace(design, **changes)
+        model = grudges.build(design, (32, 32, 3), 10, keras.layers.Rescaling(1 / 255, -0.5))
+        assert set(by_code(audit(model, **CATEGORICAL, num_classes=10))) == codes
+
+
+def test_the_table_is_written_row_by_row_and_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(device, "set_up", lambda kind, threads: device.Device("cpu", "a processor", 2))
+    for name, value in {"SEEDS": 1, "IMAGES": 20, "VAL_IMAGES": 10, "EPOCHS": 1, "BATCH_SIZE": 10}.items():
+        monkeypatch.setattr(grudges, name, value)
+    monkeypatch.setattr(grudges, "MENDS", {"as it is": {"hidden": "relu"}, "softmax output": {"output": "softmax"}})
+    rng = np.random.default_rng(0)
+    grudges.DATA.mkdir(parents=True)
+    (grudges.DATA / "normalization.json").write_text('{"scale": [0.004, 0.004, 0.004], "offset": [-0.5, -0.5, -0.5]}')
+    for split in ("train", "val"):
+        np.save(grudges.DATA / f"x_{split}.npy", rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8))
+        np.save(grudges.DATA / f"y_{split}.npy", np.eye(10, dtype="float32")[np.arange(30) % 10])
+    trained = []
+    train = grudges._train
+
+    def stop_at_the_second(*arguments):
+        trained.append(arguments)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(*arguments)
+
+    monkeypatch.setattr(grudges, "_train", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        grudges.main()
+    first = grudges.TABLE.read_text().splitlines()
+    assert len(first) == 2
+    grudges.main()
+    assert len(trained) == 3
+    table = pd.read_csv(grudges.TABLE)
+    assert grudges.TABLE.read_text().splitlines()[:2] == first
+    assert list(zip(table["step"], table["mend"], table["seed"], table["images"], strict=True)) == [
+        (0, "as it is", 0, 20),
+        (1, "softmax output", 0, 20),
+    ]
+    assert table["val_accuracy"].between(0, 1).all()

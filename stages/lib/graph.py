@@ -5,6 +5,7 @@ is left as it was.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -67,13 +68,18 @@ def read(model: keras.Model, x: Any = None) -> Graph:
         batch = _given(x) if x is not None else _noise(model)
         return _measure(model, batch)
     except (ValueError, TypeError, tf.errors.OpError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_a_line(error)
         raise UserError(
             f"{model.name}: cannot compute a batch ({reason}); give audit() a batch x that it takes"
         ) from None
     finally:
         for variable, value in state:
             variable.assign(value)
+
+
+def in_a_line(error: Exception) -> str:
+    """The start of what Keras or TensorFlow says, which may be of many lines and in bold."""
+    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:200] or type(error).__name__
 
 
 def onward(call: Call, through: Callable[[Call], bool]) -> Iterator[Call]:

@@ -135,10 +135,13 @@ def symmetry(graph: Graph, task: Task) -> Found:
     mend="Use a random initializer: he_normal before ReLU, glorot_uniform (the default) otherwise.",
 )
 def constant_start(graph: Graph, task: Task) -> Found:
-    """All weights of a layer's kernel have one value other than zero, though the gradients differ."""
+    """All weights of a layer's kernel have one value, though the gradients differ. Zeros are left alone in an output
+    and where something is added to what comes of them or multiplied with it, as in a residual branch.
+    """
+    calls = {call.name: call for call in graph.calls}
     for name, _, kernel, units, same in _equal_units(graph):
         values = kernel.value.numpy()
-        if 2 * same < units and np.ptp(values) == 0 and np.any(values):
+        if 2 * same < units and np.ptp(values) == 0 and (np.any(values) or _feeds_weights(calls.get(name))):
             yield name, f"all {values.size:,} weights start as {_value(kernel)}"
 
 
@@ -193,11 +196,11 @@ def drifting_signal(graph: Graph, task: Task) -> Found:
 )
 def unscaled_input(graph: Graph, task: Task) -> Found:
     """Values of a root mean square above 10 arrive at a first layer with weights, as raw pixels do. Where a batch norm
-    follows that layer directly the scale does not matter. Without a batch of yours, pixels are taken for what an
-    integer input gets, and small numbers for what a float one does.
+    follows that layer, at most with pooling between, the scale does not matter. Without a batch of yours, pixels are
+    taken for what an integer input gets, and small numbers for what a float one does.
     """
     for call in graph.calls:
-        if _is_first(call) and not any(isinstance(one.layer, layers.BatchNormalization) for one in call.after):
+        if _is_first(call) and not any(isinstance(one.layer, layers.BatchNormalization) for one in _pooled(call)):
             signal = call.inputs[0]
             if signal.rms > UNSCALED:
                 yield call.name, f"inputs of mean {signal.mean:.3g} and root mean square {signal.rms:.3g}, not about 1"
@@ -256,7 +259,7 @@ def fewer_filters(graph: Graph, task: Task) -> Found:
         above = _single_before(call)
         if above is None or not _is_spatial(above) or above.layer.filters <= call.layer.filters:
             continue
-        later = [one for one in _all_after(call) if isinstance(one.layer, WEIGHTED)]
+        later = [one for one in _all_after(call) if _is_weighted(one)]
         widths = [one.output.shape[-1] for one in later if isinstance(one.layer, CONVOLUTIONS)]
         if later and all(width < above.layer.filters for width in widths):
             yield call.name, f"{call.layer.filters} filters after the {above.layer.filters} of {above.name}"
@@ -343,7 +346,7 @@ def hidden_softmax(graph: Graph, task: Task) -> Found:
     """
     for call in graph.calls:
         if _activation(call) == "softmax":
-            nexts = [one for one in onward(call, _keeps_units) if isinstance(one.layer, WEIGHTED)]
+            nexts = [one for one in onward(call, _keeps_units) if _is_weighted(one)]
             if nexts:
                 units, mean = call.output.shape[-1], 1 / call.output.shape[-1]
                 yield call.name, f"a softmax of {units:,} units, {mean:.2g} each on average, goes into {nexts[0].name}"
@@ -381,8 +384,8 @@ def linear_pair(graph: Graph, task: Task) -> Found:
 def bias_before_norm(graph: Graph, task: Task) -> Found:
     """A layer with a bias and no activation is followed by batch norm, at most with pooling between."""
     for call in graph.calls:
-        if isinstance(call.layer, WEIGHTED) and getattr(call.layer, "bias", None) is not None:
-            nexts = list(onward(call, lambda one: isinstance(one.layer, MAX_POOLS + MEAN_POOLS)))
+        if _is_weighted(call) and getattr(call.layer, "bias", None) is not None:
+            nexts = _pooled(call)
             if _activation(call) is None and nexts and all(map(_normalizes_units, nexts)):
                 yield call.name, f"{math.prod(call.layer.bias.shape):,} biases that {nexts[0].name} takes away again"
 
@@ -465,14 +468,16 @@ def probabilities_as_logits(graph: Graph, task: Task) -> Found:
 
 @rule(
     "error",
-    why="A softmax over one unit is always 1: the output says nothing and has no gradient.",
+    why="Probabilities of one class are always 1: the output says nothing, or has no gradient.",
     mend="Use sigmoid with binary_crossentropy, or one unit a class.",
 )
-def single_softmax(graph: Graph, task: Task) -> Found:
-    """An output is a softmax of one unit."""
+def single_output(graph: Graph, task: Task) -> Found:
+    """An output is a softmax of one unit, or one unit meets a loss that compares several classes."""
     for call, kind in _heads(graph):
-        if kind == "softmax" and call.output.shape[-1] == 1:
+        if _units(call) == 1 and kind == "softmax":
             yield call.name, "a softmax of 1 unit"
+        elif _units(call) == 1 and kind != "unknown" and task.loss and "categorical" in task.loss.kind:
+            yield call.name, f"1 output unit with {task.loss.kind}"
 
 
 @rule(
@@ -552,9 +557,24 @@ def _normalizes_units(call: Call) -> bool:
     return isinstance(call.layer, layers.BatchNormalization) and axis in (-1, len(call.output.shape) - 1)
 
 
+def _pooled(call: Call) -> list[Call]:
+    """What comes after a layer and its pooling."""
+    return list(onward(call, lambda one: isinstance(one.layer, MAX_POOLS + MEAN_POOLS)))
+
+
 def _is_first(call: Call) -> bool:
     inner = (*WEIGHTED, layers.Embedding)
-    return isinstance(call.layer, WEIGHTED) and not any(isinstance(one.layer, inner) for one in _all_before(call))
+    return _is_weighted(call) and not any(isinstance(one.layer, inner) for one in _all_before(call))
+
+
+def _feeds_weights(call: Call | None) -> bool:
+    """Whether what a layer gives goes into others with weights and nowhere else, nothing joining it on the way."""
+    nexts = [] if call is None else list(onward(call, lambda one: len(one.inputs) == 1 and not _is_weighted(one)))
+    return bool(nexts) and all(map(_is_weighted, nexts))
+
+
+def _is_weighted(call: Call) -> bool:
+    return isinstance(call.layer, WEIGHTED)
 
 
 def _all_before(call: Call) -> list[Call]:
@@ -581,7 +601,7 @@ def _single_before(call: Call) -> Call | None:
     """The layer with weights before `call` on a way without branches, joins or upsampling."""
     while len(call.before) == 1 and len(call.before[0].after) == 1:
         call = call.before[0]
-        if isinstance(call.layer, WEIGHTED):
+        if _is_weighted(call):
             return call
         if isinstance(call.layer, UPSAMPLING):
             return None
@@ -679,7 +699,7 @@ def _drift(graph: Graph, least: float, most: float) -> Found:
     found = None
     for call in graph.calls:
         dead = any(one.output.rms == 0 for one in _all_before(call))
-        if not isinstance(call.layer, WEIGHTED) or dead or math.isnan(start.rms):
+        if not _is_weighted(call) or dead or math.isnan(start.rms):
             continue
         signal = call.inputs[0]
         grown = signal.rms / max(start.rms, 1) if math.isfinite(signal.rms) else math.inf
@@ -690,7 +710,7 @@ def _drift(graph: Graph, least: float, most: float) -> Found:
         if factor >= least and found is None:
             what = f"{grown:.2g} times the size" if grown > shrunk else f"{1 / shrunk:.2g} of the differences"
             what = what if math.isfinite(factor) else "infinite or no numbers"
-            before = next(back(call, lambda one: not isinstance(one.layer, WEIGHTED)), call)
+            before = next(back(call, lambda one: not _is_weighted(one)), call)
             found = before.name, f"{what} arrive at {call.name}, measured against the first layer's inputs"
     if found:
         yield found
@@ -715,7 +735,7 @@ def _heads(graph: Graph) -> Iterator[tuple[Call, str]]:
         call = output
         while _activation(call) is None and _keeps_units(call) and len(call.before) == 1:
             call = call.before[0]
-        yield call, _activation(call) or ("linear" if isinstance(call.layer, WEIGHTED) else "unknown")
+        yield call, _activation(call) or ("linear" if _is_weighted(call) else "unknown")
 
 
 def _miscounted(graph: Graph, task: Task) -> Iterator[tuple[Call, int, bool]]:
