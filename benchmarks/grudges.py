@@ -44,7 +44,7 @@ MENDS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "random initialization": {"initializer": "glorot_uniform"},
     "fewer filters in the first convolution": {"filters": (16, 16, 4, 8, 8)},
-    "more filters with depth": {"filters": (16, 32, 64, 64, 64)},
+    "more filters with depth": {"filters": (16, 24, 32, 48, 64)},
     "3x3 instead of 10x10": {"large_kernel": 3},  # which the map of 4x4 can hold
     "relu between the layers": {"hidden": "relu"},
     "no dropout after the output": {"dropout_on_output": False},

@@ -416,6 +416,14 @@ CASES: dict[str, list[Any]] = {
             LOGITS,
             ("head", "softmax outputs with categorical_crossentropy(from_logits=True)"),
         ),
+        (
+            lambda: chain((8,), head(), layers.Reshape((3,), name="after")),
+            LOGITS,
+            (
+                "head",
+                "softmax outputs with categorical_crossentropy(from_logits=True); applied twice, as after follows",
+            ),
+        ),
         (lambda: chain((8,), head(activation=None)), LOGITS, None),
     ],
     "single-output": [
@@ -454,6 +462,23 @@ CASES: dict[str, list[Any]] = {
         (lambda: chain((8,), head(3)), SPARSE | {"num_classes": 3}, None),
     ],
 }
+
+
+@pytest.mark.filterwarnings("ignore:.*from_logits")
+def test_what_keras_makes_of_an_activation_and_its_loss():
+    """What the rules say of it, in numbers: -log(softmax(2, -1, 0.5)[0]) = 0.2413, of the softmax of that, 0.7017."""
+    x, y = np.array([[2, -1, 0.5]], np.float32), np.array([[1, 0, 0]], np.float32)
+
+    def loss(from_logits, *stack):
+        model = chain((3,), *stack)
+        model.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=from_logits))
+        return model.evaluate(x, y, verbose=0)
+
+    assert loss(True, layers.Softmax()) == pytest.approx(0.2413, abs=1e-4)
+    assert loss(True, layers.Softmax(), layers.Reshape((3,))) == pytest.approx(0.7017, abs=1e-4)
+    assert loss(False, layers.Activation("sigmoid")) == pytest.approx(0.2413, abs=1e-4)
+    # Sigmoids of 0.8808, 0.2689 and 0.6225, the first divided by their sum.
+    assert loss(False, layers.Activation("sigmoid"), layers.Reshape((3,))) == pytest.approx(0.6991, abs=1e-4)
 
 
 def test_every_rule_has_a_guilty_and_an_innocent_model():

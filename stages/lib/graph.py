@@ -104,27 +104,8 @@ def _measure(model: keras.Model, batch: list[Any]) -> Graph:
     weights = model.trainable_variables
     calls, outputs, slopes = _pass(model, batch, weights)
     gradients = dict(zip(map(id, weights), slopes, strict=True))
-    start = None
-    # A layer that starts at zero on purpose, as the last of a residual branch, gives nothing to those before it until
-    # it has made a step. So steps are made for as long as they wake further layers.
-    for _ in range(STEPS):
-        silent = [variable for variable in weights if not _arrives(gradients[id(variable)])]
-        if not silent:
-            break
-        start = start or [(variable, variable.value.numpy()) for variable in weights]
-        for variable, slope in zip(weights, slopes, strict=True):
-            if _arrives(slope):
-                variable.assign_sub(STEP * slope / (np.sqrt(np.mean(np.square(slope))) + 1e-30))
-        slopes = _pass(model, batch, weights)[2]
-        gradients |= {
-            id(variable): slope
-            for variable, slope in zip(weights, slopes, strict=True)
-            if not _arrives(gradients[id(variable)])
-        }
-        if not any(_arrives(gradients[id(variable)]) for variable in silent):
-            break
-    for variable, value in start or []:
-        variable.assign(value)
+    if not all(map(_arrives, slopes)):
+        _wake(model, batch, weights, slopes, gradients)
     leaves: dict[str, Any] = {}
     for call in calls:
         inside = call.layer._flatten_layers() if isinstance(call.layer, keras.Layer) else []
@@ -132,6 +113,32 @@ def _measure(model: keras.Model, batch: list[Any]) -> Graph:
             if leaf.weights and not any(leaf is layer for layer in leaves.values()):
                 leaves[call.name if leaf is call.layer else f"{call.name}/{leaf.name}"] = leaf
     return Graph(calls, outputs, leaves, gradients)
+
+
+def _wake(model: keras.Model, batch: list[Any], weights: list[Any], slopes: list[Any], gradients: dict) -> None:
+    """Adds the gradients of those weights that get none until others have made a step.
+
+    A layer that starts at zero on purpose, as the last of a residual branch, gives nothing to those before it at first.
+    So small steps are made for as long as they wake further layers, and taken back.
+    """
+    start = [(variable, variable.value.numpy()) for variable in weights]
+    try:
+        for _ in range(STEPS):
+            for variable, slope in zip(weights, slopes, strict=True):
+                if _arrives(slope):
+                    variable.assign_sub(STEP * slope / (np.sqrt(np.mean(np.square(slope))) + 1e-30))
+            slopes = _pass(model, batch, weights)[2]
+            woken = {
+                id(variable): slope
+                for variable, slope in zip(weights, slopes, strict=True)
+                if _arrives(slope) and not _arrives(gradients[id(variable)])
+            }
+            gradients |= woken
+            if not woken or all(map(_arrives, gradients.values())):
+                break
+    finally:
+        for variable, value in start:
+            variable.assign(value)
 
 
 def _arrives(slope: np.ndarray | None) -> bool:

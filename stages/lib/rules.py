@@ -425,7 +425,8 @@ def dropout_on_output(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="Each unit is a probability by itself, and they need not sum to 1: nothing makes one class exclude another.",
+    why="The outputs need not sum to 1. Keras on TensorFlow trains the logits behind them as softmax would, so what "
+    "comes out is not what was trained; if dropout or another layer follows, or elsewhere, it divides by the sum.",
     mend="Use softmax, or logits with from_logits=True.",
 )
 def sigmoid_output(graph: Graph, task: Task) -> Found:
@@ -454,8 +455,8 @@ def logits_as_probabilities(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="Keras on TensorFlow takes the logits behind the activation and trains right; elsewhere, or if anything comes "
-    "after the activation, it is applied twice and gradients fade.",
+    why="Keras on TensorFlow takes the logits behind the activation and trains right; elsewhere, or if another layer "
+    "follows, softmax is applied twice and gradients fade.",
     mend="Leave out from_logits=True, or the activation.",
 )
 def probabilities_as_logits(graph: Graph, task: Task) -> Found:
@@ -463,7 +464,8 @@ def probabilities_as_logits(graph: Graph, task: Task) -> Found:
     if task.loss and task.loss.from_logits:
         for call, kind in _heads(graph):
             if kind in ("softmax", "sigmoid"):
-                yield call.name, f"{kind} outputs with {task.loss.kind}(from_logits=True)"
+                twice = "" if call in graph.outputs else f"; applied twice, as {graph.outputs[0].name} follows"
+                yield call.name, f"{kind} outputs with {task.loss.kind}(from_logits=True){twice}"
 
 
 @rule(
