@@ -261,6 +261,7 @@ CASES: dict[str, list[Any]] = {
             ("second", "8 filters after the 16 of first"),
         ),
         (lambda: pooled(conv(8, 3, "first"), conv(16, 3, "second")), {}, None),
+        (lambda: pooled(conv(384, 3, "alexnet_4"), conv(256, 3, "alexnet_5")), {}, None),
         (bottleneck, {}, None),
         (narrow_branch, {}, None),
         (decoder, {}, None),

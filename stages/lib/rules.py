@@ -247,9 +247,9 @@ def many_filters(graph: Graph, task: Task) -> Found:
     mend="Keep or double the number of filters where the map is halved.",
 )
 def fewer_filters(graph: Graph, task: Task) -> Found:
-    """A convolution has fewer filters than the one before it, and no later layer is as wide again. Only for kernels
-    above 1x1 in an unbranched chain of a network that gives vectors: bottlenecks, branches, decoders and heads may
-    narrow.
+    """A convolution has at most half the filters of the one before it, and no later one is as wide again. Only for
+    kernels above 1x1 in an unbranched chain of a network that gives vectors: bottlenecks, branches, decoders and heads
+    may narrow.
     """
     if any(len(output.output.shape) > 2 for output in graph.outputs):
         return
@@ -257,7 +257,7 @@ def fewer_filters(graph: Graph, task: Task) -> Found:
         if not _is_spatial(call):
             continue
         above = _single_before(call)
-        if above is None or not _is_spatial(above) or above.layer.filters <= call.layer.filters:
+        if above is None or not _is_spatial(above) or above.layer.filters < 2 * call.layer.filters:
             continue
         later = [one for one in _all_after(call) if _is_weighted(one)]
         widths = [one.output.shape[-1] for one in later if isinstance(one.layer, CONVOLUTIONS)]
