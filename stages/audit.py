@@ -34,6 +34,7 @@ LOSSES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary
 @dataclasses.dataclass(frozen=True)
 class Sizes:
     filters: int
+    depth: int
     kernel_size: int
     dropout: float
 

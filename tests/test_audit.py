@@ -611,7 +611,7 @@ def test_what_cannot_be_audited_is_told():
 
 def network(name, shape):
     normalization = keras.layers.Rescaling(1 / 255, -0.5, name="normalization")
-    return networks.build(name, shape, 10, normalization, filters=8, kernel_size=3, dropout=0.1)
+    return networks.build(name, shape, 10, normalization, filters=8, depth=2, kernel_size=3, dropout=0.1)
 
 
 GRUDGES = {
