@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data demo export gate gate-comment verify bench-seeds bench-peers bench-search bench-insights readme check extras lock clean
+.PHONY: help repro test test-slow test-data demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-search bench-insights bench-grudges readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ verify: $(INSTALLED) ## whether the committed results are those of this code, in
 	@python -m benchmarks.tables --check
 	@python -m stages.verify $(if $(FULL),--full)
 
+audit: $(INSTALLED) ## the design faults of the networks of both data sets, if any
+	@for network in mnist_cnn cifar_cnn; do python -m stages.audit $$network || exit $$?; done
+
+audit-rules: $(INSTALLED) ## write docs/audit.md anew from the audit's rules
+	@python -m stages.audit --rules > docs/audit.md
+
 bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds.csv (some 70 minutes)
 	@python -m benchmarks.seeds mnist 5
 	@python -m benchmarks.seeds mnist-fast 10
@@ -56,6 +62,9 @@ bench-search: $(INSTALLED) ## what one change of the MNIST recipe does (some 60 
 
 bench-insights: $(INSTALLED) ## the exercise's insights, five seeds each (some 45 minutes)
 	@python -m benchmarks.insights
+
+bench-grudges: $(INSTALLED) ## train the warm-up network, mended step by step, and write benchmarks/grudges.csv (up to 60 minutes)
+	@python -m benchmarks.grudges
 
 readme: $(INSTALLED) ## write the README's tables anew from metrics.json and benchmarks/seeds.csv
 	@python -m benchmarks.tables
