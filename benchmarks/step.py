@@ -68,7 +68,7 @@ def training_step(params: dict[str, Any]) -> tuple[Any, float]:
     """A function that trains `STEPS` steps and gives the median of their milliseconds, and the FLOPs of one step."""
     import keras  # here, that its import comes after device's, which keeps TensorFlow quiet
 
-    from stages.lib import networks, training
+    from stages.lib import architecture, networks, training
 
     keras.utils.set_random_seed(0)
     names = {field.name for field in dataclasses.fields(training.Recipe)}
@@ -98,7 +98,9 @@ def training_step(params: dict[str, Any]) -> tuple[Any, float]:
         return 1000 * statistics.median(np.diff(clock.times))
 
     step()  # traced, and the first steps of a process are slower
-    return step, 3 * BATCH_SIZE * forward_flops(model, keras)
+    # Backward, the gradients of kernels and of inputs take as many products each as the forward pass; the first layer's
+    # are counted in, though nothing needs them.
+    return step, 3.0 * BATCH_SIZE * sum(architecture.flops(layer) for layer in model.layers)
 
 
 class Clock:
@@ -109,18 +111,6 @@ class Clock:
         self.callback = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: self.times.append(time.perf_counter())
         )
-
-
-def forward_flops(model: Any, keras: Any) -> float:
-    """Of an image: 2 for each product of a convolution or dense layer. A step is three times that: backward, both the
-    kernels' and the inputs' gradients have as many."""
-    return float(
-        sum(
-            2 * layer.kernel.shape.num_elements() * np.prod(layer.output.shape[1:-1], dtype=int)
-            for layer in model.layers
-            if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)
-        )
-    )
 
 
 def matrix_peak() -> float:

@@ -23,9 +23,7 @@ from stages.lib.results import TITLES, load_json
 README, LOCK = Path("README.md"), Path("dvc.lock")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 SEEDS, MISTAKES = Path("benchmarks/seeds.csv"), Path("benchmarks/mistakes.csv")
-PEERS, STEP, SEARCH, INSIGHTS, GRUDGES = (
-    Path(f"benchmarks/{name}.csv") for name in ("peers", "step", "search", "insights", "grudges")
-)
+PEERS, STEP, SEARCH, INSIGHTS = (Path(f"benchmarks/{name}.csv") for name in ("peers", "step", "search", "insights"))
 
 # Named settings: what each changes of params.yaml. The README has them as `-S` for `dvc exp run`.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -58,7 +56,6 @@ def fill(text: str) -> str:
         "step": step(),
         "search": search(),
         "insights": insights(),
-        "grudges": grudges(),
     }
     for marker, table in tables.items():
         between = re.compile(f"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -237,21 +234,6 @@ def insights() -> str:
                 "epoch chosen on test": f"{by_test.mean():.2%} (+{100 * (by_test - by_val).mean():.2f})",
             }
         )
-    return _markdown(pd.DataFrame(rows))
-
-
-def grudges() -> str:
-    """The validation accuracy after each mend, those before it kept."""
-    rows = [
-        {
-            "mended": mend,
-            "parameters": f"{runs['parameters'].iloc[0]:,}",
-            "validation accuracy": f"{runs['val_accuracy'].mean():.1%} ± {100 * runs['val_accuracy'].std():.1f}",
-            "loss": f"{runs['val_loss'].mean():.2f}",
-            "n": len(runs),
-        }
-        for (_, mend), runs in pd.read_csv(GRUDGES).groupby(["step", "mend"])
-    ]
     return _markdown(pd.DataFrame(rows))
 
 
