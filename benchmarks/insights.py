@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stages.lib.files import whole
@@ -54,20 +55,25 @@ def main() -> None:
 def train(variant: Variant, seed: int) -> pd.DataFrame:
     """A row per epoch: accuracy on the validation and on the test images."""
     from stages.lib import arrays, device  # before Keras, whose import is quiet then
+    from stages.lib.batches import batches
 
     device.set_up("cpu", 1)
     import keras
 
     keras.utils.set_random_seed(seed)
+    rng = np.random.default_rng(seed)
     splits = {part: arrays.load(DATA, part) for part in ("train", "val", "test")}
+    x, y = splits["train"]
     model = build(variant, splits["train"].x.shape[1:])
     loss = keras.losses.CategoricalCrossentropy(from_logits=variant.from_logits)
     model.compile(keras.optimizers.Adam(), loss, metrics=["accuracy"], jit_compile=False)
     rows = []
     for epoch in range(1, variant.epochs + 1):
-        model.fit(*splits["train"], batch_size=500, verbose=0)
+        order = rng.permutation(len(x))
+        model.fit(batches((x[order], y[order]), 500), verbose=0)
         accuracy = {
-            f"{part}_accuracy": model.evaluate(*splits[part], batch_size=1000, verbose=0)[1] for part in ("val", "test")
+            f"{part}_accuracy": model.evaluate(batches((splits[part].x, splits[part].y), 1000), verbose=0)[1]
+            for part in ("val", "test")
         }
         rows.append({"variant": variant.name, "seed": seed, "epoch": epoch, **accuracy})
     return pd.DataFrame(rows).round(6)

@@ -69,6 +69,7 @@ def training_step(params: dict[str, Any]) -> tuple[Any, float]:
     import keras  # here, that its import comes after device's, which keeps TensorFlow quiet
 
     from stages.lib import architecture, networks, training
+    from stages.lib.batches import batches
 
     keras.utils.set_random_seed(0)
     names = {field.name for field in dataclasses.fields(training.Recipe)}
@@ -92,9 +93,7 @@ def training_step(params: dict[str, Any]) -> tuple[Any, float]:
     def step() -> float:
         order = np.random.default_rng(0).permutation(len(data.x))[: STEPS * BATCH_SIZE]
         clock.times.clear()
-        model.fit(
-            data.x[order], data.y[order], batch_size=BATCH_SIZE, shuffle=False, verbose=0, callbacks=[clock.callback]
-        )
+        model.fit(batches((data.x[order], data.y[order]), BATCH_SIZE), verbose=0, callbacks=[clock.callback])
         return 1000 * statistics.median(np.diff(clock.times))
 
     step()  # traced, and the first steps of a process are slower

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stages.lib import architecture, arrays, device, scores, trained
+from stages.lib.batches import batches
 from stages.lib.errors import UserError, run
 from stages.lib.files import whole, write_json
 from stages.lib.params import read
@@ -56,7 +57,7 @@ def evaluate(name: str, validate: bool) -> dict[str, dict[str, object]]:
             f"models/{name}: takes images {model.input_shape[1:]} for {model.output_shape[-1]} classes, but {folder} "
             f"has {test.x.shape[1:]} for {test.y.shape[1]}; run `dvc repro train_{name}`"
         )
-    probabilities = model.predict(test.x, batch_size=BATCH_SIZE, verbose=0)
+    probabilities = model.predict(batches(test.x, BATCH_SIZE), verbose=0)
     if not np.isfinite(probabilities).all():
         raise UserError(f"models/{name}: gives probabilities that are no numbers; run `dvc repro -f train_{name}`")
     y_pred, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
@@ -81,7 +82,7 @@ def evaluate(name: str, validate: bool) -> dict[str, dict[str, object]]:
 
     metrics: dict[str, dict[str, object]] = {"test": {**scores.score(y_true, probabilities), "digest": digest(test)}}
     if val:
-        val_scores = scores.score(val.y.argmax(axis=1), model.predict(val.x, batch_size=BATCH_SIZE, verbose=0))
+        val_scores = scores.score(val.y.argmax(axis=1), model.predict(batches(val.x, BATCH_SIZE), verbose=0))
         metrics["val"] = {key: val_scores[key] for key in ("accuracy", "loss")}
     print(f"evaluate: {name}: test accuracy {metrics['test']['accuracy']:.4f}", flush=True)
     return metrics

@@ -17,6 +17,7 @@ import psutil
 import stages
 from stages.lib import arrays, checkpoint, networks
 from stages.lib.augment import FillMode, augment, flips, warp
+from stages.lib.batches import batches
 from stages.lib.device import Device, record
 from stages.lib.errors import UserError
 from stages.lib.files import sha256, whole, write_json, write_text
@@ -116,14 +117,10 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
                 fill_mode=recipe.fill_mode,
             )
         fitted = model.fit(
-            x,
-            data.y[chosen],
-            batch_size=recipe.batch_size,
+            batches((x, data.y[chosen]), recipe.batch_size),
             initial_epoch=epoch,
             epochs=epoch + 1,
-            shuffle=False,
-            validation_data=val,
-            validation_batch_size=1000,
+            validation_data=batches((val.x, val.y), 1000) if val else None,
             callbacks=[_Watch(stage, epoch, schedule)],
             verbose=0,
         )
