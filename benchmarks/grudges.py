@@ -125,7 +125,7 @@ def _train(model: keras.Model, data: arrays.Split, val: arrays.Split, seed: int)
     rng = np.random.default_rng(seed)
     for _ in range(EPOCHS):
         order = rng.permutation(min(IMAGES, len(data.x)))
-        model.fit(batches((data.x[order], data.y[order]), BATCH_SIZE), verbose=0)
+        model.fit(batches((data.x[order], data.y[order]), BATCH_SIZE), shuffle=False, verbose=0)
     loss, accuracy = model.evaluate(batches((val.x[:VAL_IMAGES], val.y[:VAL_IMAGES]), 500), verbose=0)
     return float(accuracy), float(loss)
 

@@ -70,7 +70,7 @@ def train(variant: Variant, seed: int) -> pd.DataFrame:
     rows = []
     for epoch in range(1, variant.epochs + 1):
         order = rng.permutation(len(x))
-        model.fit(batches((x[order], y[order]), 500), verbose=0)
+        model.fit(batches((x[order], y[order]), 500), shuffle=False, verbose=0)
         accuracy = {
             f"{part}_accuracy": model.evaluate(batches((splits[part].x, splits[part].y), 1000), verbose=0)[1]
             for part in ("val", "test")

@@ -120,6 +120,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
             batches((x, data.y[chosen]), recipe.batch_size),
             initial_epoch=epoch,
             epochs=epoch + 1,
+            shuffle=False,
             validation_data=batches((val.x, val.y), 1000) if val else None,
             callbacks=[_Watch(stage, epoch, schedule)],
             verbose=0,
