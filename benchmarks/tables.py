@@ -52,11 +52,9 @@ def fill(text: str) -> str:
         "this commit": this_commit(),
         "over seeds": over_seeds(),
         "false alarms": false_alarms(),
-        "peers": peers(),
-        "step": step(),
-        "search": search(),
-        "insights": insights(),
     }
+    measured = {PEERS: peers, STEP: step, SEARCH: search, INSIGHTS: insights}
+    tables |= {path.stem: table() for path, table in measured.items() if path.exists()}
     for marker, table in tables.items():
         between = re.compile(f"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, found = between.subn(lambda match, table=table: match[1] + table + match[2], text)  # type: ignore[misc]
