@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-search bench-insights bench-grudges readme check extras lock clean
+.PHONY: help repro test test-slow test-data demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-waits bench-search bench-insights bench-grudges readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds
 bench-peers: $(INSTALLED) .venv-bench/.installed ## MNIST side by side with its peers, PyTorch's step with ours (some 40 minutes)
 	@python -m benchmarks.peers .venv-bench/bin/python
 	@python -m benchmarks.step .venv-bench/bin/python
+
+bench-waits: $(INSTALLED) ## how long an epoch lasts beyond its steps, fed with arrays and with batches.py (2 minutes)
+	@python -m benchmarks.waits
 
 bench-search: $(INSTALLED) ## what one change of the MNIST recipe does (some 60 minutes)
 	@python -m benchmarks.search

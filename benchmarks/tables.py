@@ -23,7 +23,9 @@ from stages.lib.results import TITLES, load_json
 README, LOCK = Path("README.md"), Path("dvc.lock")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 SEEDS, MISTAKES = Path("benchmarks/seeds.csv"), Path("benchmarks/mistakes.csv")
-PEERS, STEP, SEARCH, INSIGHTS = (Path(f"benchmarks/{name}.csv") for name in ("peers", "step", "search", "insights"))
+PEERS, STEP, SEARCH, INSIGHTS, WAITS = (
+    Path(f"benchmarks/{name}.csv") for name in ("peers", "step", "search", "insights", "waits")
+)
 
 # Named settings: what each changes of params.yaml. The README has them as `-S` for `dvc exp run`.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -53,7 +55,7 @@ def fill(text: str) -> str:
         "over seeds": over_seeds(),
         "false alarms": false_alarms(),
     }
-    measured = {PEERS: peers, STEP: step, SEARCH: search, INSIGHTS: insights}
+    measured = {PEERS: peers, STEP: step, SEARCH: search, INSIGHTS: insights, WAITS: waits}
     tables |= {path.stem: table() for path, table in measured.items() if path.exists()}
     for marker, table in tables.items():
         between = re.compile(f"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -212,6 +214,21 @@ def search() -> str:
                 "time": f"{changed['seconds'].median() / same['seconds'].median():.2f}",
             }
         )
+    return _markdown(pd.DataFrame(rows))
+
+
+def waits() -> str:
+    """Medians over epochs."""
+    rows = [
+        {
+            "fed with": fed,
+            "epochs": len(epochs),
+            "until the last step": f"{epochs['steps'].median():.1f} s",
+            "until fit returns": f"{epochs['whole'].median():.1f} s",
+            "longest": f"{epochs['whole'].max():.1f} s",
+        }
+        for fed, epochs in pd.read_csv(WAITS).groupby("fed", sort=False)
+    ]
     return _markdown(pd.DataFrame(rows))
 
 

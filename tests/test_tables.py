@@ -73,6 +73,15 @@ def test_peers_by_hand(tmp_path, monkeypatch):
     assert [last[2], *last[6:8]] == ["9", "not measured", ""]
 
 
+def test_waits_by_hand(tmp_path, monkeypatch):
+    rows = [("arrays", 1, 5.0, 10.0), ("arrays", 2, 5.2, 5.3), ("arrays", 3, 6.0, 9.0), ("batches.py", 1, 5.1, 5.1)]
+    pd.DataFrame(rows, columns=["fed", "epoch", "steps", "whole"]).to_csv(tmp_path / "waits.csv", index=False)
+    monkeypatch.setattr(tables, "WAITS", tmp_path / "waits.csv")
+    arrays, batches = ([cell.strip() for cell in row.split("|")[1:-1]] for row in tables.waits().splitlines()[2:])
+    assert arrays == ["arrays", "3", "5.2 s", "9.0 s", "10.0 s"]
+    assert batches == ["batches.py", "1", "5.1 s", "5.1 s", "5.1 s"]
+
+
 def test_search_by_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("metrics.json").write_text('{"mnist": {"val": {"n": 6000}}}')
