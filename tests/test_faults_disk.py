@@ -45,7 +45,7 @@ FULL = [
     ("train_mnist", "runs", "20k", "runs/checkpoints/train_mnist-"),
     ("train_mnist", "models", "20k", "models/mnist/model.weights.h5"),
     ("evaluate", "evaluation", "8k", "evaluation/"),
-    ("plot", "report", "8k", "report/mnist_curves.svg"),
+    ("plot", "report", "8k", "report/mnist_network.svg"),
 ]
 
 

@@ -122,7 +122,7 @@ def test_damaged_checkpoints_are_set_aside(fresh):
 
 
 def test_an_experiment_with_another_rate_trains_both_and_nothing_before(copy):
-    output = call(copy, "dvc", "exp", "run", "-S", "lr=0.003")
+    output = call(copy, "dvc", "exp", "run", "-S", "lr=0.003", "-S", "mnist.warmup=0")
     assert ran(output) == TRAINED
     for name in ("mnist", "cifar"):
         rates = column(copy / "plots" / name / "history.csv", "lr")
@@ -176,8 +176,8 @@ def test_trained_on_both_splits_there_are_no_validation_figures(copy):
 
 def test_a_loss_that_is_no_number_stops_the_training(copy):
     params = (copy / "params.yaml").read_text()
-    assert "adam" in params
-    (copy / "params.yaml").write_text(params.replace("optimizer: adam\n  lr: 0.005", "optimizer: muon\n  lr: 10.0"))
+    assert "lr: 0.01\n  warmup: 0.2" in params
+    (copy / "params.yaml").write_text(params.replace("lr: 0.01\n  warmup: 0.2", "lr: 10.0\n  warmup: 0.0"))
     data = copy / "data/prepared/mnist"
     normalization = json.loads((data / "normalization.json").read_text())
     normalization["scale"] = [1e38]

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from stages.lib import device  # noqa: F401  # isort: skip, before Keras, which then is quiet
 import keras
 from keras import layers
 
