@@ -71,7 +71,7 @@ def test_a_batch_larger_than_the_data_set(prepared):
 def test_what_is_left_of_a_batch_is_not_trained_on_alone(prepared, monkeypatch, network):
     """Five images in batches of four: batch norm would see a batch of one."""
     prepared(5, (28, 28, 1))
-    seen = []
+    seen: list[int] = []
     fit = keras.Model.fit
 
     def spy(self, x, *arguments, **named):
