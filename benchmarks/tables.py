@@ -199,7 +199,7 @@ def search() -> str:
     """Each change of the recipe against none, by the seeds that both were trained with."""
     runs = pd.read_csv(SEARCH, keep_default_na=False)
     base = runs[runs["change"] == ""].set_index("seed")
-    n = load_json(Path("metrics.json"))["mnist"]["val"]["n"]
+    n = load_json(Path("evaluation/mnist.json"))["validation_images"]
     rows = []
     for change, changed in runs.groupby("change", sort=False):
         same = base.loc[changed["seed"]]
@@ -207,7 +207,7 @@ def search() -> str:
             {
                 "change": f"`{change!s}`" if change else "none",
                 "seeds": len(changed),
-                "wrong of 6,000": f"{n * (1 - changed['val_accuracy'].mean()):.0f}",
+                f"wrong of {n:,}": f"{n * (1 - changed['val_accuracy'].mean()):.0f}",
                 "against": f"{n * (1 - same['val_accuracy'].mean()):.0f}",
                 "loss": f"{changed['val_loss'].mean():.4f}",
                 "against ": f"{same['val_loss'].mean():.4f}",

@@ -84,7 +84,8 @@ def test_waits_by_hand(tmp_path, monkeypatch):
 
 def test_search_by_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("metrics.json").write_text('{"mnist": {"val": {"n": 6000}}}')
+    Path("evaluation").mkdir()
+    Path("evaluation/mnist.json").write_text('{"validation_images": 6000}')
     rows = [("", 0, 0.995, 0.02, 100), ("", 1, 0.996, 0.03, 120), ("depth=1", 1, 0.99, 0.04, 60)]
     columns = ["change", "seed", "val_accuracy", "val_loss", "seconds"]
     pd.DataFrame(rows, columns=columns).to_csv("search.csv", index=False)
