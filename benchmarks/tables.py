@@ -23,8 +23,8 @@ from stages.lib.results import TITLES, load_json
 README, LOCK = Path("README.md"), Path("dvc.lock")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 SEEDS, MISTAKES = Path("benchmarks/seeds.csv"), Path("benchmarks/mistakes.csv")
-PEERS, STEP, SEARCH, INSIGHTS, WAITS = (
-    Path(f"benchmarks/{name}.csv") for name in ("peers", "step", "search", "insights", "waits")
+PEERS, STEP, SEARCH, INSIGHTS, WAITS, GRUDGES = (
+    Path(f"benchmarks/{name}.csv") for name in ("peers", "step", "search", "insights", "waits", "grudges")
 )
 
 # Named settings: what each changes of params.yaml. The README has them as `-S` for `dvc exp run`.
@@ -55,7 +55,7 @@ def fill(text: str) -> str:
         "over seeds": over_seeds(),
         "false alarms": false_alarms(),
     }
-    measured = {PEERS: peers, STEP: step, SEARCH: search, INSIGHTS: insights, WAITS: waits}
+    measured = {PEERS: peers, STEP: step, SEARCH: search, INSIGHTS: insights, WAITS: waits, GRUDGES: grudges}
     tables |= {path.stem: table() for path, table in measured.items() if path.exists()}
     for marker, table in tables.items():
         between = re.compile(f"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -249,6 +249,21 @@ def insights() -> str:
                 "epoch chosen on test": f"{by_test.mean():.2%} (+{100 * (by_test - by_val).mean():.2f})",
             }
         )
+    return _markdown(pd.DataFrame(rows))
+
+
+def grudges() -> str:
+    """The validation accuracy after each mend, those before it kept."""
+    rows = [
+        {
+            "mended": mend,
+            "parameters": f"{runs['parameters'].iloc[0]:,}",
+            "validation accuracy": f"{runs['val_accuracy'].mean():.1%} ± {100 * runs['val_accuracy'].std():.1f}",
+            "loss": f"{runs['val_loss'].mean():.2f}",
+            "n": len(runs),
+        }
+        for (_, mend), runs in pd.read_csv(GRUDGES).groupby(["step", "mend"])
+    ]
     return _markdown(pd.DataFrame(rows))
 
 

@@ -95,6 +95,15 @@ def test_search_by_hand(tmp_path, monkeypatch):
     assert depth == ["`depth=1`", "1", "60", "24", "0.0400", "0.0300", "0.50"]
 
 
+def test_grudges_by_hand(tmp_path, monkeypatch):
+    rows = [(0, "as it is", 0, 0.1, 2.5, 1234), (1, "mended", 0, 0.5, 2.0, 99), (1, "mended", 1, 0.6, 1.0, 99)]
+    columns = ["step", "mend", "seed", "val_accuracy", "val_loss", "parameters"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "grudges.csv", index=False)
+    monkeypatch.setattr(tables, "GRUDGES", tmp_path / "grudges.csv")
+    _, mended = ([cell.strip() for cell in row.split("|")[1:-1]] for row in tables.grudges().splitlines()[2:])
+    assert mended == ["mended", "99", "55.0% ± 7.1", "1.50", "2"]
+
+
 def test_the_chosen_epoch_by_hand():
     columns = ["seed", "epoch", "val_accuracy", "test_accuracy"]
     runs = pd.DataFrame([(0, 1, 0.9, 0.8), (0, 2, 0.7, 0.95), (1, 1, 0.5, 0.6), (1, 2, 0.5, 0.7)], columns=columns)
