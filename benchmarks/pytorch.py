@@ -46,7 +46,7 @@ def recipe(seed: int) -> dict[str, float]:
 
 def step(filters: int, depth: int) -> dict[str, float]:
     layers: list[nn.Module] = [
-        nn.Conv2d(1, filters, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(filters), nn.ReLU()
+        nn.Conv2d(1, filters, 5, stride=2, bias=False), nn.BatchNorm2d(filters), nn.ReLU()
     ]  # fmt: skip
     channels = filters
     for factor in (2, 4):

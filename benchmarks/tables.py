@@ -30,7 +30,8 @@ PEERS, STEP, SEARCH, INSIGHTS, WAITS, GRUDGES = (
 # Named settings: what each changes of params.yaml. The README has them as `-S` for `dvc exp run`.
 SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": {},
-    "mnist-fast": {"mnist.train_on": "train+val", "mnist.depth": 1, "mnist.epochs": 1, "mnist.dropout": 0.0}
+    "mnist-fast": {"mnist.train_on": "train+val", "mnist.filters": 12, "mnist.depth": 1, "mnist.epochs": 1}
+    | {"mnist.lr": 0.02, "mnist.dropout": 0.0}
     | {f"mnist.{key}": 0 for key in ("shift", "rotation", "zoom", "shear", "elastic")},
     "cifar": {},
 }

@@ -28,7 +28,7 @@ def main() -> None:
     keras.utils.set_random_seed(0)
     normalization = keras.layers.Rescaling(*arrays.load_normalization(DATA))
     model = networks.build(
-        "mnist_cnn", data.x.shape[1:], 10, normalization, filters=16, depth=1, kernel_size=3, dropout=0.0
+        "mnist_cnn", data.x.shape[1:], 10, normalization, filters=12, depth=1, kernel_size=3, dropout=0.0
     )
     model.compile(keras.optimizers.AdamW(0.001), keras.losses.CategoricalCrossentropy(), jit_compile=False)
     ends: list[float] = []
