@@ -13,6 +13,10 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def accuracy(y_true: np.ndarray, probabilities: np.ndarray) -> float:
+    return float((probabilities.argmax(axis=1) == y_true).mean())
+
+
 def score(y_true: np.ndarray, probabilities: np.ndarray) -> dict[str, float | int]:
     """Figures for labels (n,) and probabilities (n, classes)."""
     y_pred = probabilities.argmax(axis=1)
