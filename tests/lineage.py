@@ -108,7 +108,7 @@ def _imports(root: Path, file: str) -> list[str]:
 
 
 def _fields(root: Path, file: str, name: str, prefix: str) -> list[str]:
-    """The dotted keys of the dataclass `name` that `file` defines or imports; a plain field is a key."""
+    """The dotted keys of the dataclass `name` that `file` defines or imports, its bases' first; a plain field is one."""
     tree = _parse(root, file)
     definition = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
     if definition is None:
@@ -117,7 +117,9 @@ def _fields(root: Path, file: str, name: str, prefix: str) -> list[str]:
                 origin = next(iter(_files(root, str(node.module))[-1:]), None)
                 return _fields(root, origin, name, prefix) if origin else []
         return []
-    keys = []
+    keys = [
+        key for base in definition.bases if isinstance(base, ast.Name) for key in _fields(root, file, base.id, prefix)
+    ]
     for node in definition.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             key = prefix + node.target.id

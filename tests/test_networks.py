@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -5,8 +6,9 @@ import numpy as np
 import pytest
 
 from stages.lib import networks
-from stages.lib.augment import augment, flips, warp
+from stages.lib.augment import Variation, augment, flips, move, shrink, warp
 from stages.lib.muon import Muon, orthogonalize
+from stages.lib.training import size
 from stages.lib.whitening import patches, set_whitening, whitening_kernel
 
 SIZES = {"filters": 8, "depth": 2, "kernel_size": 3, "dropout": 0.1}
@@ -172,10 +174,10 @@ def test_whitening_is_frozen_but_for_its_bias():
 
 
 @pytest.mark.parametrize("fill_mode", ["constant", "reflect"])
-def test_augment_moves_and_mirrors_each_image_by_itself(fill_mode):
+def test_move_moves_and_mirrors_each_image_by_itself(fill_mode):
     x = np.random.default_rng(0).integers(0, 256, (50, 6, 5, 1), dtype=np.uint8)
     flipped = np.arange(50) % 2 == 1
-    moved = augment(x, np.random.default_rng(1), shift=2, fill_mode=fill_mode, flipped=flipped)
+    moved = move(x, np.random.default_rng(1), shift=2, fill_mode=fill_mode, flipped=flipped)
     padded = np.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode=fill_mode)
     offsets = set()
     for index in range(50):
@@ -187,7 +189,7 @@ def test_augment_moves_and_mirrors_each_image_by_itself(fill_mode):
         offsets.add(places[0])
     assert len(offsets) > 10
     assert np.array_equal(
-        augment(x, np.random.default_rng(1), shift=0, fill_mode=fill_mode, flipped=np.zeros(50, bool)), x
+        move(x, np.random.default_rng(1), shift=0, fill_mode=fill_mode, flipped=np.zeros(50, bool)), x
     )
 
 
@@ -256,6 +258,56 @@ def test_warp_fills_the_edge(fill_mode, edge):
     assert bright.shape == (20, 16, 16, 3)
     assert bright.min() == edge
     assert bright[:, 4:12, 4:12].min() == 200
+
+
+NONE = Variation(shift=0, rotation=0, zoom=0, shear=0, elastic=0, fill_mode="constant", flip=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "rows", "columns"),
+    [
+        ({}, 5, 5),
+        ({"shift": 2}, 5, 5),
+        ({"rotation": 30}, 7, 7),
+        ({"zoom": 1}, 10, 10),
+        ({"shear": 0.9}, 5, 9),
+        ({"elastic": 1}, 8, 8),
+    ],
+)
+def test_augment_does_what_the_params_say(change, rows, columns):
+    """Each value on its own changes images, and no more than it may: the square stays so large."""
+    varied = augment(square(), np.random.default_rng(0), replace(NONE, **change), np.zeros(20, bool))
+    assert np.array_equal(varied, square()) == (not change)
+    for image in varied[..., 0]:
+        high, wide = (np.ptp(np.flatnonzero(image.max(axis=axis) > 100)) + 1 for axis in (1, 0))
+        assert 2 <= high <= rows
+        assert 2 <= wide <= columns
+
+
+def test_augment_mirrors_if_the_params_say_so():
+    x = np.random.default_rng(0).integers(0, 256, (2, 6, 5, 1), dtype=np.uint8)
+    mirrored = np.array([True, False])
+    assert np.array_equal(augment(x, np.random.default_rng(0), NONE, mirrored), x)
+    both = augment(x, np.random.default_rng(0), replace(NONE, flip=True), mirrored)
+    assert np.array_equal(both, [x[0, :, ::-1], x[1]])
+
+
+def test_shrink_takes_means():
+    x = np.zeros((600, 8, 8, 3), np.uint8)
+    x[:, :, 4:] = 200
+    x[7] = 90
+    small = shrink(x, (4, 4))
+    assert small.shape == (600, 4, 4, 3)
+    assert (small[7] == 90).all()
+    # Weights of the columns, half the size: 1, 3, 3, 1 in eighths, at the edge 3, 3, 1 in sevenths.
+    assert small[599, 1, :, 0].tolist() == [0, 25, 175, 200]
+    assert shrink(x, (8, 8)) is x
+
+
+def test_sizes_grow_until_the_last_quarter():
+    assert [size((32, 32), 0.5, epoch, 8)[0] for epoch in range(8)] == [16, 20, 20, 24, 28, 28, 32, 32]
+    assert [size((28, 20), 1.0, epoch, 2) for epoch in range(2)] == [(28, 20), (28, 20)]
+    assert size((32, 32), 0.5, 0, 1) == (16, 16)
 
 
 def test_flips_alternate():

@@ -1,5 +1,6 @@
 """Random variations of the training images, drawn anew for each epoch."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,41 @@ FillMode = Literal["constant", "reflect"]
 CHUNK = 500  # images at a time: what is in between stays in the processor's cache
 
 
-def augment(
+@dataclass(frozen=True)
+class Variation:
+    """What params.yaml says of it; units are written there."""
+
+    shift: int
+    rotation: float
+    zoom: float
+    shear: float
+    elastic: float
+    fill_mode: FillMode
+    flip: bool
+
+
+def augment(x: np.ndarray, rng: np.random.Generator, how: Variation, mirrored: np.ndarray) -> np.ndarray:
+    """A copy of `x`, uint8 (n, height, width, channels), each image varied on its own.
+
+    With `how.flip`, those `mirrored`, booleans (n,), are.
+    """
+    flipped = mirrored & how.flip
+    if not any((how.rotation, how.zoom, how.shear, how.elastic)):
+        return move(x, rng, shift=how.shift, fill_mode=how.fill_mode, flipped=flipped)
+    # The warp moves, by fractions of a pixel too.
+    return warp(
+        move(x, rng, shift=0, fill_mode=how.fill_mode, flipped=flipped),
+        rng,
+        shift=how.shift,
+        rotation=how.rotation,
+        zoom=how.zoom,
+        shear=how.shear,
+        elastic=how.elastic,
+        fill_mode=how.fill_mode,
+    )
+
+
+def move(
     x: np.ndarray, rng: np.random.Generator, *, shift: int, fill_mode: FillMode, flipped: np.ndarray
 ) -> np.ndarray:
     """A copy of `x`, uint8 (n, height, width, channels), each image moved on its own, those in `flipped` mirrored.
@@ -46,7 +81,7 @@ def warp(
     Turned around its centre by up to `rotation` degrees, each axis stretched by a factor between 1 / (1 + zoom) and
     1 + zoom, rows moved by up to `shear` pixels a row, all by up to `shift` pixels, fractions too. Bent as if drawn on
     rubber: moves of standard deviation `elastic` pixels at 5 x 5 points, smooth in between (after Simard, Steinkraus
-    and Platt, ICDAR 2003). Interpolated linearly; what comes in at the edge as in `augment`.
+    and Platt, ICDAR 2003). Interpolated linearly; what comes in at the edge as in `move`.
     """
     n, height, width, _ = x.shape
     angle, slant, down, right = (
@@ -88,6 +123,18 @@ def _interpolate(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     )
     upper, lower = a + (b - a) * right, c + (d - c) * right
     return np.rint(upper + (lower - upper) * down)
+
+
+def shrink(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`x`, uint8 (n, height, width, channels), at a smaller height and width, each pixel a mean of those it covers."""
+    if size == x.shape[1:3]:
+        return x
+    result = np.empty((len(x), *size, x.shape[3]), x.dtype)
+    for start in range(0, len(x), CHUNK):
+        part = x[start : start + CHUNK].astype("float32")
+        small = ops.image.resize(part, size, "bilinear", antialias=True, data_format="channels_last")
+        result[start : start + CHUNK] = np.rint(ops.convert_to_numpy(small))
+    return result
 
 
 def flips(n: int, seed: int, epoch: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 from keras.initializers import RandomNormal
 
-Shape = tuple[int, int, int]  # height, width, channels
+Shape = tuple[int | None, int | None, int]  # height, width, channels; None: any
 
 
 def build(

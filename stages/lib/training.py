@@ -16,7 +16,7 @@ import psutil
 
 import stages
 from stages.lib import arrays, checkpoint, networks
-from stages.lib.augment import FillMode, augment, flips, warp
+from stages.lib.augment import Variation, augment, flips, shrink
 from stages.lib.batches import batches
 from stages.lib.device import Device, record
 from stages.lib.errors import UserError
@@ -35,7 +35,7 @@ HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Variation):
     """What params.yaml says of one training; units and reasons are written there."""
 
     network: str
@@ -52,13 +52,7 @@ class Recipe:
     lr_end: float
     weight_decay: float
     label_smoothing: float
-    shift: int
-    rotation: float
-    zoom: float
-    shear: float
-    elastic: float
-    fill_mode: FillMode
-    flip: bool
+    first_size: float
 
 
 def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> None:
@@ -77,7 +71,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
             f" of the training split; lower it"
         )
     keras.utils.set_random_seed(seed)
-    model = _build(name, recipe, data)
+    model = _build(name, recipe, data, resized=recipe.first_size < 1)
     if recipe.network == "cifar_cnn":
         set_whitening(model, data.x)
     schedule = WarmupDecay(lr, recipe.epochs * steps, recipe.warmup, recipe.lr_end)
@@ -101,21 +95,8 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         _reseed_dropout(model, seed, epoch)
         rng = np.random.Generator(np.random.PCG64([seed, epoch]))
         chosen = rng.permutation(len(data.x))[: steps * recipe.batch_size]
-        flipped = flips(len(data.x), seed, epoch)[chosen] & recipe.flip
-        warped = any((recipe.rotation, recipe.zoom, recipe.shear, recipe.elastic))
-        shift = 0 if warped else recipe.shift  # a warp shifts by fractions of a pixel too
-        x = augment(data.x[chosen], rng, shift=shift, fill_mode=recipe.fill_mode, flipped=flipped)
-        if warped:
-            x = warp(
-                x,
-                rng,
-                shift=recipe.shift,
-                rotation=recipe.rotation,
-                zoom=recipe.zoom,
-                shear=recipe.shear,
-                elastic=recipe.elastic,
-                fill_mode=recipe.fill_mode,
-            )
+        x = augment(data.x[chosen], rng, recipe, flips(len(data.x), seed, epoch)[chosen])
+        x = shrink(x, size(data.x.shape[1:3], recipe.first_size, epoch, recipe.epochs))
         fitted = model.fit(
             batches((x, data.y[chosen]), recipe.batch_size),
             initial_epoch=epoch,
@@ -132,7 +113,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         _print_progress(stage, rows, recipe.epochs)
 
     weights = Path("models") / name / "model.weights.h5"
-    _write_model(weights.parent, _build(name, recipe, data), model)
+    _write_model(weights.parent, _build(name, recipe, data, resized=False), model)
     write_json(weights.parent / "versions.json", environment["versions"])
     _write_history(Path("plots") / name / "history.csv", rows)
     seconds = sum(row["seconds"] for row in rows)
@@ -142,6 +123,14 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
     )
     checkpoint.remove(stage)
     print(f"{stage}: {seconds:.0f} s of training, weights {sha256(weights)[:12]}", flush=True)
+
+
+def size(full: tuple[int, ...], first: float, epoch: int, epochs: int) -> tuple[int, int]:
+    """Height and width of the images in an epoch, counted from 0: the share `first` of the full one at first, growing
+    evenly in steps of 4 pixels until the last quarter of the epochs."""
+    share = min(1, first + (1 - first) * epoch / max(1, math.ceil(0.75 * epochs)))
+    height, width = (side if share == 1 else 4 * round(share * side / 4) for side in full)
+    return height, width
 
 
 def _splits(folder: Path, train_on: str) -> tuple[arrays.Split, arrays.Split | None]:
@@ -156,9 +145,10 @@ def _splits(folder: Path, train_on: str) -> tuple[arrays.Split, arrays.Split | N
     return arrays.Split(np.concatenate([data.x, val.x]), np.concatenate([data.y, val.y])), None
 
 
-def _build(name: str, recipe: Recipe, data: arrays.Split) -> keras.Model:
+def _build(name: str, recipe: Recipe, data: arrays.Split, resized: bool) -> keras.Model:
     scale, offset = arrays.load_normalization(Path("data/prepared") / name)
-    shape = data.x.shape[1:]
+    height, width, channels = data.x.shape[1:]
+    shape = (None, None, channels) if resized else (height, width, channels)
     try:
         return networks.build(
             recipe.network,
@@ -172,6 +162,11 @@ def _build(name: str, recipe: Recipe, data: arrays.Split) -> keras.Model:
         )
     except ValueError as error:
         reason = " ".join(str(error).split())[:150]
+        if resized:
+            raise UserError(
+                f"params.yaml: {name}.first_size: found {recipe.first_size}, but {recipe.network} takes images of one "
+                f"size alone ({reason}); set it to 1"
+            ) from None
         raise UserError(
             f"params.yaml: {name}.network: {recipe.network} with kernel_size {recipe.kernel_size} cannot take images "
             f"of {shape} ({reason}); choose another network or a smaller kernel"
