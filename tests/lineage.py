@@ -108,7 +108,7 @@ def _imports(root: Path, file: str) -> list[str]:
 
 
 def _fields(root: Path, file: str, name: str, prefix: str) -> list[str]:
-    """The dotted keys of the dataclass `name` that `file` defines or imports, its bases' first; a plain field is one."""
+    """The dotted keys of the dataclass `name` that `file` has, its bases' first; a plain field is one."""
     tree = _parse(root, file)
     definition = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
     if definition is None:

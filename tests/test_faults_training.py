@@ -14,7 +14,7 @@ from stages.lib.training import Recipe, train
 RECIPE = Recipe(
     network="mnist_cnn", filters=2, depth=1, kernel_size=3, dropout=0.0, train_on="train", epochs=1, batch_size=4,
     optimizer="adam", lr=0.01, warmup=0.0, lr_end=0.0, weight_decay=0.0, label_smoothing=0.0, shift=1, rotation=0.0,
-    zoom=0.0, shear=0.0, elastic=0.0, fill_mode="constant", flip=False,
+    zoom=0.0, shear=0.0, elastic=0.0, fill_mode="constant", flip=False, first_size=1.0,
 )  # fmt: skip
 
 
