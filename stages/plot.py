@@ -82,8 +82,9 @@ def main() -> None:
         for result in results:
             # As everywhere in the figures, a target that is not judged by is drawn all the same.
             draw(result, params.targets.accuracy(result.name))
-    chapters = [write_chapter(result) for result in results]
+    # First, since it tells of a table that is broken.
     experiments = write_experiments(None if sample else results[0].details["validation_images"])
+    chapters = [write_chapter(result) for result in results]
     chapters += [experiments] if experiments.sections else []
     heading = f"Report: {' and '.join(result.title for result in results)}"
     write_text(REPORT / "report.md", to_markdown(heading, summarize(results), chapters))
@@ -103,7 +104,7 @@ def draw(result: Result, target: float) -> None:
         ("reliability", figures.draw_reliability(details["reliability"])),
         ("confusion", figures.draw_confusion(result.predictions, classes)),
         ("mistakes", figures.draw_mistakes(images["index"], images["x"], result.predictions, classes)),
-        ("examples", figures.draw_rows(examples, ["raw", *["varied"] * len(images["variations"])], classes)),
+        ("examples", figures.draw_rows(examples, ["raw", *["augmented"] * len(images["variations"])], classes)),
         ("filters", figures.draw_grid(filters, 8)),
         ("maps", figures.draw_rows(maps, ["image", *map(_sides, details["block_shapes"])], classes)),
     ):
@@ -180,7 +181,7 @@ def write_chapter(result: Result) -> Chapter:
             Section(
                 "The data",
                 explain_data(details) + "\n\n" + measured.markdown(class_counts(details["images"], result.class_names)),
-                (figure("examples", "a training image of each class, raw and varied as in the training"),),
+                (figure("examples", "a training image of each class, raw and augmented as in the training"),),
             ),
         ),
     )
@@ -199,13 +200,12 @@ def explain_reliability(bins: list[dict[str, float]], error: float) -> str:
 def explain_views(result: Result) -> str:
     """How to read the pictures of filters and feature maps."""
     n, height, width = result.images["filters"].shape[:3]
-    shapes = result.details["block_shapes"]
-    if not shapes:
+    if not n:
         return "The network has no convolution."
     return (
-        f"{n} filters of the first convolution, {height}×{width}: zero is mid-grey, brighter is positive. Below, what "
-        f"becomes of one training image of each class: in each of the {len(set(map(tuple, shapes)))} shapes that a "
-        f"block gives (height × width × channels), the channels that vary most."
+        f"First the {n} filters of the first convolution, {height}×{width}: zero is mid-grey, brighter is positive. "
+        f"Then a training image of each class and what becomes of it, block by block (height × width × channels), in the "
+        f"channels that vary most over these images."
     )
 
 

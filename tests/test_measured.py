@@ -1,8 +1,10 @@
 """The tables of benchmarks/, from made-up measurements."""
 
 import pandas as pd
+import pytest
 
 from stages.lib import measured
+from stages.lib.errors import UserError
 
 
 def cells(table: pd.DataFrame) -> list[list[str]]:
@@ -77,3 +79,11 @@ def test_only_what_is_measured_has_a_table(tmp_path, monkeypatch):
     (tmp_path / "waits.csv").write_text("fed,epoch,steps,whole\narrays,1,5,10\n")
     assert list(measured.tables(6000)) == ["waits"]
     assert measured.circumstances("waits") == "`benchmarks/waits.csv`"
+
+
+@pytest.mark.parametrize("content", ["fed,epoch\narrays,1\n", "", "fed,epoch,steps,whole\narrays,1,soon,later\n"])
+def test_a_broken_table_is_told(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(measured, "FOLDER", tmp_path)
+    (tmp_path / "waits.csv").write_text(content)
+    with pytest.raises(UserError, match=r"waits\.csv: not a table of benchmarks/waits\.py \(.*restore it"):
+        measured.tables(6000)

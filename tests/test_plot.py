@@ -89,7 +89,6 @@ def test_a_chapter_is_computed_from_its_figures():
     assert "it is too sure" in text["Where it errs"]
     assert ["cat", "-", "50.00%", "2"] in cells(text["Where it errs"])
     assert "16 filters of the first convolution, 5×5" in text["What it sees"]
-    assert "each of the 2 shapes" in text["What it sees"]
     assert ["dog", "1,500", "60", "2"] in cells(text["The data"])
     assert all(figure.alt.startswith("MNIST: ") for section in chapter.sections for figure in section.figures)
     without = plot.write_chapter(result(target=None))

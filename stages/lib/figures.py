@@ -153,7 +153,7 @@ def draw_mistakes(index: np.ndarray, x: np.ndarray, predictions: pd.DataFrame, c
 def draw_rows(rows: list[np.ndarray], labels: list[str], column_labels: list[str]) -> Figure:
     """A row of small images, uint8 (n, height, width, channels), for each label, under the labels of the columns."""
     figure, axes = _sheet(
-        columns=len(column_labels), rows=len(rows), left=1.7, top=0.3 + 0.22 * _longest(column_labels)
+        columns=len(column_labels), rows=len(rows), left=1.9, top=0.3 + 0.22 * _longest(column_labels)
     )
     for column, label in enumerate(column_labels):
         upright: Any = {"rotation": 90} if _longest(column_labels) > 2 else {}

@@ -1,9 +1,12 @@
 """What the modules of benchmarks/ measured, as tables and as sentences; what is not measured yet is left out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+
+from stages.lib.errors import UserError
 
 FOLDER = Path("benchmarks")
 INSIGHTS_EPOCH = 10  # the exercise's "in 10 epochs"
@@ -12,7 +15,8 @@ INSIGHTS_EPOCH = 10  # the exercise's "in 10 epochs"
 def read(name: str) -> pd.DataFrame | None:
     """benchmarks/NAME.csv, if it is there; an empty cell is an empty string."""
     path = FOLDER / f"{name}.csv"
-    return pd.read_csv(path, keep_default_na=False) if path.exists() else None
+    with _named(name):
+        return pd.read_csv(path, keep_default_na=False) if path.exists() else None
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -146,10 +150,16 @@ TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 
 def tables(n_val: int | None) -> dict[str, pd.DataFrame]:
     """The tables of all that is measured, by the file's name; `n_val` is the number of MNIST's validation images."""
-    found = {name: read(name) for name in (*TABLES, "search")}
-    searched = found.pop("search")
-    tables = {name: TABLES[name](runs) for name, runs in found.items() if runs is not None}
-    return tables if searched is None or n_val is None else tables | {"search": search(searched, n_val)}
+    known = TABLES | {"search": lambda runs: search(runs, n_val or 0)}
+    tables = {}
+    for name, table in known.items():
+        runs = read(name)
+        if runs is not None:
+            with _named(name):
+                tables[name] = table(runs)
+    if n_val is None:
+        tables.pop("search", None)
+    return tables
 
 
 def circumstances(name: str) -> str:
@@ -208,6 +218,19 @@ class Evidence:
             f"In the exercise's network, after {INSIGHTS_EPOCH} epochs: {before}, {tenth.mean()[before]:.2%}; {after}, "
             f"{tenth.mean()[after]:.2%} ({_seeds(tenth.count()[after])})."
         )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Says which file is at fault if it has not the rows and columns that it should have."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:150]
+        path = FOLDER / f"{name}.csv"
+        raise UserError(
+            f"{path}: not a table of benchmarks/{name}.py ({reason}); restore it with git checkout"
+        ) from None
 
 
 def _same(text: str, value: object) -> bool:
