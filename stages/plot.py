@@ -204,8 +204,8 @@ def explain_views(result: Result) -> str:
         return "The network has no convolution."
     return (
         f"First the {n} filters of the first convolution, {height}×{width}: zero is mid-grey, brighter is positive. "
-        f"Then a training image of each class and what becomes of it, block by block (height × width × channels), in the "
-        f"channels that vary most over these images."
+        "Then a training image of each class and what becomes of it, block by block (height × width × channels), in "
+        "the channels that vary most over these images."
     )
 
 
