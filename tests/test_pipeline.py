@@ -49,7 +49,7 @@ def test_everything_is_there_and_nothing_runs_again(finished):
         assert test["accuracy"] == hits / n > 0.3  # three times chance, after three short epochs
         assert test["errors"] == n - hits
         assert test["accuracy_low"] < test["accuracy"] < test["accuracy_high"]
-        for kind in ("curves.svg", "confusion.svg", "mistakes.png"):
+        for kind in ("curves.svg", "confusion.svg", "mistakes.svg", "maps.svg"):
             assert (finished / "report" / f"{name}_{kind}").stat().st_size > 3000
             assert f"{name}_{kind}" in (finished / "report/report.md").read_text()
     assert list((finished / "runs/checkpoints").iterdir()) == []
