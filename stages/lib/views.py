@@ -10,7 +10,7 @@ import numpy as np
 from stages.lib.augment import augment, warp
 
 MOST_FILTERS = 64  # shown
-FIRST_MAPS = 3  # of the first block; one of each later one
+FIRST_MAPS = 2  # of the first block; one of each later one
 
 
 def vary(x: np.ndarray, rng: np.random.Generator, how: Any, flipped: np.ndarray) -> np.ndarray:
