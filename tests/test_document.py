@@ -6,7 +6,8 @@ from stages.lib import palette
 from stages.lib.document import Chapter, Figure, Section, inline, to_markdown, to_page
 
 SVG = (
-    '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="10"><defs><path id="m1" style="fill: #1f2328"/></defs>'
+    '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="10"><defs><style>*{}</style><path id="m1" '
+    'style="fill: #1f2328"/></defs>'
     '<use xlink:href="#m1" clip-path="url(#m1)"/></svg>\n'
 )
 TABLE = "| a | b |\n|---|---|\n| 1 | 2 |"

@@ -112,7 +112,7 @@ def test_rows_of_images_have_their_labels():
 
 
 def test_a_picture_survives_being_made_small(tmp_path):
-    """Grey stays exact; 64 colours are enough for a picture of fewer."""
+    """Grey stays exact; 48 colours are enough for a picture of fewer."""
     grey = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1) * 16
     colour = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), np.uint8)
     with plt.rc_context(figures.STYLE):

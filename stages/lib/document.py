@@ -85,7 +85,8 @@ def _section(section: Section, folder: Path) -> str:
 def inline(path: Path, alt: str) -> str:
     """The SVG element of a file, with an alternative text, with ids of its own and in the colours of the page."""
     svg = path.read_text(encoding="utf-8")
-    svg = svg[svg.index("<svg") :]
+    # The style is for all of a page, which has it in its own.
+    svg = re.sub(r"<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{path.stem}-", svg)
     for colour, (name, _) in palette.THEME.items():
         svg = svg.replace(colour, f"var(--{name})")

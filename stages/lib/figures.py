@@ -29,6 +29,7 @@ from stages.lib.palette import BLUE, FAINT, GREY, INK, PAPER, VERMILION
 
 WIDTH = 3.7  # inches, 355 pixels of a browser
 SMALL = 6.5  # points
+COLOURS = 48  # of a small picture: a quarter of its bytes
 FONT = "'DejaVu Sans', sans-serif"  # as matplotlib writes it
 STYLE: Any = {
     "svg.hashsalt": "report",  # with no date below: the same figure is the same file
@@ -66,6 +67,7 @@ def draw_curves(history: pd.DataFrame, target: float) -> Figure:
                 label="validation",
             )  # fmt: skip
         axes.set(ylabel=label)
+        axes.grid(visible=False, axis="x")
     if validated:
         best = history.iloc[int(history["val_accuracy"].to_numpy().argmax())]
         middle.plot(
@@ -74,6 +76,7 @@ def draw_curves(history: pd.DataFrame, target: float) -> Figure:
         )  # fmt: skip
     middle.axhline(target, color=GREY, linestyle="--", linewidth=1, label=f"target {target:g}")
     bottom.plot(history["epoch"], history["lr"], color=INK, marker=".", markersize=3)
+    bottom.grid(visible=False, axis="x")
     bottom.set(xlabel="epoch", ylabel="rate", ylim=(0, None))
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.align_ylabels()
@@ -196,11 +199,11 @@ def lighten(svg: str) -> str:
 
 
 def _small_png(encoded: str) -> str:
-    """In grey where it is grey, else in 64 colours: at 32 pixels a side the eye sees no difference."""
+    """In grey where it is grey, else in `COLOURS` of its own: at 32 pixels a side the eye sees no difference."""
     image = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
     red, green, blue = (np.asarray(channel) for channel in image.split())
     grey = bool((red == green).all() and (green == blue).all())
-    image = image.convert("L") if grey else image.quantize(64, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image = image.convert("L") if grey else image.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     small = io.BytesIO()
     image.save(small, "PNG", optimize=True)
     return base64.b64encode(small.getvalue()).decode()
