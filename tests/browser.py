@@ -102,8 +102,8 @@ def opened(browser: Any, path: Path, width: int, scheme: str = "light", offline:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=offline)
     page = context.new_page()
     seen = Seen(page, [], [])
-    page.on("console", lambda message: seen.complaints.append(message.text))
-    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: seen.complaints.append(f"error: {error}"))
     page.on(
         "request",
         lambda request: None if request.url.startswith(("file:", "data:")) else seen.requests.append(request.url),

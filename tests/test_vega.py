@@ -7,7 +7,7 @@ from tests import browser
 from tests.conftest import ROOT, call
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
-CHARTS = ".vega-embed canvas, .vega-embed svg"
+CHARTS = ".vega-embed .marks"  # a canvas or an SVG
 
 
 def titles() -> list[str]:
@@ -35,5 +35,7 @@ def test_dvc_plots_need_no_network(copy):
             assert [title for title in titles() if title not in text] == []
             with browser.opened(chromium, written, 1280) as seen:
                 seen.page.wait_for_selector(CHARTS)
-                assert (seen.requests, seen.complaints, seen.broken_images()) == ([], [], [])
+                # Vega warns of DVC's charts: they are of an older version, and empty until their data comes.
+                errors = [complaint for complaint in seen.complaints if complaint.startswith("error")]
+                assert (seen.requests, errors, seen.broken_images()) == ([], [], [])
                 assert len(seen.page.query_selector_all(CHARTS)) == text.count("vegaEmbed('#") >= 10

@@ -1,6 +1,7 @@
 """What is shown of images, filters and feature maps, by hand."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ from keras import layers
 from stages import evaluate
 from stages.lib import arrays, training, views
 from stages.lib.augment import flips
+from stages.lib.batches import batches
+from stages.lib.device import Device
 
 ALL = {"shift": 2, "rotation": 15.0, "zoom": 0.1, "shear": 0.1, "elastic": 0.5, "fill_mode": "constant", "flip": True}
 MOVES = ALL | {"rotation": 0.0, "zoom": 0.0, "shear": 0.0, "elastic": 0.0, "fill_mode": "reflect"}
@@ -20,13 +23,17 @@ def test_images_are_varied_as_in_the_training(copy, monkeypatch, values):
     """What the training feeds in its first epoch, from the same generator, is what `vary` gives."""
     monkeypatch.chdir(copy)
     fed = []
-    real = training.batches
-    monkeypatch.setattr(training, "batches", lambda data, size: fed.append(data) or real(data, size))
+
+    def noting(data: Any, size: int) -> Any:
+        fed.append(data)
+        return batches(data, size)
+
+    monkeypatch.setattr(training, "batches", noting)
     recipe = training.Recipe(
         network="one_conv", filters=4, depth=1, kernel_size=3, dropout=0.0, train_on="train", epochs=1, batch_size=50,
         optimizer="adam", lr=0.001, warmup=0.0, lr_end=0.0, weight_decay=0.0, label_smoothing=0.0, **values,
     )  # fmt: skip
-    training.train("mnist", recipe, 0.001, 5, training.Device("cpu", "a test", 1))
+    training.train("mnist", recipe, 0.001, 5, Device("cpu", "a test", 1))
     x = arrays.load(copy / "data/prepared/mnist", "train").x
     rng = np.random.Generator(np.random.PCG64([5, 0]))
     chosen = rng.permutation(len(x))[: len(fed[0][0])]
