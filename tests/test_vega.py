@@ -7,7 +7,7 @@ from tests import browser
 from tests.conftest import ROOT, call
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
-CHARTS = ".vega-embed canvas, .vega-embed svg"
+CHARTS = ".vega-embed .marks"  # a canvas or an SVG
 
 
 def titles() -> list[str]:
