@@ -24,19 +24,11 @@ def test_images_are_varied_as_in_the_training(copy, monkeypatch, values):
     monkeypatch.chdir(copy)
     fed = []
 
-<<<<<<< HEAD
     def feed(data: Any, size: int) -> Any:
         fed.append(data)
         return batches(data, size)
 
     monkeypatch.setattr(training, "batches", feed)
-=======
-    def noting(data: Any, size: int) -> Any:
-        fed.append(data)
-        return batches(data, size)
-
-    monkeypatch.setattr(training, "batches", noting)
->>>>>>> report
     recipe = training.Recipe(
         network="one_conv", filters=4, depth=1, kernel_size=3, dropout=0.0, train_on="train", epochs=1, batch_size=50,
         optimizer="adam", lr=0.001, warmup=0.0, lr_end=0.0, weight_decay=0.0, label_smoothing=0.0, **values,
