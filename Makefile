@@ -110,4 +110,5 @@ $(INSTALLED): pyproject.toml $(LOCK)
 	fi
 	@echo "installing the dependencies of $(LOCK)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
+	@$(BIN)/python -m stages.vega
 	@touch $@

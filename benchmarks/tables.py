@@ -16,16 +16,15 @@ import pandas as pd
 import yaml
 
 from stages.gate import mcnemar
+from stages.lib import measured
 from stages.lib.errors import UserError, run
 from stages.lib.files import write_text
+from stages.lib.measured import markdown
 from stages.lib.results import TITLES, load_json
 
 README, LOCK = Path("README.md"), Path("dvc.lock")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 SEEDS, MISTAKES = Path("benchmarks/seeds.csv"), Path("benchmarks/mistakes.csv")
-PEERS, STEP, SEARCH, INSIGHTS, WAITS, GRUDGES = (
-    Path(f"benchmarks/{name}.csv") for name in ("peers", "step", "search", "insights", "waits", "grudges")
-)
 
 # Named settings: what each changes of params.yaml. The README has them as `-S` for `dvc exp run`.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -56,8 +55,8 @@ def fill(text: str) -> str:
         "over seeds": over_seeds(),
         "false alarms": false_alarms(),
     }
-    measured = {PEERS: peers, STEP: step, SEARCH: search, INSIGHTS: insights, WAITS: waits, GRUDGES: grudges}
-    tables |= {path.stem: table() for path, table in measured.items() if path.exists()}
+    n_val = load_json(Path("evaluation/mnist.json"))["validation_images"]
+    tables |= {name: markdown(table) for name, table in measured.tables(n_val).items()}
     for marker, table in tables.items():
         between = re.compile(f"(<!-- {marker} -->\n).*?(<!-- end -->)", re.DOTALL)
         text, found = between.subn(lambda match, table=table: match[1] + table + match[2], text)  # type: ignore[misc]
@@ -85,7 +84,7 @@ def this_commit() -> str:
                 "epochs": params[name]["epochs"],
             }
         )
-    return _markdown(pd.DataFrame(rows))
+    return markdown(pd.DataFrame(rows))
 
 
 def over_seeds() -> str:
@@ -107,7 +106,7 @@ def over_seeds() -> str:
                 "training code": digest,
             }
         )
-    return _markdown(pd.DataFrame(rows))
+    return markdown(pd.DataFrame(rows))
 
 
 def false_alarms() -> str:
@@ -130,7 +129,7 @@ def false_alarms() -> str:
                     f"stopped with alpha {gate['alpha']:g}, tolerance {gate['tolerance']:g}": f"{stopped / len(p):.0%}",
                 }
             )
-    return _markdown(pd.DataFrame(rows))
+    return markdown(pd.DataFrame(rows))
 
 
 def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[float], list[float]]:
@@ -145,132 +144,6 @@ def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[flo
         p.append(mcnemar(lost, won))
         z.append((lost - won) / math.sqrt(lost + won) if lost + won else 0.0)
     return drops, p, z
-
-
-def peers() -> str:
-    """Accuracy after the last epoch, and the time to 99.0 %: to the end of the first epoch whose mean is there."""
-    rows = []
-    for side, runs in pd.read_csv(PEERS).groupby("side", sort=False):
-        epochs = runs.groupby("epoch").agg(accuracy=("test_accuracy", "mean"), seconds=("seconds", "median"))
-        last = runs[runs["epoch"] == runs["epoch"].max()]
-        there = epochs[epochs["accuracy"] >= 0.99]
-        if len(epochs) < epochs.index.max():
-            to_aim, ratio = "not measured", ""
-        elif there.empty:
-            to_aim, ratio = "never", ""
-        else:
-            to_aim = f"{there['seconds'].iloc[0]:.1f} s, epoch {there.index[0]}"
-            ratio = f"{there['seconds'].iloc[0] / _fast():.1f}"
-        rows.append(
-            {
-                "side": side,
-                "epochs": epochs.index.max(),
-                "test accuracy": f"{last['test_accuracy'].mean():.2%} ± {100 * last['test_accuracy'].std():.2f}",
-                "n": len(last),
-                "seconds": f"{last['seconds'].median():.1f}",
-                "to 99.0 %": to_aim,
-                "times mnist-fast": ratio,
-            }
-        )
-    return _markdown(pd.DataFrame(rows))
-
-
-def _fast() -> float:
-    table = pd.read_csv(PEERS)
-    return float(table.loc[table["side"] == "mnist-fast", "seconds"].median())
-
-
-def step() -> str:
-    rows = [
-        {
-            "setting": row["setting"],
-            "GFLOP a step": f"{row['gflop_per_step']:.2f}",
-            "ours": f"{row['milliseconds']:.1f} ms",
-            "PyTorch": f"{row['pytorch_milliseconds']:.1f} ms",
-            "PyTorch / ours": f"{row['pytorch_over_ours']:.2f}",
-            "matrix peak": f"{row['matrix_peak_gflops']:.0f} GFLOP/s",
-            "share of peak": f"{row['share_of_peak']:.0%}",
-        }
-        for _, row in pd.read_csv(STEP).iterrows()
-    ]
-    return _markdown(pd.DataFrame(rows))
-
-
-def search() -> str:
-    """Each change of the recipe against none, by the seeds that both were trained with."""
-    runs = pd.read_csv(SEARCH, keep_default_na=False)
-    base = runs[runs["change"] == ""].set_index("seed")
-    n = load_json(Path("evaluation/mnist.json"))["validation_images"]
-    rows = []
-    for change, changed in runs.groupby("change", sort=False):
-        same = base.loc[changed["seed"]]
-        rows.append(
-            {
-                "change": f"`{change!s}`" if change else "none",
-                "seeds": len(changed),
-                f"wrong of {n:,}": f"{n * (1 - changed['val_accuracy'].mean()):.0f}",
-                "against": f"{n * (1 - same['val_accuracy'].mean()):.0f}",
-                "loss": f"{changed['val_loss'].mean():.4f}",
-                "against ": f"{same['val_loss'].mean():.4f}",
-                "time": f"{changed['seconds'].median() / same['seconds'].median():.2f}",
-            }
-        )
-    return _markdown(pd.DataFrame(rows))
-
-
-def waits() -> str:
-    """Medians over epochs."""
-    rows = [
-        {
-            "fed with": fed,
-            "epochs": len(epochs),
-            "until the last step": f"{epochs['steps'].median():.1f} s",
-            "until fit returns": f"{epochs['whole'].median():.1f} s",
-            "longest": f"{epochs['whole'].max():.1f} s",
-        }
-        for fed, epochs in pd.read_csv(WAITS).groupby("fed", sort=False)
-    ]
-    return _markdown(pd.DataFrame(rows))
-
-
-def insights() -> str:
-    """Means over seeds, at the tenth and at the last epoch; the epoch chosen on test or validation images."""
-    rows = []
-    for variant, runs in pd.read_csv(INSIGHTS).groupby("variant", sort=False):
-        tenth, last = (runs[runs["epoch"] == epoch]["test_accuracy"] for epoch in (10, runs["epoch"].max()))
-        by_test, by_val = chosen(runs, "test_accuracy"), chosen(runs, "val_accuracy")
-        rows.append(
-            {
-                "network": variant,
-                "n": runs["seed"].nunique(),
-                "after 10 epochs": f"{tenth.mean():.2%} ± {100 * tenth.std():.2f}",
-                "epochs": runs["epoch"].max(),
-                "last epoch": f"{last.mean():.2%}",
-                "epoch chosen on validation": f"{by_val.mean():.2%}",
-                "epoch chosen on test": f"{by_test.mean():.2%} (+{100 * (by_test - by_val).mean():.2f})",
-            }
-        )
-    return _markdown(pd.DataFrame(rows))
-
-
-def grudges() -> str:
-    """The validation accuracy after each mend, those before it kept."""
-    rows = [
-        {
-            "mended": mend,
-            "parameters": f"{runs['parameters'].iloc[0]:,}",
-            "validation accuracy": f"{runs['val_accuracy'].mean():.1%} ± {100 * runs['val_accuracy'].std():.1f}",
-            "loss": f"{runs['val_loss'].mean():.2f}",
-            "n": len(runs),
-        }
-        for (_, mend), runs in pd.read_csv(GRUDGES).groupby(["step", "mend"])
-    ]
-    return _markdown(pd.DataFrame(rows))
-
-
-def chosen(runs: pd.DataFrame, by: str) -> pd.Series:
-    """The test accuracy of each seed at the first epoch where the column `by` is highest."""
-    return runs.loc[runs.groupby("seed")[by].idxmax()].set_index("seed")["test_accuracy"]
 
 
 def training_digest(stage: dict[str, Any]) -> str:
@@ -288,10 +161,6 @@ def _age(setting: str, digest: str) -> str:
 
 def _data_set(setting: str) -> str:
     return setting.split("-")[0]
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    return table.to_markdown(index=False, disable_numparse=True, tablefmt="github") + "\n"
 
 
 if __name__ == "__main__":

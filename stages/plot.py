@@ -1,131 +1,190 @@
 """Draws what the trainings and the evaluation wrote, and the report around it.
 
-Reads metrics.json, plots/NAME/ and evaluation/NAME.*; never the images themselves. Writes report/: report.md and for
-each data set its learning curves, confusion matrix and most confident mistakes.
+Reads metrics.json, plots/NAME/, evaluation/NAME.* and what benchmarks/ measured; never the images themselves. Writes
+report/: report.md with its figures, and index.html, the same in one file.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # draws to files, on machines without a screen too
-
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from scipy.cluster.hierarchy import leaves_list, linkage
-from sklearn.metrics import confusion_matrix
 
+from stages.lib import choices, figures, measured
+from stages.lib.choices import Recipe
 from stages.lib.curves import explain
+from stages.lib.document import Chapter, Figure, Section, to_markdown, to_page
 from stages.lib.errors import UserError, run
-from stages.lib.files import whole, write_text
+from stages.lib.files import write_text
 from stages.lib.params import read
 from stages.lib.results import Targets, load_json, title
 from stages.lib.sketch import draw_sketch
 
 REPORT = Path("report")
-# Okabe and Ito's palette, told apart by colour-blind eyes too.
-TRAIN, VAL, TARGET = "#0072b2", "#d55e00", "#5a5a5a"
-STYLE: Any = {
-    "svg.hashsalt": "report",  # with no date below: the same figure is the same file
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "figure.facecolor": "white",
-    "figure.constrained_layout.w_pad": 0.1,  # inches
-    "figure.constrained_layout.h_pad": 0.1,
-}
+NOUNS = {"mnist": "digits", "cifar": "pictures"}
 
 
 @dataclass(frozen=True)
 class Params:
+    seed: int
+    lr: float | None
+    mnist: Recipe
+    cifar: Recipe
     targets: Targets
+
+
+@dataclass(frozen=True)
+class Result:
+    """What there is to tell of one data set."""
+
+    name: str
+    title: str
+    test: dict[str, Any]  # metrics
+    target: float | None  # the sample is judged by none
+    recipe: Recipe
+    lr: float
+    seed: int
+    history: pd.DataFrame
+    predictions: pd.DataFrame
+    details: dict[str, Any]
+    images: dict[str, np.ndarray]
+
+    @property
+    def class_names(self) -> list[str]:
+        return [row["class"] for row in self.details["classes"]]
 
 
 def main() -> None:
     params = read(Params)
     metrics = load_json(Path("metrics.json"))
-    sections = []
-    with plt.rc_context(STYLE):
-        for name in ("mnist", "cifar"):
-            history = _read_csv(Path("plots") / name / "history.csv")
-            predictions = _read_csv(Path("plots") / name / "predictions.csv")
-            details = load_json(Path("evaluation") / f"{name}.json")
-            class_names = [row["class"] for row in details["classes"]]
-            target = params.targets.accuracy(name)
-            save(draw_sketch(details["layers"]), REPORT / f"{name}_network.svg")
-            save(draw_curves(history, target), REPORT / f"{name}_curves.svg")
-            save(draw_reliability(details["reliability"]), REPORT / f"{name}_reliability.svg")
-            save(draw_confusion(predictions, class_names), REPORT / f"{name}_confusion.svg")
-            with np.load(Path("evaluation") / f"{name}.npz", allow_pickle=False) as images:
-                mistakes = draw_mistakes(images["index"], images["x"], predictions, class_names)
-            save(mistakes, REPORT / f"{name}_mistakes.png")
-            heading = title(metrics, name)
-            # The targets are for the real data.
-            against = None if metrics["source"] == "sample" else target
-            sections.append(write_section(name, heading, metrics[name]["test"], against, history, details))
-    write_text(REPORT / "report.md", "\n".join(["# Report", "", *sections]))
-    print(f"plot: {REPORT / 'report.md'}", flush=True)
-
-
-def draw_curves(history: pd.DataFrame, target: float) -> Figure:
-    """Loss and accuracy against epoch, train and validation together, and the learning rate below."""
-    figure, (top, middle, bottom) = plt.subplots(
-        3, 1, figsize=(6.2, 6.6), height_ratios=[3, 3, 1], sharex=True, layout="constrained"
-    )
-    validated = bool(history["val_accuracy"].notna().any())
-    for axes, column, label in ((top, "loss", "loss (cross-entropy)"), (middle, "accuracy", "accuracy")):
-        axes.plot(history["epoch"], history[column], color=TRAIN, marker="o", markersize=3, label="train")
-        if validated:
-            axes.plot(
-                history["epoch"], history[f"val_{column}"], color=VAL, marker="s", markersize=3, label="validation"
+    sample = metrics["source"] == "sample"
+    results = []
+    for name, recipe in (("mnist", params.mnist), ("cifar", params.cifar)):
+        with np.load(Path("evaluation") / f"{name}.npz", allow_pickle=False) as images:
+            results.append(
+                Result(
+                    name=name,
+                    title=title(metrics, name),
+                    test=metrics[name]["test"],
+                    target=None if sample else params.targets.accuracy(name),
+                    recipe=recipe,
+                    lr=recipe.lr if params.lr is None else params.lr,
+                    seed=params.seed,
+                    history=_read_csv(Path("plots") / name / "history.csv"),
+                    predictions=_read_csv(Path("plots") / name / "predictions.csv"),
+                    details=load_json(Path("evaluation") / f"{name}.json"),
+                    images=dict(images),
+                )
             )
-        axes.set(ylabel=label)
-    if validated:
-        best = history.iloc[int(history["val_accuracy"].to_numpy().argmax())]
-        middle.plot(
-            best["epoch"], best["val_accuracy"], marker="o", markersize=10, color=VAL, fillstyle="none", linestyle="",
-            label=f"best, epoch {int(best['epoch'])}",
-        )  # fmt: skip
-    middle.axhline(target, color=TARGET, linestyle="--", linewidth=1, label=f"target {target:g}")
-    bottom.plot(history["epoch"], history["lr"], color="black", marker=".", markersize=4)
-    bottom.set(xlabel="epoch", ylabel="rate", ylim=(0, None))
-    bottom.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    top.legend()
-    middle.legend(loc="lower right")
-    return figure
+    with plt.rc_context(figures.STYLE):
+        for result in results:
+            # As everywhere in the figures, a target that is not judged by is drawn all the same.
+            draw(result, params.targets.accuracy(result.name))
+    # First, since it tells of a table that is broken.
+    experiments = write_experiments(None if sample else results[0].details["validation_images"])
+    chapters = [write_chapter(result) for result in results]
+    chapters += [experiments] if experiments.sections else []
+    heading = f"Report: {' and '.join(result.title for result in results)}"
+    write_text(REPORT / "report.md", to_markdown(heading, summarize(results), chapters))
+    write_text(REPORT / "index.html", to_page(heading, summarize(results), chapters, REPORT))
+    print(f"plot: {REPORT / 'report.md'}, {REPORT / 'index.html'}", flush=True)
 
 
-def order_classes(counts: np.ndarray) -> np.ndarray:
-    """The classes of a confusion matrix in an order that puts those next to each other that are mixed up most."""
-    mixed_up = counts + counts.T
-    distance = 1 / (1 + mixed_up[np.triu_indices(len(counts), k=1)])
-    return leaves_list(linkage(distance, "average", optimal_ordering=True))
+def draw(result: Result, target: float) -> None:
+    """The figures of one data set, report/NAME_*.svg."""
+    details, images, classes = result.details, result.images, result.class_names
+    examples = [images["examples"], *images["variations"]]
+    maps = [images["examples"], *(images[f"maps_{i}"][..., None] for i in range(len(details["block_shapes"])))]
+    filters = images["filters"]
+    for kind, figure in (
+        ("network", draw_sketch(details["layers"])),
+        ("curves", figures.draw_curves(result.history, target)),
+        ("reliability", figures.draw_reliability(details["reliability"])),
+        ("confusion", figures.draw_confusion(result.predictions, classes)),
+        ("mistakes", figures.draw_mistakes(images["index"], images["x"], result.predictions, classes)),
+        ("examples", figures.draw_rows(examples, ["raw", *["augmented"] * len(images["variations"])], classes)),
+        ("filters", figures.draw_grid(filters, 8)),
+        ("maps", figures.draw_rows(maps, ["image", *map(_sides, details["block_shapes"])], classes)),
+    ):
+        figures.save(figure, REPORT / f"{result.name}_{kind}.svg")
 
 
-def draw_reliability(bins: list[dict[str, float]]) -> Figure:
-    """Accuracy against confidence, with the diagonal on which both are the same; a dot's area goes with its images."""
-    figure, axes = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
-    axes.plot([0, 1], [0, 1], color=TARGET, linestyle="--", linewidth=1, label="as accurate as confident")
-    total = sum(row["n"] for row in bins)
-    axes.scatter(
-        [row["confidence"] for row in bins],
-        [row["accuracy"] for row in bins],
-        s=[15 + 400 * row["n"] / total for row in bins],
-        color=TRAIN,
-        alpha=0.8,
-        label="test images, by confidence",
+def summarize(results: list[Result]) -> str:
+    """What each network reached, in Markdown, and how to make it again."""
+    rows = {
+        "test accuracy": lambda r: f"**{r.test['accuracy']:.2%}**",
+        "in plain words": lambda r: f"{r.test['errors']:,} of {r.test['n']:,} {NOUNS[r.name]} wrong",
+        "95 % interval": lambda r: f"{r.test['accuracy_low']:.2%} to {r.test['accuracy_high']:.2%}",
+        "target": lambda r: _verdict(r.test["accuracy"], r.target),
+        "network": lambda r: f"`{r.recipe.network}`, {r.details['parameters']:,} parameters",
+        "training": lambda r: f"{len(r.history)} epochs, seed {r.seed}",
+        "weights": lambda r: f"SHA-256 `{r.details['weights'][:12]}`",
+    }
+    table = pd.DataFrame({"": list(rows), **{r.title: [row(r) for row in rows.values()] for r in results}})
+    again = (
+        "To make it again: `make repro`, or `dvc repro` in an environment of your own. On the same machine with the "
+        "same versions the weights come out with the same digest."
     )
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.03), ylim=(0, 1.03))
-    axes.legend(loc="lower right")
-    return figure
+    return f"{measured.markdown(table)}\n{again}"
+
+
+def write_chapter(result: Result) -> Chapter:
+    """One data set: the network, how it learned, where it errs, what it sees, its data."""
+    test, details, name = result.test, result.details, result.name
+    layers = details["layers"]
+    evidence = measured.Evidence(name)
+    # The sample is judged by no target, so none is crossed.
+    told = explain(result.history, result.target, details["validation_images"])
+    normalization = details["normalization"]
+
+    def figure(kind: str, alt: str) -> Figure:
+        return Figure(f"{name}_{kind}.svg", f"{result.title}: {alt}")
+
+    return Chapter(
+        result.title,
+        f"The right class is among the two most probable for {test['top2_accuracy']:.2%} of the test images; "
+        f"the loss is {test['loss']:.4f}.",
+        (
+            Section(
+                "The network, layer by layer",
+                "\n".join(choices.of_layers(layers, normalization["method"], result.recipe, evidence)),
+                (figure("network", "the layers as blocks, with their shapes, parameters and operations"),),
+            ),
+            Section(
+                "How it learned",
+                "\n".join(f"{sentence}\n" for sentence in told)
+                + "\n"
+                + "\n".join(choices.of_recipe(result.recipe, result.lr, evidence)),
+                (figure("curves", "loss, accuracy and learning rate against epoch, training and validation"),),
+            ),
+            Section(
+                "Where it errs",
+                explain_reliability(details["reliability"], test["calibration_error"])
+                + "\n\n"
+                + measured.markdown(by_class(details["classes"])),
+                (
+                    figure("confusion", "confusion matrix, true class by predicted class"),
+                    figure("mistakes", "the most confident mistakes, with true class, predicted class and confidence"),
+                    figure("reliability", "accuracy against confidence"),
+                ),
+            ),
+            Section(
+                "What it sees",
+                explain_views(result),
+                (
+                    figure("filters", "the filters of the first convolution"),
+                    figure("maps", "feature maps of a training image of each class, block by block"),
+                ),
+            ),
+            Section(
+                "The data",
+                explain_data(details) + "\n\n" + measured.markdown(class_counts(details["images"], result.class_names)),
+                (figure("examples", "a training image of each class, raw and augmented as in the training"),),
+            ),
+        ),
+    )
 
 
 def explain_reliability(bins: list[dict[str, float]], error: float) -> str:
@@ -138,98 +197,102 @@ def explain_reliability(bins: list[dict[str, float]], error: float) -> str:
     return f"{told}: it is {'too sure' if gap > 0 else 'not sure enough'}."
 
 
-def draw_confusion(predictions: pd.DataFrame, class_names: list[str]) -> Figure:
-    """How many images of each true class (row) were taken for which (column); the shade shows the errors alone."""
-    counts = confusion_matrix(predictions["y_true"], predictions["y_pred"], labels=range(len(class_names)))
-    order = order_classes(counts)
-    counts, class_names = counts[np.ix_(order, order)], [class_names[i] for i in order]
-    errors = np.where(np.eye(len(class_names), dtype=bool), 0, counts)
-    figure, axes = plt.subplots(figsize=(6.2, 5.4), layout="constrained")
-    image = axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(errors.max(), 1))
-    for row, column in np.ndindex(*counts.shape):
-        if counts[row, column]:
-            dark = errors[row, column] > 0.6 * max(errors.max(), 1)
-            weight = "bold" if row == column else "normal"
-            axes.text(
-                column, row, str(counts[row, column]), ha="center", va="center", fontsize=8, fontweight=weight,
-                color="white" if dark else "black",
-            )  # fmt: skip
-    slanted: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, class_names)) > 2 else {}
-    axes.set_xticks(range(len(class_names)), class_names, **slanted)
-    axes.set_yticks(range(len(class_names)), class_names)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    axes.grid(visible=False)
-    ticks = MaxNLocator(integer=True)
-    figure.colorbar(image, label="wrong predictions (images)", shrink=0.8, ticks=ticks)
-    return figure
-
-
-def draw_mistakes(index: np.ndarray, x: np.ndarray, predictions: pd.DataFrame, class_names: list[str]) -> Figure:
-    """The wrongly classified images `x` (n, height, width, channels), numbered `index`, the most confident first."""
-    columns = 10
-    rows = max(1, math.ceil(len(index) / columns))
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(columns * 1.12, rows * 1.6), layout="constrained", squeeze=False
+def explain_views(result: Result) -> str:
+    """How to read the pictures of filters and feature maps."""
+    n, height, width = result.images["filters"].shape[:3]
+    if not n:
+        return "The network has no convolution."
+    return (
+        f"First the {n} filters of the first convolution, {height}×{width}: zero is mid-grey, brighter is positive. "
+        "Then a training image of each class and what becomes of it, block by block (height × width × channels), in "
+        "the channels that vary most over these images."
     )
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, number, image in zip(grid.flat, index, x, strict=False):
-        y_true, y_pred, confidence = predictions.loc[number, ["y_true", "y_pred", "confidence"]]
-        shown = image[..., 0] if image.shape[-1] == 1 else image
-        axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_title(f"is {class_names[int(y_true)]}\nsaid {class_names[int(y_pred)]}\n{confidence:.1%}", fontsize=7)
-    if not len(index):
-        grid[0, 0].text(0, 0.5, "no mistakes")
-    return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes the figure without the date and the program's version, which would change the bytes."""
-    metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    with whole(path) as partial:
-        figure.savefig(partial, metadata=metadata, dpi=110)
-    plt.close(figure)
-
-
-def write_section(
-    name: str, heading: str, test: dict[str, Any], target: float | None, history: pd.DataFrame, details: dict[str, Any]
-) -> str:
-    """The report's part on one data set, in Markdown; without a `target` it is judged by none."""
-    rows = "\n".join(
-        f"| {row['class']} | {_percent(row['precision'])} | {_percent(row['recall'])} | {row['n']:,} |"
-        for row in details["classes"]
+def explain_data(details: dict[str, Any]) -> str:
+    """The splits, whether the classes are equally frequent, and the normalization with its check."""
+    n = {split: sum(counts) for split, counts in details["images"].items()}
+    training = details["images"]["training"]
+    names = [row["class"] for row in details["classes"]]
+    least, most = min(training), max(training)
+    if least == most:
+        balance = f"Each class has the same number of training images, {least:,}."
+    else:
+        rarest, commonest = names[training.index(least)], names[training.index(most)]
+        balance = (
+            f"The rarest class of the training images is {rarest} with {least:,}, the most frequent {commonest} with "
+            f"{most:,}, {most / least:.2f} times as many."
+        )
+    used = "" if details["validation_images"] else " The network was trained on the first two together."
+    normalization = details["normalization"]
+    rules = {"center": "x / 255 - 0.5", "standardize": "(x - mean) / standard deviation, of the training images"}
+    check = normalization["check"]
+    return (
+        f"{n['training']:,} images for training, {n['validation']:,} for validation, {n['test']:,} for the test."
+        f"{used} {balance}\n\nNormalization: {rules[normalization['method']]}. Checked on the training images: values "
+        f"from {check['min']:.3f} to {check['max']:.3f}, mean {_numbers(check['mean'])}, standard deviation "
+        f"{_numbers(check['std'])}."
     )
-    # The sample is judged by no target, so none is crossed.
-    told = explain(history, target, details["validation_images"])
-    curve = "\n".join(told) or "Nothing stands out in the curves."
-    verdict = ""
-    if target is not None:
-        verdict = f", {'at or above' if test['accuracy'] >= target else 'below'} the target of {target:.1%}"
-    return f"""## {heading}
 
-{test["errors"]:,} of {test["n"]:,} test images are classified wrongly: an accuracy of {test["accuracy"]:.2%}
-(95 % interval {test["accuracy_low"]:.2%} to {test["accuracy_high"]:.2%}){verdict}.
-Trained for {len(history)} epochs; {details["parameters"]:,} parameters. The right class is among the two most probable
-for {test["top2_accuracy"]:.2%} of the images; loss {test["loss"]:.4f}.
 
-![{heading}: the network's layers as blocks, with their shapes, parameters and operations]({name}_network.svg)
+def by_class(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "class": row["class"],
+            "precision": _percent(row["precision"]),
+            "recall": _percent(row["recall"]),
+            "test images": f"{row['n']:,}",
+        }
+        for row in rows
+    )
 
-![{heading}: loss, accuracy and learning rate against epoch, training and validation]({name}_curves.svg)
 
-{curve}
+def class_counts(images: dict[str, list[int]], class_names: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"class": class_names} | {split: [f"{n:,}" for n in counts] for split, counts in images.items()}
+    )
 
-![{heading}: confusion matrix, true class by predicted class]({name}_confusion.svg)
 
-![{heading}: accuracy against confidence]({name}_reliability.svg)
+EXPERIMENTS = {
+    "insights": (
+        "The exercise's insights",
+        "The exercise's network with and without the layers that its insights speak of, and as it was written.",
+    ),
+    "grudges": (
+        "What each grudge costs",
+        "The exercise's flawed network on CIFAR-10, mended one fault at a time; each mend keeps those before it.",
+    ),
+    "peers": ("Against its peers", "MNIST, trained side by side: accuracy, seconds, and seconds to 99.0 %."),
+    "step": ("What a step costs", "Against the largest rate of a matrix product, and against PyTorch."),
+    "waits": ("The wait at the end of an epoch", "The same training fed with arrays, and with batches.py."),
+    "search": ("The search behind the MNIST recipe", "One change at a time, judged on the validation images."),
+}
 
-{explain_reliability(details["reliability"], test["calibration_error"])}
 
-![{heading}: the most confident mistakes, with true class, predicted class and confidence]({name}_mistakes.png)
+def write_experiments(n_val: int | None) -> Chapter:
+    """A section for each table that benchmarks/ has."""
+    tables = measured.tables(n_val)
+    return Chapter(
+        "Experiments",
+        "Measured apart from the pipeline, over seeds; `make help` names the commands.",
+        tuple(
+            Section(heading, f"{text}\n\n{measured.markdown(tables[name])}\n{measured.circumstances(name)}")
+            for name, (heading, text) in EXPERIMENTS.items()
+            if name in tables
+        ),
+    )
 
-| class | precision | recall | test images |
-|---|---|---|---|
-{rows}
-"""
+
+def _verdict(accuracy: float, target: float | None) -> str:
+    return "none" if target is None else f"{target:.1%}, {'met' if accuracy >= target else '**missed**'}"
+
+
+def _sides(shape: list[int]) -> str:
+    return f"{shape[0]}×{shape[1]}\n×{shape[2]}"
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def _percent(value: float | None) -> str:

@@ -8,10 +8,16 @@ import pytest
 from stages import evaluate
 from stages.lib import arrays, scores, trained
 from stages.lib.errors import UserError
+from stages.lib.files import sha256
 
 # Four images of three classes: right, right but second, wrong and last, right.
 Y_TRUE = np.array([0, 1, 2, 2])
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.0, 0.1, 0.9]], np.float32)
+
+
+UNVARIED = evaluate.Training(
+    train_on="train", shift=0, rotation=0, zoom=0, shear=0, elastic=0, fill_mode="constant", flip=False
+)
 
 
 def test_scores_by_hand():
@@ -97,7 +103,7 @@ def test_a_network_of_other_images_is_told(copy, monkeypatch):
         target.unlink()
         target.write_bytes((Path("models/cifar") / name).read_bytes())
     with pytest.raises(UserError, match=r"takes images \(32, 32, 3\) for 10 classes, but .* has \(28, 28, 1\)"):
-        evaluate.evaluate("mnist", flip=False, validate=True)
+        evaluate.evaluate("mnist", UNVARIED, seed=0)
 
 
 def test_predictions_are_those_of_the_model(finished):
@@ -106,3 +112,22 @@ def test_predictions_are_those_of_the_model(finished):
     metrics = json.loads((finished / "metrics.json").read_text())["mnist"]["test"]
     loss = scores.cross_entropy(test.y.argmax(axis=1), np.asarray(model.predict(test.x, verbose=0)))
     assert metrics["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_details_are_those_of_the_data_and_the_model(finished):
+    folder = finished / "data/prepared/cifar"
+    details = json.loads((finished / "evaluation/cifar.json").read_text())
+    splits = {split: arrays.load(folder, split) for split in ("train", "val", "test")}
+    names = {"train": "training", "val": "validation", "test": "test"}
+    for split, data in splits.items():
+        assert details["images"][names[split]] == np.bincount(data.y.argmax(axis=1), minlength=10).tolist()
+    assert details["weights"] == sha256(finished / "models/cifar/model.weights.h5")
+    assert details["normalization"] == json.loads((folder / "normalization.json").read_text())
+    with np.load(finished / "evaluation/cifar.npz") as images:
+        labels = splits["train"].y.argmax(axis=1).tolist()
+        for label, image in enumerate(images["examples"]):
+            assert (image == splits["train"].x[labels.index(label)]).all()
+        assert images["variations"].shape == (evaluate.VARIATIONS, *images["examples"].shape)
+        assert images["filters"].shape == (24, 2, 2, 3)
+        for i, shape in enumerate(details["block_shapes"]):
+            assert images[f"maps_{i}"].shape == (10, *shape[:2])

@@ -58,7 +58,8 @@ def test_an_undeclared_import_is_found(copy_of_the_code, line):
 def test_an_undeclared_import_behind_another_is_found(copy_of_the_code):
     edit(copy_of_the_code / "stages/lib/augment.py", "import numpy", "import stages.lib.decode\nimport numpy")
     found = lineage.differences(copy_of_the_code)
-    assert found == [f"dvc.yaml: train_{name}: deps: add      - stages/lib/decode.py" for name in ("mnist", "cifar")]
+    stages = ("train_mnist", "train_cifar", "evaluate")
+    assert found == [f"dvc.yaml: {stage}: deps: add      - stages/lib/decode.py" for stage in stages]
 
 
 def test_a_declared_module_that_nothing_imports_is_found(copy_of_the_code):

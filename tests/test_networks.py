@@ -48,10 +48,10 @@ def test_warmup_quotes_the_flaws():
 
 
 def test_mnist_cnn_parameters_by_hand():
-    # kernels without bias, batch norm with 4 values a channel, 28 -> 14 (stride) -> 7 -> 3
+    # kernels without bias, batch norm with 4 values a channel, 28 -> 12 (stride) -> 6 -> 3
     kernels = 25 * 1 * 8 + 9 * (8 * 16 + 16 * 16 + 16 * 32 + 32 * 32)
     assert build("mnist_cnn").count_params() == kernels + 4 * (8 + 2 * 16 + 2 * 32) + (3 * 3 * 32 + 1) * 10
-    assert [layer.output.shape[1] for layer in build("mnist_cnn").layers if "conv" in layer.name] == [14, 14, 7, 7, 3]
+    assert [layer.output.shape[1] for layer in build("mnist_cnn").layers if "conv" in layer.name] == [12, 12, 6, 6, 3]
 
 
 @pytest.mark.parametrize("network", ["mnist_cnn", "cifar_cnn"])

@@ -49,7 +49,7 @@ def test_everything_is_there_and_nothing_runs_again(finished):
         assert test["accuracy"] == hits / n > 0.3  # three times chance, after three short epochs
         assert test["errors"] == n - hits
         assert test["accuracy_low"] < test["accuracy"] < test["accuracy_high"]
-        for kind in ("curves.svg", "confusion.svg", "mistakes.png"):
+        for kind in ("curves.svg", "confusion.svg", "mistakes.svg", "maps.svg"):
             assert (finished / "report" / f"{name}_{kind}").stat().st_size > 3000
             assert f"{name}_{kind}" in (finished / "report/report.md").read_text()
     assert list((finished / "runs/checkpoints").iterdir()) == []
@@ -137,11 +137,11 @@ def test_an_experiment_with_another_rate_trains_both_and_nothing_before(copy):
 @pytest.mark.parametrize(
     ("key", "value", "stages"),
     [
-        ("seed", 3, {"train_mnist", "train_cifar"}),
-        ("lr", 1e-05, {"train_mnist", "train_cifar"}),
-        ("cifar.lr", 0.1, {"train_cifar"}),
-        ("mnist.network", "one_conv", {"train_mnist"}),
-        ("mnist.epochs", 2, {"train_mnist"}),
+        ("seed", 3, {"train_mnist", "train_cifar", "evaluate", "plot"}),
+        ("lr", 1e-05, {"train_mnist", "train_cifar", "plot"}),
+        ("cifar.lr", 0.1, {"train_cifar", "plot"}),
+        ("mnist.network", "one_conv", {"train_mnist", "plot"}),
+        ("mnist.epochs", 2, {"train_mnist", "plot"}),
         ("mnist.split_seed", 1, {"prepare"}),
         ("targets.mnist.test.accuracy", 0.5, {"plot"}),
     ],

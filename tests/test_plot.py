@@ -1,11 +1,15 @@
-from typing import Any
+"""The report's words, from made-up results."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from stages import plot
+from stages.lib import measured
+from stages.lib.choices import Recipe
+from tests.test_choices import LAYERS, RECIPE
 
 HISTORY = pd.DataFrame(
     {
@@ -17,40 +21,78 @@ HISTORY = pd.DataFrame(
         "lr": [0.1, 0.05],
     }
 )
-PREDICTIONS = pd.DataFrame({"y_true": [0, 0, 1, 1], "y_pred": [0, 1, 1, 1], "confidence": [0.9, 0.8, 0.7, 0.6]})
+TEST = {
+    "n": 10_000, "errors": 36, "accuracy": 0.9964, "accuracy_low": 0.995, "accuracy_high": 0.9974,
+    "top2_accuracy": 0.9997, "loss": 0.5, "calibration_error": 0.1,
+}  # fmt: skip
+DETAILS = {
+    "parameters": 1234,
+    "weights": "0123456789abcdef",
+    "reliability": [{"n": 4, "confidence": 0.85, "accuracy": 0.75}],
+    "validation_images": 100,
+    "classes": [
+        {"class": "cat", "precision": None, "recall": 0.5, "n": 2},
+        {"class": "dog", "precision": 1.0, "recall": 1.0, "n": 2},
+    ],
+    "layers": LAYERS,
+    "images": {"training": [1000, 1500], "validation": [40, 60], "test": [2, 2]},
+    "normalization": {
+        "method": "center",
+        "check": {"min": -0.5, "max": 0.5, "mean": [-0.026], "std": [0.247]},
+    },
+    "block_shapes": [[14, 14, 16], [14, 14, 16], [7, 7, 32]],
+}
+
+
+def result(target: float | None = 0.99, recipe: Recipe = RECIPE, **details) -> plot.Result:
+    return plot.Result(
+        name="mnist", title="MNIST", test=TEST, target=target, recipe=recipe, lr=0.01, seed=7, history=HISTORY,
+        predictions=pd.DataFrame(), details=DETAILS | details, images={"filters": np.zeros((16, 5, 5, 1), np.uint8)},
+    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def no_figure_left_open():
-    yield
-    plt.close("all")
+def nothing_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("benchmarks").mkdir()
 
 
-def test_curves_show_train_and_validation_and_the_target():
-    loss, accuracy, rate = plot.draw_curves(HISTORY, 0.75).axes
-    assert [line.get_label() for line in loss.lines] == ["train", "validation"]
-    assert [line.get_label() for line in accuracy.lines] == ["train", "validation", "best, epoch 2", "target 0.75"]
-    assert np.asarray(loss.lines[0].get_ydata()).tolist() == [1.0, 0.5]
-    assert np.asarray(accuracy.lines[1].get_ydata()).tolist() == [0.5, 0.7]
-    assert np.asarray(rate.lines[0].get_ydata()).tolist() == [0.1, 0.05]
-    assert [axes.get_ylabel() for axes in (loss, accuracy, rate)] == ["loss (cross-entropy)", "accuracy", "rate"]
-    assert rate.get_xlabel() == "epoch"
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
 
 
-def test_curves_without_validation():
-    history = HISTORY.assign(val_loss=np.nan, val_accuracy=np.nan)
-    loss, accuracy, _ = plot.draw_curves(history, 0.75).axes
-    assert [line.get_label() for line in loss.lines] == ["train"]
-    assert [line.get_label() for line in accuracy.lines] == ["train", "target 0.75"]
+def test_the_summary_says_it_in_plain_words():
+    text = plot.summarize([result()])
+    assert cells(text)[2:] == [
+        ["test accuracy", "**99.64%**"],
+        ["in plain words", "36 of 10,000 digits wrong"],
+        ["95 % interval", "99.50% to 99.74%"],
+        ["target", "99.0%, met"],
+        ["network", "`mnist_cnn`, 1,234 parameters"],
+        ["training", "2 epochs, seed 7"],
+        ["weights", "SHA-256 `0123456789ab`"],
+    ]
+    assert "make repro" in text
 
 
-def test_classes_that_are_mixed_up_stand_together():
-    counts = np.diag([50, 50, 50, 50])
-    counts[0, 2] = counts[3, 1] = 9  # cats for dogs, ships for cars
-    order = plot.order_classes(counts).tolist()
-    assert sorted(order) == [0, 1, 2, 3]
-    assert abs(order.index(0) - order.index(2)) == 1
-    assert abs(order.index(1) - order.index(3)) == 1
+@pytest.mark.parametrize(("target", "said"), [(0.999, "99.9%, **missed**"), (None, "none")])
+def test_the_summary_judges_by_the_target(target, said):
+    assert ["target", said] in cells(plot.summarize([result(target)]))
+
+
+def test_a_chapter_is_computed_from_its_figures():
+    chapter = plot.write_chapter(result())
+    text = {section.title: section.text for section in chapter.sections}
+    assert "among the two most probable for 99.97%" in chapter.text
+    assert "never reached the target of 99.0%" in text["How it learned"]
+    assert "Rate up to 0.01" in text["How it learned"]
+    assert "it is too sure" in text["Where it errs"]
+    assert ["cat", "-", "50.00%", "2"] in cells(text["Where it errs"])
+    assert "16 filters of the first convolution, 5×5" in text["What it sees"]
+    assert ["dog", "1,500", "60", "2"] in cells(text["The data"])
+    assert all(figure.alt.startswith("MNIST: ") for section in chapter.sections for figure in section.figures)
+    without = plot.write_chapter(result(target=None))
+    assert "target" not in without.sections[1].text
 
 
 @pytest.mark.parametrize(
@@ -66,62 +108,28 @@ def test_the_calibration_error_in_words(accuracies, error, told):
     assert told in plot.explain_reliability(bins, error)
 
 
-def test_reliability_shows_each_bin():
-    bins = [{"n": 30, "confidence": 0.6, "accuracy": 0.5}, {"n": 10, "confidence": 0.9, "accuracy": 0.8}]
-    axes = plot.draw_reliability(bins).axes[0]
-    dots: Any = axes.collections[0]
-    assert np.asarray(dots.get_offsets()).tolist() == [[0.6, 0.5], [0.9, 0.8]]
-    assert dots.get_sizes()[0] > dots.get_sizes()[1]
+def test_the_data_in_words():
+    text = plot.explain_data(DETAILS)
+    assert "2,500 images for training, 100 for validation, 4 for the test." in text
+    assert (
+        "The rarest class of the training images is cat with 1,000, the most frequent dog with 1,500, 1.50 times"
+        in text
+    )
+    assert "x / 255 - 0.5. Checked on the training images: values from -0.500 to 0.500, mean -0.026, " in text
+    assert "trained on the first two together" not in text
+    even = DETAILS | {"images": {"training": [5, 5], "validation": [1, 1], "test": [1, 1]}, "validation_images": None}
+    assert "Each class has the same number of training images, 5." in plot.explain_data(even)
+    assert "trained on the first two together" in plot.explain_data(even)
 
 
-def test_confusion_counts_by_hand():
-    axes = plot.draw_confusion(PREDICTIONS, ["cat", "dog"]).axes[0]
-    written = {tuple(map(int, text.get_position())): text.get_text() for text in axes.texts}
-    assert written == {(0, 0): "1", (1, 0): "1", (1, 1): "2"}  # column, row
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
-
-
-def test_mistakes_name_both_classes_and_the_confidence():
-    x = np.zeros((1, 4, 4, 3), np.uint8)
-    axes = plot.draw_mistakes(np.array([1]), x, PREDICTIONS, ["cat", "dog"]).axes[0]
-    assert axes.get_title() == "is cat\nsaid dog\n80.0%"
-
-
-def test_no_mistakes_at_all():
-    axes = plot.draw_mistakes(np.array([], int), np.zeros((0, 4, 4, 1), np.uint8), PREDICTIONS, ["a", "b"]).axes[0]
-    assert axes.texts[0].get_text() == "no mistakes"
-
-
-def test_the_same_figure_is_the_same_file(tmp_path):
-    with plt.rc_context(plot.STYLE):
-        for name in ("a", "b"):
-            plot.save(plot.draw_curves(HISTORY, 0.75), tmp_path / f"{name}.svg")
-            plot.save(plot.draw_confusion(PREDICTIONS, ["cat", "dog"]), tmp_path / f"{name}.png")
-    for kind in ("svg", "png"):
-        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("target", "said"),
-    [(0.7, ", at or above the target of 70.0%."), (0.9, ", below the target of 90.0%."), (None, ").\n")],
-)
-def test_a_section_is_computed_from_its_figures(target, said):
-    test = {
-        "n": 4, "errors": 1, "accuracy": 0.75, "accuracy_low": 0.3, "accuracy_high": 0.95, "top2_accuracy": 1.0,
-        "loss": 0.5, "calibration_error": 0.1,
-    }  # fmt: skip
-    bins = [{"n": 4, "confidence": 0.85, "accuracy": 0.75}]
-    details = {
-        "parameters": 1234,
-        "reliability": bins,
-        "validation_images": 100,
-        "classes": [{"class": "cat", "precision": None, "recall": 0.5, "n": 2}],
-    }
-    text = plot.write_section("mnist", "MNIST", test, target, HISTORY, details)
-    assert "1 of 4 test images are classified wrongly: an accuracy of 75.00%\n(95 % interval 30.00% to 95.00%)" in text
-    assert said in text
-    assert "1,234 parameters" in text
-    assert "| cat | - | 50.00% | 2 |" in text
-    assert ("The validation accuracy" in text) == (target is not None)
-    assert "it is too sure" in text
+def test_experiments_are_those_that_are_measured():
+    assert plot.write_experiments(100).sections == ()
+    columns = "fed,epoch,steps,whole,hardware,date"
+    (measured.FOLDER / "waits.csv").write_text(f"{columns}\narrays,1,5,10,a machine,2026-01-02\n")
+    (measured.FOLDER / "search.csv").write_text("change,seed,val_accuracy,val_loss,seconds\n,0,0.99,0.1,60\n")
+    waits, search = plot.write_experiments(100).sections
+    assert ["arrays", "1", "5.0 s", "10.0 s", "10.0 s"] in cells(waits.text)
+    assert waits.text.endswith("`benchmarks/waits.csv`, a machine, 2026-01-02")
+    assert ["none", "1", "1", "1", "0.1000", "0.1000", "1.00"] in cells(search.text)
+    # Of the sample's or of no validation images nothing can be counted.
+    assert [section.title for section in plot.write_experiments(None).sections] == [waits.title]

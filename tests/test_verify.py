@@ -48,7 +48,7 @@ def test_with_data_it_is_current_too(finished, monkeypatch):
         "plots/mnist/predictions.csv",
         "report/report.md",
         "report/cifar_confusion.svg",
-        "report/mnist_mistakes.png",
+        "report/index.html",
     ],
 )
 def test_a_result_that_is_gone_or_edited_is_told(clone, path):

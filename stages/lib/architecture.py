@@ -52,6 +52,8 @@ def _detail(layer: layers.Layer) -> str:
     parts = []
     if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
         parts.append("×".join(map(str, layer.kernel_size)))
+        if max(layer.strides) > 1:
+            parts.append(f"stride {max(layer.strides)}")
     if isinstance(layer, layers.MaxPooling2D | layers.AveragePooling2D):
         parts.append("×".join(map(str, layer.pool_size)))
     if isinstance(layer, layers.Dropout):

@@ -7,15 +7,16 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-COLOURS = {"Conv2D": "#56b4e9", "DepthwiseConv2D": "#56b4e9", "Dense": "#e69f00"}  # Okabe and Ito's
-OTHER, INK = "#d9d9d9", "#222222"
+from stages.lib.palette import INK, ORANGE, SILVER, SKY
+
+COLOURS = {"Conv2D": SKY, "DepthwiseConv2D": SKY, "Dense": ORANGE}
 NAMES = {
     "BatchNormalization": "batch norm", "Conv2D": "convolution", "DepthwiseConv2D": "depthwise convolution",
     "Dense": "dense", "Dropout": "dropout", "Flatten": "flatten", "GlobalMaxPooling2D": "global max pooling",
     "GlobalAveragePooling2D": "global average pooling", "InputLayer": "image", "MaxPooling2D": "max pooling",
     "AveragePooling2D": "average pooling", "ReLU": "ReLU", "Rescaling": "normalization",
 }  # fmt: skip
-WIDTH, MIDDLE, TEXT = 4.5, 0.95, 1.95  # inches: of the figure, of the blocks' middle, where the text starts
+WIDTH, MIDDLE, TEXT = 3.7, 0.72, 1.42  # inches: of the figure, of the blocks' middle, where the text starts
 
 
 def group(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -59,7 +60,7 @@ def draw_sketch(rows: list[dict[str, Any]]) -> Figure:
     for one, height in zip(groups, heights, strict=True):
         middle = top + height / 2
         width, high = _block(one["shape"])
-        colour = COLOURS.get(one["kind"], OTHER)
+        colour = COLOURS.get(one["kind"], SILVER)
         axes.add_patch(
             Rectangle((MIDDLE - width / 2, middle - high / 2), width, high, facecolor=colour, edgecolor=INK, lw=0.7)
         )
@@ -67,13 +68,13 @@ def draw_sketch(rows: list[dict[str, Any]]) -> Figure:
         lines = [line for line in lines if line[0]]
         for i, (line, weight) in enumerate(lines):
             where = middle + 0.16 * (i - (len(lines) - 1) / 2)
-            axes.text(TEXT, where, line, va="center", fontsize=7.5, fontweight=weight, color=INK)
+            axes.text(TEXT, where, line, va="center", fontsize=7, fontweight=weight, color=INK)
         for source in one["inputs"]:
             _arrow(axes, middles, source, len(middles), middle - high / 2, groups)
         middles.append((middle, high))
         top += height
     scale = "height of a block: side of the map; width: logarithm of its channels"
-    axes.text(WIDTH / 2, total - 0.18, scale, ha="center", va="center", fontsize=6.5, color=INK)
+    axes.text(WIDTH / 2, total - 0.18, scale, ha="center", va="center", fontsize=6, color=INK)
     return figure
 
 
@@ -94,7 +95,7 @@ def _arrow(
 def _block(shape: list[int]) -> tuple[float, float]:
     """Width and height in inches; a vector is a thin one."""
     channels, side = shape[-1], shape[0] if len(shape) > 1 else 0
-    return 0.17 * math.log2(1 + channels), 0.07 + 0.62 * min(side, 100) / 32
+    return 0.13 * math.log2(1 + channels), 0.07 + 0.62 * min(side, 100) / 32
 
 
 def _words(row: dict[str, Any]) -> str:

@@ -1,0 +1,257 @@
+"""What the modules of benchmarks/ measured, as tables and as sentences; what is not measured yet is left out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+from stages.lib.errors import UserError
+
+FOLDER = Path("benchmarks")
+INSIGHTS_EPOCH = 10  # the exercise's "in 10 epochs"
+
+
+def read(name: str) -> pd.DataFrame | None:
+    """benchmarks/NAME.csv, if it is there; an empty cell is an empty string."""
+    path = FOLDER / f"{name}.csv"
+    with _named(name):
+        return pd.read_csv(path, keep_default_na=False) if path.exists() else None
+
+
+def markdown(table: pd.DataFrame) -> str:
+    return table.to_markdown(index=False, disable_numparse=True, tablefmt="github") + "\n"
+
+
+def peers(runs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy after the last epoch, and the time to 99.0 %: to the end of the first epoch whose mean is there."""
+    fast = float(runs.loc[runs["side"] == "mnist-fast", "seconds"].median())
+    rows = []
+    for side, own in runs.groupby("side", sort=False):
+        epochs = own.groupby("epoch").agg(accuracy=("test_accuracy", "mean"), seconds=("seconds", "median"))
+        last = own[own["epoch"] == own["epoch"].max()]
+        there = epochs[epochs["accuracy"] >= 0.99]
+        if len(epochs) < epochs.index.max():
+            to_aim, ratio = "not measured", ""
+        elif there.empty:
+            to_aim, ratio = "never", ""
+        else:
+            to_aim = f"{there['seconds'].iloc[0]:.1f} s, epoch {there.index[0]}"
+            ratio = f"{there['seconds'].iloc[0] / fast:.1f}"
+        rows.append(
+            {
+                "side": side,
+                "epochs": epochs.index.max(),
+                "test accuracy": f"{last['test_accuracy'].mean():.2%} ± {100 * last['test_accuracy'].std():.2f}",
+                "n": len(last),
+                "seconds": f"{last['seconds'].median():.1f}",
+                "to 99.0 %": to_aim,
+                "times mnist-fast": ratio,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def step(runs: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "setting": row["setting"],
+            "GFLOP a step": f"{row['gflop_per_step']:.2f}",
+            "ours": f"{row['milliseconds']:.1f} ms",
+            "PyTorch": f"{row['pytorch_milliseconds']:.1f} ms",
+            "PyTorch / ours": f"{row['pytorch_over_ours']:.2f}",
+            "matrix peak": f"{row['matrix_peak_gflops']:.0f} GFLOP/s",
+            "share of peak": f"{row['share_of_peak']:.0%}",
+        }
+        for _, row in runs.iterrows()
+    )
+
+
+def search(runs: pd.DataFrame, n_val: int) -> pd.DataFrame:
+    """Each change of the recipe against none, by the seeds that both were trained with."""
+    rows = []
+    for change, changed in runs.groupby("change", sort=False):
+        same = _same_seeds(runs, changed)
+        rows.append(
+            {
+                "change": f"`{change!s}`" if change else "none",
+                "seeds": len(changed),
+                f"wrong of {n_val:,}": _wrong(changed, n_val),
+                "against": _wrong(same, n_val),
+                "loss": f"{changed['val_loss'].mean():.4f}",
+                "against ": f"{same['val_loss'].mean():.4f}",
+                "time": f"{changed['seconds'].median() / same['seconds'].median():.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def waits(runs: pd.DataFrame) -> pd.DataFrame:
+    """Medians over epochs."""
+    return pd.DataFrame(
+        {
+            "fed with": fed,
+            "epochs": len(epochs),
+            "until the last step": f"{epochs['steps'].median():.1f} s",
+            "until fit returns": f"{epochs['whole'].median():.1f} s",
+            "longest": f"{epochs['whole'].max():.1f} s",
+        }
+        for fed, epochs in runs.groupby("fed", sort=False)
+    )
+
+
+def insights(runs: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds, at the tenth and at the last epoch; the epoch chosen on test or validation images."""
+    rows = []
+    for variant, own in runs.groupby("variant", sort=False):
+        tenth, last = (own[own["epoch"] == epoch]["test_accuracy"] for epoch in (INSIGHTS_EPOCH, own["epoch"].max()))
+        by_test, by_val = chosen(own, "test_accuracy"), chosen(own, "val_accuracy")
+        rows.append(
+            {
+                "network": variant,
+                "n": own["seed"].nunique(),
+                "after 10 epochs": f"{tenth.mean():.2%} ± {100 * tenth.std():.2f}",
+                "epochs": own["epoch"].max(),
+                "last epoch": f"{last.mean():.2%}",
+                "epoch chosen on validation": f"{by_val.mean():.2%}",
+                "epoch chosen on test": f"{by_test.mean():.2%} (+{100 * (by_test - by_val).mean():.2f})",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def chosen(runs: pd.DataFrame, by: str) -> pd.Series:
+    """The test accuracy of each seed at the first epoch where the column `by` is highest."""
+    return runs.loc[runs.groupby("seed")[by].idxmax()].set_index("seed")["test_accuracy"]
+
+
+def grudges(runs: pd.DataFrame) -> pd.DataFrame:
+    """The validation accuracy after each mend, those before it kept."""
+    return pd.DataFrame(
+        {
+            "mended": mend,
+            "parameters": f"{own['parameters'].iloc[0]:,}",
+            "validation accuracy": f"{own['val_accuracy'].mean():.1%} ± {100 * own['val_accuracy'].std():.1f}",
+            "loss": f"{own['val_loss'].mean():.2f}",
+            "n": len(own),
+        }
+        for (_, mend), own in runs.groupby(["step", "mend"])
+    )
+
+
+TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "insights": insights,
+    "grudges": grudges,
+    "peers": peers,
+    "step": step,
+    "waits": waits,
+}  # and the search, which takes the number of images too
+
+
+def tables(n_val: int | None) -> dict[str, pd.DataFrame]:
+    """The tables of all that is measured, by the file's name; `n_val` is the number of MNIST's validation images."""
+    known = TABLES | {"search": lambda runs: search(runs, n_val or 0)}
+    tables = {}
+    for name, table in known.items():
+        runs = read(name)
+        if runs is not None:
+            with _named(name):
+                tables[name] = table(runs)
+    if n_val is None:
+        tables.pop("search", None)
+    return tables
+
+
+def circumstances(name: str) -> str:
+    """Where and when benchmarks/NAME.csv was measured, as far as it says so."""
+    runs = read(name)
+    if runs is None:
+        return ""
+    told = [" and ".join(map(str, sorted(runs[key].unique()))) for key in ("hardware", "date") if key in runs]
+    return ", ".join([f"`benchmarks/{name}.csv`", *told])
+
+
+class Evidence:
+    """Sentences of what was measured; each is None where it was not, or says nothing of the choice.
+
+    The search is of MNIST's recipe, so it speaks only of the data set `name` mnist.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.searched = read("search") if name == "mnist" else None
+        self.grudged, self.compared = read("grudges"), read("insights")
+
+    def of_change(self, **values: object) -> str | None:
+        """What the search found for other values than these of MNIST's params; the recipe's own are no change."""
+        if self.searched is None:
+            return None
+        told = []
+        for change, changed in self.searched.groupby("change", sort=False):
+            settings = dict(setting.split("=") for setting in str(change).split())
+            if any(key in values and not _same(value, values[key]) for key, value in settings.items()):
+                same = _same_seeds(self.searched, changed)
+                told.append(
+                    f"with `{change}` {1 - changed['val_accuracy'].mean():.2%} of the validation images were wrong, "
+                    f"without the change {1 - same['val_accuracy'].mean():.2%} ({_seeds(len(changed))})"
+                )
+        return _sentence("; ".join(told))
+
+    def of_mend(self, mend: str) -> str | None:
+        """What one mend of the warm-up network changed."""
+        if self.grudged is None or mend not in set(self.grudged["mend"]):
+            return None
+        after = self.grudged[self.grudged["mend"] == mend]
+        before = self.grudged[self.grudged["step"] == after["step"].iloc[0] - 1]
+        if before.empty:
+            return None
+        return (
+            f'In the warm-up network, mended step by step, "{mend}" took the validation accuracy from '
+            f"{before['val_accuracy'].mean():.1%} to {after['val_accuracy'].mean():.1%} ({_seeds(len(after))})."
+        )
+
+    def of_variants(self, before: str, after: str) -> str | None:
+        """How two variants of the exercise's network compare after ten epochs."""
+        if self.compared is None or not {before, after} <= set(self.compared["variant"]):
+            return None
+        tenth = self.compared[self.compared["epoch"] == INSIGHTS_EPOCH].groupby("variant")["test_accuracy"]
+        return (
+            f"In the exercise's network, after {INSIGHTS_EPOCH} epochs: {before}, {tenth.mean()[before]:.2%}; {after}, "
+            f"{tenth.mean()[after]:.2%} ({_seeds(tenth.count()[after])})."
+        )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Says which file is at fault if it has not the rows and columns that it should have."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:150]
+        path = FOLDER / f"{name}.csv"
+        raise UserError(
+            f"{path}: not a table of benchmarks/{name}.py ({reason}); restore it with git checkout"
+        ) from None
+
+
+def _same(text: str, value: object) -> bool:
+    try:
+        return float(text) == float(str(value))
+    except ValueError:
+        return text == str(value).lower()
+
+
+def _same_seeds(runs: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the unchanged recipe with the seeds of `changed`."""
+    return runs[runs["change"] == ""].set_index("seed").loc[changed["seed"]]
+
+
+def _wrong(runs: pd.DataFrame, n: int) -> str:
+    return f"{n * (1 - runs['val_accuracy'].mean()):.0f}"
+
+
+def _seeds(n: int) -> str:
+    return f"mean of {n} seeds" if n > 1 else "one seed"
+
+
+def _sentence(text: str) -> str | None:
+    return f"{text[0].upper()}{text[1:]}." if text else None

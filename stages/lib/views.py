@@ -1,0 +1,83 @@
+"""What the report shows of images and of the network's insides, as small pictures."""
+
+from itertools import pairwise
+from typing import Any
+
+from stages.lib import device  # noqa: F401  # isort: skip, before Keras, which then is quiet
+import keras
+import numpy as np
+
+from stages.lib.augment import augment, warp
+
+MOST_FILTERS = 64  # shown
+FIRST_MAPS = 2  # of the first block; one of each later one
+
+
+def vary(x: np.ndarray, rng: np.random.Generator, how: Any, flipped: np.ndarray) -> np.ndarray:
+    """A copy of `x`, uint8 (n, height, width, channels), varied as the training varies it in an epoch.
+
+    `how` has the values of params.yaml for that, from shift to fill_mode; those `flipped` (n,) are mirrored.
+    """
+    warped = any((how.rotation, how.zoom, how.shear, how.elastic))
+    shift = 0 if warped else how.shift  # a warp shifts by fractions of a pixel too
+    x = augment(x, rng, shift=shift, fill_mode=how.fill_mode, flipped=flipped)
+    if not warped:
+        return x
+    return warp(
+        x,
+        rng,
+        shift=how.shift,
+        rotation=how.rotation,
+        zoom=how.zoom,
+        shear=how.shear,
+        elastic=how.elastic,
+        fill_mode=how.fill_mode,
+    )
+
+
+def filters(model: keras.Model) -> np.ndarray:
+    """Kernels of the first convolution, uint8 (n, height, width, channels), in colour if it takes three channels.
+
+    Zero is mid-grey, each filter's largest weight black or white; of other channels the first is shown.
+    """
+    first = next((layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)), None)
+    if first is None:
+        return np.zeros((0, 1, 1, 1), np.uint8)
+    kernels = np.moveaxis(keras.ops.convert_to_numpy(first.kernel), -1, 0)[:MOST_FILTERS]
+    kernels = kernels if kernels.shape[-1] == 3 else kernels[..., :1]
+    largest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
+    return np.rint(127.5 + 127.5 * kernels / np.where(largest > 0, largest, 1)).astype(np.uint8)
+
+
+def blocks(model: keras.Model) -> list[keras.layers.Layer]:
+    """The last layer of each convolution's block: before the next convolution, or before the map is given up."""
+    ends, within = [], False
+    for layer, following in pairwise(model.layers):
+        within = within or isinstance(layer, keras.layers.Conv2D)
+        is_map = len(layer.output.shape) == 4
+        last = isinstance(following, keras.layers.Conv2D) or len(following.output.shape) != 4
+        if within and is_map and last:
+            ends.append(layer)
+    return ends
+
+
+def feature_maps(model: keras.Model, x: np.ndarray) -> list[dict[str, Any]]:
+    """What becomes of the images `x` in each block: its `shape`, and the `maps` of the channels that tell most.
+
+    These are the channels that vary most over the images; their maps are uint8 (n, height, width), the darkest value
+    over all images black and the brightest white.
+    """
+    ends = blocks(model)
+    if not ends:
+        return []
+    outputs = keras.Model(model.inputs, [layer.output for layer in ends])([x], training=False)
+    seen = []
+    for block, output in enumerate(outputs if isinstance(outputs, list | tuple) else [outputs]):
+        values = keras.ops.convert_to_numpy(output)
+        order = np.argsort(-values.std(axis=(0, 1, 2)), kind="stable")
+        for channel in order[: FIRST_MAPS if block == 0 else 1]:
+            one = values[..., channel]
+            span = one.max() - one.min()
+            maps = np.rint(255 * (one - one.min()) / (span if span > 0 else 1)).astype(np.uint8)
+            seen.append({"shape": list(values.shape[1:]), "channel": int(channel), "maps": maps})
+    return seen

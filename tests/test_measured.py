@@ -1,0 +1,89 @@
+"""The tables of benchmarks/, from made-up measurements."""
+
+import pandas as pd
+import pytest
+
+from stages.lib import measured
+from stages.lib.errors import UserError
+
+
+def cells(table: pd.DataFrame) -> list[list[str]]:
+    """As they stand in the Markdown."""
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in measured.markdown(table).splitlines()[2:]]
+
+
+def test_peers_by_hand():
+    rows = [("slow", 0, 1, 10, 0.97), ("slow", 0, 2, 20, 0.989), ("slow", 0, 3, 30, 0.994)]
+    rows += [("slow", 1, 1, 12, 0.98), ("slow", 1, 2, 24, 0.993), ("slow", 1, 3, 36, 0.992)]
+    rows += [("mnist-fast", seed, 1, seconds, 0.991) for seed, seconds in enumerate((3, 4, 100))]
+    rows += [("never", 0, 1, 1, 0.98), ("its last epoch only", 0, 9, 90, 0.996)]
+    table = pd.DataFrame(rows, columns=["side", "seed", "epoch", "seconds", "test_accuracy"])
+    slow, fast, never, last = cells(measured.peers(table))
+    # The second epoch's mean is (0.989 + 0.993) / 2 = 99.1 %; its median time 22 s, that of mnist-fast 4 s.
+    assert slow == ["slow", "3", "99.30% ± 0.14", "2", "33.0", "22.0 s, epoch 2", "5.5"]
+    assert fast[5:7] == ["4.0 s, epoch 1", "1.0"]
+    assert never[5:7] == ["never", ""]
+    assert [last[1], *last[5:7]] == ["9", "not measured", ""]
+
+
+def test_waits_by_hand():
+    rows = [("arrays", 1, 5.0, 10.0), ("arrays", 2, 5.2, 5.3), ("arrays", 3, 6.0, 9.0), ("batches.py", 1, 5.1, 5.1)]
+    arrays, batches = cells(measured.waits(pd.DataFrame(rows, columns=["fed", "epoch", "steps", "whole"])))
+    assert arrays == ["arrays", "3", "5.2 s", "9.0 s", "10.0 s"]
+    assert batches == ["batches.py", "1", "5.1 s", "5.1 s", "5.1 s"]
+
+
+def test_search_by_hand():
+    rows = [("", 0, 0.995, 0.02, 100), ("", 1, 0.996, 0.03, 120), ("depth=1", 1, 0.99, 0.04, 60)]
+    columns = ["change", "seed", "val_accuracy", "val_loss", "seconds"]
+    none, depth = cells(measured.search(pd.DataFrame(rows, columns=columns), 6000))
+    assert none == ["none", "2", "27", "27", "0.0250", "0.0250", "1.00"]
+    assert depth == ["`depth=1`", "1", "60", "24", "0.0400", "0.0300", "0.50"]
+
+
+def test_grudges_by_hand():
+    rows = [(0, "as it is", 0, 0.1, 2.5, 1234), (1, "mended", 0, 0.5, 2.0, 99), (1, "mended", 1, 0.6, 1.0, 99)]
+    columns = ["step", "mend", "seed", "val_accuracy", "val_loss", "parameters"]
+    _, mended = cells(measured.grudges(pd.DataFrame(rows, columns=columns)))
+    assert mended == ["mended", "99", "55.0% ± 7.1", "1.50", "2"]
+
+
+def test_the_chosen_epoch_by_hand():
+    columns = ["seed", "epoch", "val_accuracy", "test_accuracy"]
+    runs = pd.DataFrame([(0, 1, 0.9, 0.8), (0, 2, 0.7, 0.95), (1, 1, 0.5, 0.6), (1, 2, 0.5, 0.7)], columns=columns)
+    assert measured.chosen(runs, "val_accuracy").tolist() == [0.8, 0.6]  # the earlier one of two equal
+    assert measured.chosen(runs, "test_accuracy").tolist() == [0.95, 0.7]
+
+
+def test_step_by_hand():
+    row = {"setting": "mnist", "gflop_per_step": 4.0, "milliseconds": 40.0, "pytorch_milliseconds": 50.0,
+           "pytorch_over_ours": 1.25, "matrix_peak_gflops": 200.0, "share_of_peak": 0.5}  # fmt: skip
+    assert cells(measured.step(pd.DataFrame([row]))) == [
+        ["mnist", "4.00", "40.0 ms", "50.0 ms", "1.25", "200 GFLOP/s", "50%"]
+    ]
+
+
+def test_insights_by_hand():
+    columns = ["variant", "seed", "epoch", "val_accuracy", "test_accuracy"]
+    rows = [("a", 0, 10, 0.9, 0.97), ("a", 0, 11, 0.8, 0.99), ("a", 1, 10, 0.8, 0.95), ("a", 1, 11, 0.9, 0.96)]
+    # The epoch chosen on validation gives 0.97 and 0.96, the one chosen on test 0.99 and 0.96.
+    assert cells(measured.insights(pd.DataFrame(rows, columns=columns))) == [
+        ["a", "2", "96.00% ± 1.41", "11", "97.50%", "96.50%", "97.50% (+1.00)"]
+    ]
+
+
+def test_only_what_is_measured_has_a_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(measured, "FOLDER", tmp_path)
+    assert measured.tables(6000) == {}
+    assert measured.circumstances("waits") == ""
+    (tmp_path / "waits.csv").write_text("fed,epoch,steps,whole\narrays,1,5,10\n")
+    assert list(measured.tables(6000)) == ["waits"]
+    assert measured.circumstances("waits") == "`benchmarks/waits.csv`"
+
+
+@pytest.mark.parametrize("content", ["fed,epoch\narrays,1\n", "", "fed,epoch,steps,whole\narrays,1,soon,later\n"])
+def test_a_broken_table_is_told(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(measured, "FOLDER", tmp_path)
+    (tmp_path / "waits.csv").write_text(content)
+    with pytest.raises(UserError, match=r"waits\.csv: not a table of benchmarks/waits\.py \(.*restore it"):
+        measured.tables(6000)
