@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from stages.lib import architecture, arrays, device, scores, trained, tta, views
-from stages.lib.augment import FillMode, flips
+from stages.lib.augment import Variation, augment, flips
 from stages.lib.errors import UserError, run
 from stages.lib.files import sha256, whole, write_json
 from stages.lib.params import read
@@ -25,15 +25,8 @@ VARIATIONS = 2  # of each example
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Variation):
     train_on: str
-    shift: int
-    rotation: float
-    zoom: float
-    shear: float
-    elastic: float
-    fill_mode: FillMode
-    flip: bool
 
 
 @dataclass(frozen=True)
@@ -136,7 +129,7 @@ def variations(x: np.ndarray, training: Training, seed: int) -> np.ndarray:
     varied = []
     for epoch in range(VARIATIONS):
         rng = np.random.Generator(np.random.PCG64([seed, epoch]))
-        varied.append(views.vary(x, rng, training, flips(len(x), seed, epoch) & training.flip))
+        varied.append(augment(x, rng, training, flips(len(x), seed, epoch)))
     return np.stack(varied)
 
 

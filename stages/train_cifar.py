@@ -16,6 +16,7 @@ from stages.lib.training import Recipe, train
 class Params:
     device: str
     threads: int
+    precision: str
     seed: int
     lr: float | None
     cifar: Recipe
@@ -23,7 +24,7 @@ class Params:
 
 def main() -> None:
     params = read(Params)
-    device = set_up(params.device, params.threads)
+    device = set_up(params.device, params.threads, params.precision)
     lr = params.cifar.lr if params.lr is None else params.lr
     train("cifar", params.cifar, lr, params.seed, device)
 

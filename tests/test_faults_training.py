@@ -56,6 +56,42 @@ def test_images_too_small_for_the_network(prepared, network):
     assert len(told.splitlines()) == 1
 
 
+@pytest.mark.parametrize("network", ["mnist_cnn", "assignment", "one_conv", "warmup"])
+def test_images_that_grow_in_a_network_that_takes_one_size(prepared, network):
+    prepared(8, (28, 28, 1))
+    told = refused(network=network, first_size=0.5)
+    assert f"params.yaml: mnist.first_size: found 0.5, but {network} takes images of one size alone" in told
+    assert "set it to 1" in told
+    assert len(told.splitlines()) == 1
+
+
+def test_images_grow(prepared, monkeypatch):
+    """From the share that params.yaml names; validation is on whole images."""
+    prepared(8, (32, 32, 3))
+    seen: list[tuple[int, int]] = []
+    fit = keras.Model.fit
+
+    def spy(self, x, *arguments, validation_data, **named):
+        seen.append((next(iter(x))[0].shape[1], next(iter(validation_data))[0].shape[1]))
+        return fit(self, x, *arguments, validation_data=validation_data, **named)
+
+    monkeypatch.setattr(keras.Model, "fit", spy)
+    run(network="cifar_cnn", first_size=0.5, epochs=4)
+    assert seen == [(16, 32), (20, 32), (28, 32), (32, 32)]
+
+
+def test_the_model_that_is_written_is_float32(prepared):
+    """Whatever it was trained in: its predictions are the same on a processor without bfloat16."""
+    prepared(8, (28, 28, 1))
+    device = Device("cpu", "a test", 2, "mixed_bfloat16")
+    train("mnist", RECIPE, 0.01, seed=0, device=device)
+    assert "bfloat16" not in Path("models/mnist/model.json").read_text()
+    assert json.loads(Path("runs/train_mnist.json").read_text())["device"]["precision"] == "mixed_bfloat16"
+    low = Path("models/mnist/model.weights.h5").read_bytes()
+    train("mnist", RECIPE, 0.01, seed=0, device=Device("cpu", "a test", 2))
+    assert Path("models/mnist/model.weights.h5").read_bytes() != low
+
+
 def test_splits_of_different_shapes(prepared):
     prepared(8, (28, 28, 1), (32, 32, 1))
     assert "found (28, 28, 1) in x_train.npy and (32, 32, 1) in x_val.npy" in refused()

@@ -315,3 +315,18 @@ def test_flips_alternate():
     assert np.array_equal(first, ~second)
     assert np.array_equal(first, third)
     assert 400 < first.sum() < 600
+
+
+@pytest.mark.parametrize(("network", "shape"), [("mnist_cnn", (28, 28, 1)), ("cifar_cnn", (32, 32, 3))])
+def test_precision_is_that_of_the_convolutions(network, shape):
+    """Not of the whitening, which has no weights to train, nor of what is between."""
+    model = build(network, shape, precision="mixed_bfloat16")
+    low = [layer for layer in model.layers if layer.compute_dtype == "bfloat16"]
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert low == [layer for layer in convolutions if layer.name != "whitening"]
+    assert {variable.dtype for variable in model.weights} == {"float32"}
+    exact = build(network, shape)
+    exact.set_weights(model.get_weights())
+    x = np.random.default_rng(0).integers(0, 256, (4, *shape), dtype=np.uint8)
+    difference = np.abs(np.asarray(model(x)) - np.asarray(exact(x))).max()
+    assert 0 < difference < 0.02  # bfloat16 has 8 bits

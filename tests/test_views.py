@@ -1,6 +1,5 @@
 """What is shown of images, filters and feature maps, by hand."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -10,7 +9,7 @@ from keras import layers
 
 from stages import evaluate
 from stages.lib import arrays, training, views
-from stages.lib.augment import flips
+from stages.lib.augment import Variation, augment, flips
 from stages.lib.batches import batches
 from stages.lib.device import Device
 
@@ -19,8 +18,8 @@ MOVES = ALL | {"rotation": 0.0, "zoom": 0.0, "shear": 0.0, "elastic": 0.0, "fill
 
 
 @pytest.mark.parametrize("values", [ALL, MOVES, MOVES | {"shift": 0}])
-def test_images_are_varied_as_in_the_training(copy, monkeypatch, values):
-    """What the training feeds in its first epoch, from the same generator, is what `vary` gives."""
+def test_the_training_feeds_varied_images(copy, monkeypatch, values):
+    """In its first epoch what `augment` gives, from the same generator."""
     monkeypatch.chdir(copy)
     fed = []
 
@@ -31,13 +30,14 @@ def test_images_are_varied_as_in_the_training(copy, monkeypatch, values):
     monkeypatch.setattr(training, "batches", feed)
     recipe = training.Recipe(
         network="one_conv", filters=4, depth=1, kernel_size=3, dropout=0.0, train_on="train", epochs=1, batch_size=50,
-        optimizer="adam", lr=0.001, warmup=0.0, lr_end=0.0, weight_decay=0.0, label_smoothing=0.0, **values,
+        optimizer="adam", lr=0.001, warmup=0.0, lr_end=0.0, weight_decay=0.0, label_smoothing=0.0, first_size=1.0,
+        **values,
     )  # fmt: skip
     training.train("mnist", recipe, 0.001, 5, Device("cpu", "a test", 1))
     x = arrays.load(copy / "data/prepared/mnist", "train").x
     rng = np.random.Generator(np.random.PCG64([5, 0]))
     chosen = rng.permutation(len(x))[: len(fed[0][0])]
-    expected = views.vary(x[chosen], rng, SimpleNamespace(**values), flips(len(x), 5, 0)[chosen])
+    expected = augment(x[chosen], rng, Variation(**values), flips(len(x), 5, 0)[chosen])
     assert (fed[0][0] == expected).all()
 
 

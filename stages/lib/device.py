@@ -33,13 +33,17 @@ class Device:
     kind: str  # cpu or gpu
     name: str
     threads: int  # of one operation; another count gives other bits
+    precision: str = "float32"  # of the convolutions, a Keras dtype policy; another gives other bits
 
     def __str__(self) -> str:
-        return f"{self.kind}, {self.name}, {self.threads} threads"
+        return f"{self.kind}, {self.name}, {self.threads} threads, {self.precision}"
 
 
-def set_up(kind: str, threads: int) -> Device:
-    """Fixes the device (`auto` takes a GPU if there is one) and the threads (0: all cores) of the process."""
+def set_up(kind: str, threads: int, precision: str = "float32") -> Device:
+    """Fixes the device (`auto` takes a GPU if there is one) and the threads (0: all cores) of the process.
+
+    Its precision is for the networks to use; `auto` takes mixed_bfloat16 where the processor computes in bfloat16.
+    """
     gpus = tf.config.list_physical_devices("GPU") if kind != "cpu" else []
     if kind == "gpu" and not gpus:
         raise UserError(
@@ -53,7 +57,11 @@ def set_up(kind: str, threads: int) -> Device:
         # On a CPU these networks give the same bits without it; on a GPU they do not.
         tf.config.experimental.enable_op_determinism()
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
-    return Device("gpu" if gpus else "cpu", details.get("device_name", "GPU") if gpus else _processor(), threads)
+    if precision == "auto":
+        fast = details.get("compute_capability", (0, 0)) >= (8, 0) if gpus else _multiplies_bfloat16()
+        precision = "mixed_bfloat16" if fast else "float32"
+    name = details.get("device_name", "GPU") if gpus else _cpuinfo("model name") or platform.machine()
+    return Device("gpu" if gpus else "cpu", name, threads, precision)
 
 
 def record(device: Device) -> dict[str, object]:
@@ -72,9 +80,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _processor() -> str:
+def _multiplies_bfloat16() -> bool:
+    """Whether TensorFlow's oneDNN has instructions for it here; without them it is slower than float32."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpuinfo("flags").split())
+
+
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first processor, else nothing."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+            return next(line.partition(":")[2].strip() for line in file if line.partition("\t")[0] == key)
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        return ""

@@ -22,8 +22,12 @@ def build(
     depth: int,
     kernel_size: int,
     dropout: float,
+    precision: str = "float32",
 ) -> keras.Model:
-    """The model that `network` names, not compiled; the three quotations ignore the sizes.
+    """The model that `network` names, not compiled; the three quotations ignore the sizes and the precision.
+
+    `precision` is the dtype policy of the convolutions. What is between them stays in float32: TensorFlow is no faster
+    there in bfloat16 on a CPU, mostly slower.
 
     Layer names count from 1 in each process-wide Keras session, so it is cleared first: the same call gives the
     same names, and with the same seed the same weights.
@@ -31,7 +35,7 @@ def build(
     keras.utils.clear_session(free_memory=False)
     if network in QUOTATIONS:
         return QUOTATIONS[network](shape, num_classes, normalization)
-    return NETWORKS[network](shape, num_classes, normalization, filters, depth, kernel_size, dropout)
+    return NETWORKS[network](shape, num_classes, normalization, filters, depth, kernel_size, dropout, precision)
 
 
 def assignment(shape: Shape, num_classes: int, normalization: layers.Layer) -> keras.Model:
@@ -116,6 +120,7 @@ def mnist_cnn(
     depth: int,
     kernel_size: int,
     dropout: float,
+    precision: str,
 ) -> keras.Model:
     """A 5x5 convolution with stride 2, then two groups of `depth` convolutions with 2 and 4 times its `filters`.
 
@@ -125,12 +130,12 @@ def mnist_cnn(
     """
     x = inputs = keras.Input(shape, dtype="uint8")
     x = normalization(x)
-    x = layers.Conv2D(filters, 5, strides=2, use_bias=False)(x)
+    x = layers.Conv2D(filters, 5, strides=2, use_bias=False, dtype=precision)(x)
     x = layers.BatchNormalization(momentum=0.9)(x)
     x = layers.ReLU()(x)
     for factor in (2, 4):
         for index in range(depth):
-            x = layers.Conv2D(factor * filters, kernel_size, padding="same", use_bias=False)(x)
+            x = layers.Conv2D(factor * filters, kernel_size, padding="same", use_bias=False, dtype=precision)(x)
             x = layers.MaxPooling2D(2)(x) if index == 0 else x
             x = layers.BatchNormalization(momentum=0.9)(x)
             x = layers.ReLU()(x)
@@ -148,6 +153,7 @@ def cifar_cnn(
     depth: int,
     kernel_size: int,
     dropout: float,
+    precision: str,
 ) -> keras.Model:
     """Keller Jordan's airbench network (arXiv 2404.00498, section 3): whitening, then three groups of `depth`
     convolutions (`filters`, then twice 4 times `filters`), each pooled after its first; airbench's has two.
@@ -161,7 +167,12 @@ def cifar_cnn(
     for factor in (1, 4, 4):
         for index in range(depth):
             convolution = layers.Conv2D(
-                factor * filters, kernel_size, padding="same", use_bias=False, kernel_initializer="he_uniform"
+                factor * filters,
+                kernel_size,
+                padding="same",
+                use_bias=False,
+                kernel_initializer="he_uniform",
+                dtype=precision,
             )
             x = convolution(x)
             _start_as_identity(convolution)

@@ -71,7 +71,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
             f" of the training split; lower it"
         )
     keras.utils.set_random_seed(seed)
-    model = _build(name, recipe, data, resized=recipe.first_size < 1)
+    model = _build(name, recipe, data, device.precision, resized=recipe.first_size < 1)
     if recipe.network == "cifar_cnn":
         set_whitening(model, data.x)
     schedule = WarmupDecay(lr, recipe.epochs * steps, recipe.warmup, recipe.lr_end)
@@ -113,7 +113,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         _print_progress(stage, rows, recipe.epochs)
 
     weights = Path("models") / name / "model.weights.h5"
-    _write_model(weights.parent, _build(name, recipe, data, resized=False), model)
+    _write_model(weights.parent, _build(name, recipe, data, "float32", resized=False), model)
     write_json(weights.parent / "versions.json", environment["versions"])
     _write_history(Path("plots") / name / "history.csv", rows)
     seconds = sum(row["seconds"] for row in rows)
@@ -145,7 +145,7 @@ def _splits(folder: Path, train_on: str) -> tuple[arrays.Split, arrays.Split | N
     return arrays.Split(np.concatenate([data.x, val.x]), np.concatenate([data.y, val.y])), None
 
 
-def _build(name: str, recipe: Recipe, data: arrays.Split, resized: bool) -> keras.Model:
+def _build(name: str, recipe: Recipe, data: arrays.Split, precision: str, resized: bool) -> keras.Model:
     scale, offset = arrays.load_normalization(Path("data/prepared") / name)
     height, width, channels = data.x.shape[1:]
     shape = (None, None, channels) if resized else (height, width, channels)
@@ -159,6 +159,7 @@ def _build(name: str, recipe: Recipe, data: arrays.Split, resized: bool) -> kera
             depth=recipe.depth,
             kernel_size=recipe.kernel_size,
             dropout=recipe.dropout,
+            precision=precision,
         )
     except ValueError as error:
         reason = " ".join(str(error).split())[:150]

@@ -7,32 +7,8 @@ from stages.lib import device  # noqa: F401  # isort: skip, before Keras, which 
 import keras
 import numpy as np
 
-from stages.lib.augment import augment, warp
-
 MOST_FILTERS = 64  # shown
 FIRST_MAPS = 2  # of the first block; one of each later one
-
-
-def vary(x: np.ndarray, rng: np.random.Generator, how: Any, flipped: np.ndarray) -> np.ndarray:
-    """A copy of `x`, uint8 (n, height, width, channels), varied as the training varies it in an epoch.
-
-    `how` has the values of params.yaml for that, from shift to fill_mode; those `flipped` (n,) are mirrored.
-    """
-    warped = any((how.rotation, how.zoom, how.shear, how.elastic))
-    shift = 0 if warped else how.shift  # a warp shifts by fractions of a pixel too
-    x = augment(x, rng, shift=shift, fill_mode=how.fill_mode, flipped=flipped)
-    if not warped:
-        return x
-    return warp(
-        x,
-        rng,
-        shift=how.shift,
-        rotation=how.rotation,
-        zoom=how.zoom,
-        shear=how.shear,
-        elastic=how.elastic,
-        fill_mode=how.fill_mode,
-    )
 
 
 def filters(model: keras.Model) -> np.ndarray:
