@@ -56,7 +56,7 @@ def train(side: str, seed: int, python: str) -> list[dict[str, Any]]:
     if side in (FAST, ACCURATE):
         row = seeds.measure(side, seed)
         return [{"epoch": row["epochs"], "seconds": row["seconds"], "test_accuracy": row["test_accuracy"]}]
-    command = [python, "-m", "benchmarks.pytorch", "recipe", str(seed)]
+    command = [python, "-m", "benchmarks.pytorch_mnist", "recipe", str(seed)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return [{"epoch": 1, **json.loads(done.stdout)}]
 

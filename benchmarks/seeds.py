@@ -5,10 +5,12 @@ of the repository that shares its cache; each row of benchmarks/seeds.csv, and o
 images were wrong), is written as soon as it is known.
 """
 
+import dataclasses
 import datetime
 import shutil
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +68,41 @@ def _row(copy: Path, setting: str, name: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "val_accuracy": metrics["val"]["accuracy"] if "val" in metrics else None,
         "test_accuracy": metrics["test"]["accuracy"],
+        "test_accuracy_tta": metrics["test"].get("accuracy_tta"),
         "errors": metrics["test"]["errors"],
         "epochs": training["epochs"],
         "seconds": round(training["seconds"], 1),
+        "tflop": round(total_flops(copy, name) / 1e12, 2),
         "peak_memory_mib": training["peak_memory_bytes"] >> 20,
-        "hardware": f"{training['device']['name']}, {training['device']['threads']} threads",
+        "hardware": "{name}, {threads} threads, {precision}".format(**training["device"]),
         "versions": ", ".join(f"{key} {value}" for key, value in training["versions"].items()),
         "python": training["python"],
         "date": datetime.date.today().isoformat(),
         "training": training_digest(lock),
     }
+
+
+def total_flops(copy: Path, name: str) -> int:
+    """Of a whole training, images growing as it lets them; what is neither convolution nor dense counts as none."""
+    import_module("stages.lib.device")  # before Keras, which then is quiet
+    import keras
+
+    from stages.lib import arrays, networks, training
+    from stages.lib.architecture import training_flops
+
+    params = yaml.safe_load((copy / "params.yaml").read_text(encoding="utf-8"))[name]
+    recipe = training.Recipe(**{field.name: params[field.name] for field in dataclasses.fields(training.Recipe)})
+    parts = ["train"] if recipe.train_on == "train" else ["train", "val"]
+    splits = [arrays.load(copy / "data/prepared" / name, part) for part in parts]
+    shape = splits[0].x.shape[1:]
+    images = sum(len(split.x) for split in splits) // recipe.batch_size * recipe.batch_size
+    total = 0
+    for epoch in range(recipe.epochs):
+        seen = (*training.size(shape[:2], recipe.first_size, epoch, recipe.epochs), shape[2])
+        sizes = {key: getattr(recipe, key) for key in ("filters", "depth", "kernel_size", "dropout")}
+        model = networks.build(recipe.network, seen, splits[0].y.shape[1], keras.layers.Rescaling(1.0), **sizes)
+        total += images * training_flops(model)
+    return total
 
 
 def _replace(path: Path, rows: pd.DataFrame) -> None:

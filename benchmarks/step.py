@@ -1,12 +1,13 @@
 """What a training step costs: against the floor of its arithmetic, and against PyTorch with the same network.
 
-`python -m benchmarks.step PYTHON`, PYTHON having PyTorch, for the networks of `mnist` and `mnist-fast`. Five rounds in
-turn of: the largest rate of a float32 matrix product (2,048 squared), 100 steps of ours, 100 of PyTorch's, batch 256,
-augmentation left out on both sides. Writes benchmarks/step.csv: medians over the rounds.
+`python -m benchmarks.step PYTHON`, PYTHON having PyTorch, for each network and precision. Five rounds in turn of: the
+largest rate of a matrix product (2,048 squared) in that precision, steps of ours, as many of PyTorch's in the same
+precision; augmentation left out on both sides. Writes benchmarks/step.csv: medians over the rounds.
 """
 
 import dataclasses
 import datetime
+import itertools
 import json
 import statistics
 import subprocess
@@ -24,8 +25,9 @@ from stages.lib import arrays, device
 from stages.lib.errors import UserError, run
 from stages.lib.files import whole
 
-TABLE, DATA = Path("benchmarks/step.csv"), Path("data/prepared/mnist")
-ROUNDS, STEPS, BATCH_SIZE = 5, 100, 256
+TABLE, DATA = Path("benchmarks/step.csv"), Path("data/prepared")
+ROUNDS = 5
+STEPS = {"mnist-fast": 100, "mnist": 100, "cifar": 3}
 
 
 def main() -> None:
@@ -33,14 +35,16 @@ def main() -> None:
         raise UserError("step: expected a Python that has PyTorch; try `make bench-peers`")
     used = device.set_up("cpu", 0)
     rows = []
-    for setting in ("mnist-fast", "mnist"):
-        params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["mnist"]
+    for setting, precision in itertools.product(STEPS, ("float32", "mixed_bfloat16")):
+        name, steps = setting.split("-")[0], STEPS[setting]
+        params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))[name]
         params |= {key.split(".")[1]: value for key, value in SETTINGS[setting].items()}
         peaks, ours, theirs = [], [], []
-        step, flops = training_step(params)
-        command = [sys.argv[1], "-m", "benchmarks.pytorch", "step", str(params["filters"]), str(params["depth"])]
+        step, flops = training_step(name, params, precision, steps)
+        sizes = [params["filters"], params["depth"], params["batch_size"], steps]
+        command = [sys.argv[1], "-m", f"benchmarks.pytorch_{name}", "step", precision, *map(str, sizes)]
         for _ in range(ROUNDS):
-            peaks.append(matrix_peak())
+            peaks.append(matrix_peak(precision))
             ours.append(step())
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             theirs.append(json.loads(done.stdout)["milliseconds"])
@@ -48,6 +52,8 @@ def main() -> None:
         rows.append(
             {
                 "setting": setting,
+                "precision": precision,
+                "images": params["batch_size"],
                 "gflop_per_step": flops / 1e9,
                 "milliseconds": mine,
                 "pytorch_milliseconds": torch,
@@ -64,18 +70,19 @@ def main() -> None:
         pd.DataFrame(rows).to_csv(partial, index=False, lineterminator="\n", float_format="%.4g")
 
 
-def training_step(params: dict[str, Any]) -> tuple[Any, float]:
-    """A function that trains `STEPS` steps and gives the median of their milliseconds, and the FLOPs of one step."""
+def training_step(name: str, params: dict[str, Any], precision: str, steps: int) -> tuple[Any, float]:
+    """A function that trains `steps` steps and gives the median of their milliseconds, and the FLOPs of one step."""
     import keras  # here, that its import comes after device's, which keeps TensorFlow quiet
 
-    from stages.lib import architecture, networks, training
+    from stages.lib import networks, training
+    from stages.lib.architecture import training_flops
     from stages.lib.batches import batches
 
     keras.utils.set_random_seed(0)
     names = {field.name for field in dataclasses.fields(training.Recipe)}
     recipe = training.Recipe(**{key: value for key, value in params.items() if key in names})
-    scale, offset = arrays.load_normalization(DATA)
-    data = arrays.load(DATA, "train")
+    scale, offset = arrays.load_normalization(DATA / name)
+    data = arrays.load(DATA / name, "train")
     model = networks.build(
         recipe.network,
         data.x.shape[1:],
@@ -85,23 +92,25 @@ def training_step(params: dict[str, Any]) -> tuple[Any, float]:
         depth=recipe.depth,
         kernel_size=recipe.kernel_size,
         dropout=recipe.dropout,
+        precision=precision,
     )
     loss = keras.losses.CategoricalCrossentropy()
     model.compile(training.OPTIMIZERS[recipe.optimizer](recipe.lr), loss, metrics=["accuracy"], jit_compile=False)
     clock = Clock(keras)
 
     def step() -> float:
-        order = np.random.default_rng(0).permutation(len(data.x))[: STEPS * BATCH_SIZE]
+        order = np.random.default_rng(0).permutation(len(data.x))[: (steps + 1) * recipe.batch_size]
         clock.times.clear()
         model.fit(
-            batches((data.x[order], data.y[order]), BATCH_SIZE), shuffle=False, verbose=0, callbacks=[clock.callback]
+            batches((data.x[order], data.y[order]), recipe.batch_size),
+            shuffle=False,
+            verbose=0,
+            callbacks=[clock.callback],
         )
         return 1000 * statistics.median(np.diff(clock.times))
 
     step()  # traced, and the first steps of a process are slower
-    # Backward, the gradients of kernels and of inputs take as many products each as the forward pass; the first layer's
-    # are counted in, though nothing needs them.
-    return step, 3.0 * BATCH_SIZE * sum(architecture.flops(layer) for layer in model.layers)
+    return step, float(recipe.batch_size * training_flops(model))
 
 
 class Clock:
@@ -114,15 +123,15 @@ class Clock:
         )
 
 
-def matrix_peak() -> float:
+def matrix_peak(precision: str) -> float:
     """FLOPs a second of the fastest of ten products."""
-    a = device.tf.random.normal((2048, 2048))
+    a = device.tf.cast(device.tf.random.normal((2048, 2048)), precision.removeprefix("mixed_"))
     product = device.tf.function(lambda a: a @ a)
     product(a)
     seconds = []
     for _ in range(10):
         start = time.perf_counter()
-        product(a).numpy()
+        device.tf.cast(product(a)[0, 0], "float32").numpy()
         seconds.append(time.perf_counter() - start)
     return 2 * 2048**3 / min(seconds)
 

@@ -264,6 +264,10 @@ EXPERIMENTS = {
     ),
     "peers": ("Against its peers", "MNIST, trained side by side: accuracy, seconds, and seconds to 99.0 %."),
     "step": ("What a step costs", "Against the largest rate of a matrix product, and against PyTorch."),
+    "cifar": (
+        "CIFAR-10 at several prices",
+        "Each setting over seeds; averaged over views: the network asked six times, of moved and mirrored copies.",
+    ),
     "waits": ("The wait at the end of an epoch", "The same training fed with arrays, and with batches.py."),
     "search": ("The search behind the MNIST recipe", "One change at a time, judged on the validation images."),
 }

@@ -57,5 +57,4 @@ def test_search_trains_with_the_change(copy):
     assert rows["change"].tolist() == ["epochs=2 filters=4", "epochs=1"]
     assert len(pd.read_csv(copy / "plots/mnist/history.csv")) == 1
     assert '"filters": 8' in (copy / "models/mnist/model.json").read_text()  # the first change is gone
-    assert rows["seconds"].gt(0).all()
     assert (copy / "metrics.json").read_bytes() == before

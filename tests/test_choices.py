@@ -11,7 +11,7 @@ from stages.lib.choices import Recipe
 RECIPE = Recipe(
     network="mnist_cnn", filters=16, depth=2, kernel_size=3, epochs=18, batch_size=256, optimizer="adam", lr=0.01,
     warmup=0.2, lr_end=0.0, dropout=0.2, weight_decay=0.0, label_smoothing=0.0, shift=2, rotation=15.0, zoom=0.15,
-    shear=0.2, elastic=0.7, fill_mode="constant", flip=False,
+    shear=0.2, elastic=0.7, fill_mode="constant", flip=False, first_size=1.0,
 )  # fmt: skip
 
 
@@ -97,6 +97,7 @@ def test_whitening_is_told_only_when_it_is_frozen():
         ({"elastic": 1.5}, "by 1.5 pixels (standard deviation)"),
         ({"fill_mode": "reflect"}, "the reflection of what is there"),
         ({"flip": True}, "half the images are mirrored"),
+        ({"first_size": 0.6}, "at 60% of their height and width, at 36% of the price"),
         ({"dropout": 0.0}, "Weight decay, label smoothing, mirroring and dropout: each"),
     ],
 )
@@ -110,6 +111,7 @@ def test_each_value_has_its_reason(changes, said):
         ({}, "Weight decay, 0"),
         ({}, "**Mirroring"),
         ({"flip": True}, "mirroring:"),
+        ({}, "**Growing images"),
         ({"shift": 0}, "**Shifts"),
         ({"elastic": 0.0}, "**Elastic bends"),
         ({"rotation": 0.0, "zoom": 0.0, "shear": 0.0}, "**Warps"),

@@ -6,6 +6,7 @@ import io
 import pytest
 
 from stages.lib import device
+from stages.lib.errors import UserError
 
 PROCESSOR = "processor\t: 0\nvendor_id\t: X\nmodel name\t: A Processor 3000\nflags\t\t: fpu avx512f{} sse\n"
 
@@ -56,5 +57,5 @@ def test_without_cpuinfo_the_platform_names_the_processor(cpuinfo):
 
 
 def test_a_gpu_that_is_not_there(cpuinfo):
-    with pytest.raises(device.UserError, match="device: found gpu, but TensorFlow sees no GPU"):
+    with pytest.raises(UserError, match="device: found gpu, but TensorFlow sees no GPU"):
         device.set_up("gpu", 0)

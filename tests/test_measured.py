@@ -33,12 +33,26 @@ def test_waits_by_hand():
     assert batches == ["batches.py", "1", "5.1 s", "5.1 s", "5.1 s"]
 
 
+def test_cifar_by_hand():
+    columns = ["setting", "training", "epochs", "test_accuracy", "test_accuracy_tta", "seconds", "tflop",
+               "peak_memory_mib"]  # fmt: skip
+    rows = [("mnist", "a", 1, 0.99, 0.99, 9, 1.0, 100), ("cifar", "old", 8, 0.5, "", 100, "", 100)]
+    assert measured.cifar(pd.DataFrame(rows, columns=columns)).empty
+    rows += [
+        ("cifar-94", "b", 9, accuracy, 0.94, seconds, 187.6, 3072) for accuracy, seconds in ((0.93, 600), (0.94, 660))
+    ]
+    rows += [("cifar-plain", "c", 8, 0.92, 0.93, 1260, 283.0, 2048)]
+    cheap, plain = cells(measured.cifar(pd.DataFrame(rows, columns=columns)))
+    assert cheap == ["cifar-94", "9", "93.50% ± 0.71", "94.00% ± 0.00", "2", "10.5", "0.50", "188", "3.0 GiB"]
+    assert plain == ["cifar-plain", "8", "92.00%", "93.00%", "1", "21.0", "1.00", "283", "2.0 GiB"]
+
+
 def test_search_by_hand():
-    rows = [("", 0, 0.995, 0.02, 100), ("", 1, 0.996, 0.03, 120), ("depth=1", 1, 0.99, 0.04, 60)]
-    columns = ["change", "seed", "val_accuracy", "val_loss", "seconds"]
+    rows = [("", 0, 0.995, 0.02), ("", 1, 0.996, 0.03), ("depth=1", 1, 0.99, 0.04)]
+    columns = ["change", "seed", "val_accuracy", "val_loss"]
     none, depth = cells(measured.search(pd.DataFrame(rows, columns=columns), 6000))
-    assert none == ["none", "2", "27", "27", "0.0250", "0.0250", "1.00"]
-    assert depth == ["`depth=1`", "1", "60", "24", "0.0400", "0.0300", "0.50"]
+    assert none == ["none", "2", "27", "27", "0.0250", "0.0250"]
+    assert depth == ["`depth=1`", "1", "60", "24", "0.0400", "0.0300"]
 
 
 def test_grudges_by_hand():
@@ -56,10 +70,11 @@ def test_the_chosen_epoch_by_hand():
 
 
 def test_step_by_hand():
-    row = {"setting": "mnist", "gflop_per_step": 4.0, "milliseconds": 40.0, "pytorch_milliseconds": 50.0,
+    row = {"setting": "mnist", "precision": "mixed_bfloat16", "images": 256,
+           "gflop_per_step": 4.0, "milliseconds": 40.0, "pytorch_milliseconds": 50.0,
            "pytorch_over_ours": 1.25, "matrix_peak_gflops": 200.0, "share_of_peak": 0.5}  # fmt: skip
     assert cells(measured.step(pd.DataFrame([row]))) == [
-        ["mnist", "4.00", "40.0 ms", "50.0 ms", "1.25", "200 GFLOP/s", "50%"]
+        ["mnist", "256", "bfloat16", "4.00", "40 ms", "50 ms", "1.25", "200 GFLOP/s", "50%"]
     ]
 
 

@@ -39,6 +39,12 @@ def flops(layer: layers.Layer) -> int:
     return 0
 
 
+def training_flops(model: keras.Model) -> int:
+    """Operations of one image in a training step: backward, the gradients of kernels and of inputs take as many each as
+    the forward pass. The first layer's are counted in, though nothing needs those of its inputs."""
+    return 3 * sum(flops(layer) for layer in model.layers)
+
+
 def _inputs(model: keras.Model, layer: layers.Layer) -> list[str]:
     """The layers of this model that feed it; a Sequential's first layer is fed by none."""
     known = {id(one.output): one.name for one in model.layers if one is not layer}

@@ -49,6 +49,7 @@ class Recipe:
     elastic: float
     fill_mode: str
     flip: bool
+    first_size: float
 
 
 def of_layers(layers: list[dict[str, Any]], normalization: str, recipe: Recipe, evidence: Evidence) -> list[str]:
@@ -164,6 +165,13 @@ def of_recipe(recipe: Recipe, lr: float, evidence: Evidence) -> list[str]:
     if recipe.flip:
         text = "half the images are mirrored, in the next epoch the other half, so that two epochs show both sides"
         items.append(_item("Mirroring", text, [evidence.of_change(flip=recipe.flip)]))
+    if recipe.first_size < 1:
+        text = (
+            f"the first epoch sees them at {recipe.first_size:.0%} of their height and width, "
+            f"at {recipe.first_size**2:.0%} of the price, and they grow until the last quarter of the epochs: coarse "
+            f"shapes are learned first anyway"
+        )
+        items.append(_item("Growing images", text, [evidence.of_change(first_size=recipe.first_size)]))
     unused = {
         "weight_decay": "weight decay", "label_smoothing": "label smoothing", "shift": "shifts", "rotation": "rotation",
         "zoom": "stretching", "shear": "slanting", "elastic": "elastic bends", "flip": "mirroring",

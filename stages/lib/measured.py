@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,12 @@ def markdown(table: pd.DataFrame) -> str:
     return table.to_markdown(index=False, disable_numparse=True, tablefmt="github") + "\n"
 
 
+def spread(accuracies: pd.Series) -> str:
+    """Mean ± standard deviation, the latter in points; of one run itself."""
+    mean = f"{accuracies.mean():.2%}"
+    return f"{mean} ± {100 * accuracies.std():.2f}" if len(accuracies) > 1 else mean
+
+
 def peers(runs: pd.DataFrame) -> pd.DataFrame:
     """Accuracy after the last epoch, and the time to 99.0 %: to the end of the first epoch whose mean is there."""
     fast = float(runs.loc[runs["side"] == "mnist-fast", "seconds"].median())
@@ -42,7 +49,7 @@ def peers(runs: pd.DataFrame) -> pd.DataFrame:
             {
                 "side": side,
                 "epochs": epochs.index.max(),
-                "test accuracy": f"{last['test_accuracy'].mean():.2%} ± {100 * last['test_accuracy'].std():.2f}",
+                "test accuracy": spread(last["test_accuracy"]),
                 "n": len(last),
                 "seconds": f"{last['seconds'].median():.1f}",
                 "to 99.0 %": to_aim,
@@ -56,15 +63,41 @@ def step(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "setting": row["setting"],
+            "images": row["images"],
+            "convolutions in": row["precision"].removeprefix("mixed_"),
             "GFLOP a step": f"{row['gflop_per_step']:.2f}",
-            "ours": f"{row['milliseconds']:.1f} ms",
-            "PyTorch": f"{row['pytorch_milliseconds']:.1f} ms",
+            "ours": f"{row['milliseconds']:,.3g} ms",
+            "PyTorch": f"{row['pytorch_milliseconds']:,.3g} ms",
             "PyTorch / ours": f"{row['pytorch_over_ours']:.2f}",
             "matrix peak": f"{row['matrix_peak_gflops']:.0f} GFLOP/s",
             "share of peak": f"{row['share_of_peak']:.0%}",
         }
         for _, row in runs.iterrows()
     )
+
+
+def cifar(runs: pd.DataFrame) -> pd.DataFrame:
+    """The settings of CIFAR-10 among those trained over seeds, by their mean; time as a share of cifar-plain's."""
+    runs = runs[runs["setting"].str.startswith("cifar") & (runs["tflop"] != "")]
+    plain = runs.loc[runs["setting"] == "cifar-plain", "seconds"].median()
+    rows = []
+    for (setting, _), own in runs.groupby(["setting", "training"], sort=False):
+        accuracy, averaged = own["test_accuracy"].astype(float), own["test_accuracy_tta"].astype(float)
+        seconds = own["seconds"].median()
+        rows.append(
+            {
+                "setting": setting,
+                "epochs": own["epochs"].iloc[0],
+                "test accuracy": spread(accuracy),
+                "averaged over views": spread(averaged),
+                "n": len(own),
+                "minutes": f"{seconds / 60:.1f}",
+                "times cifar-plain": f"{seconds / plain:.2f}" if plain == plain else "",
+                "TFLOP": f"{float(own['tflop'].iloc[0]):.0f}",
+                "peak memory": f"{own['peak_memory_mib'].max() / 1024:.1f} GiB",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def search(runs: pd.DataFrame, n_val: int) -> pd.DataFrame:
@@ -80,7 +113,6 @@ def search(runs: pd.DataFrame, n_val: int) -> pd.DataFrame:
                 "against": _wrong(same, n_val),
                 "loss": f"{changed['val_loss'].mean():.4f}",
                 "against ": f"{same['val_loss'].mean():.4f}",
-                "time": f"{changed['seconds'].median() / same['seconds'].median():.2f}",
             }
         )
     return pd.DataFrame(rows)
@@ -110,7 +142,7 @@ def insights(runs: pd.DataFrame) -> pd.DataFrame:
             {
                 "network": variant,
                 "n": own["seed"].nunique(),
-                "after 10 epochs": f"{tenth.mean():.2%} ± {100 * tenth.std():.2f}",
+                "after 10 epochs": spread(tenth),
                 "epochs": own["epoch"].max(),
                 "last epoch": f"{last.mean():.2%}",
                 "epoch chosen on validation": f"{by_val.mean():.2%}",
@@ -145,25 +177,29 @@ TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "peers": peers,
     "step": step,
     "waits": waits,
+    "cifar": cifar,
 }  # and the search, which takes the number of images too
+FILES = {"cifar": "seeds"}  # where a table has not the name of its file
 
 
 def tables(n_val: int | None) -> dict[str, pd.DataFrame]:
-    """The tables of all that is measured, by the file's name; `n_val` is the number of MNIST's validation images."""
-    known = TABLES | {"search": lambda runs: search(runs, n_val or 0)}
+    """The tables of all that is measured, by name; `n_val` is the number of MNIST's validation images."""
+    known = dict(TABLES)
+    if n_val is not None:
+        known["search"] = partial(search, n_val=n_val)
     tables = {}
     for name, table in known.items():
-        runs = read(name)
+        file = FILES.get(name, name)
+        runs = read(file)
         if runs is not None:
-            with _named(name):
+            with _named(file):
                 tables[name] = table(runs)
-    if n_val is None:
-        tables.pop("search", None)
-    return tables
+    return {name: table for name, table in tables.items() if len(table)}
 
 
 def circumstances(name: str) -> str:
-    """Where and when benchmarks/NAME.csv was measured, as far as it says so."""
+    """Where and when the table's file was measured, as far as it says so."""
+    name = FILES.get(name, name)
     runs = read(name)
     if runs is None:
         return ""

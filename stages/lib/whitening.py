@@ -16,7 +16,7 @@ def whitening_kernel(x: np.ndarray, size: int) -> np.ndarray:
     """The kernel (size, size, channels, 2 * size * size * channels) whose first half gives outputs of unit variance
     that do not correlate over the patches of `x`, and whose second half is its negative.
 
-    As in Page's "How to train your ResNet 8" and cifar10-airbench (arXiv 2404.00498, section 3.1).
+    As in Page's "How to train your ResNet 8" and cifar10-airbench (arXiv 2404.00498, section 3.2).
     """
     rows = patches(x, size)
     covariance = rows.T.astype(np.float64) @ rows / len(rows)

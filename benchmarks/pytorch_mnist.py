@@ -1,7 +1,8 @@
-"""The peers in PyTorch. Run by benchmarks/peers.py and benchmarks/step.py in an environment of its own; prints JSON.
+"""The peers of MNIST in PyTorch. Run by other modules here in an environment of its own; prints JSON.
 
 `recipe SEED` trains a public one-epoch recipe (github.com/tuomaso/train_mnist_fast, its last step) on all 60,000
-images; `step FILTERS DEPTH` times training steps of the network that the project trains on MNIST.
+images; `step PRECISION FILTERS DEPTH IMAGES STEPS` times training steps of the network that the project trains on
+MNIST, its convolutions in float32 or mixed_bfloat16.
 """
 
 import json
@@ -44,7 +45,7 @@ def recipe(seed: int) -> dict[str, float]:
     return {"seconds": seconds, "test_accuracy": correct / len(x)}
 
 
-def step(filters: int, depth: int) -> dict[str, float]:
+def step(precision: str, filters: int, depth: int, images: int, steps: int) -> dict[str, float]:
     layers: list[nn.Module] = [
         nn.Conv2d(1, filters, 5, stride=2, bias=False), nn.BatchNorm2d(filters), nn.ReLU()
     ]  # fmt: skip
@@ -60,11 +61,12 @@ def step(filters: int, depth: int) -> dict[str, float]:
     x, y = load("train")
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     seconds = []
-    for batch in torch.randperm(len(x)).split(BATCH_SIZE)[:100]:
+    for batch in torch.randperm(len(x)).split(images)[: steps + 1]:
         start = time.perf_counter()
-        train_step(model, optimizer, x[batch].contiguous(memory_format=torch.channels_last), y[batch])
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+            train_step(model, optimizer, x[batch].contiguous(memory_format=torch.channels_last), y[batch])
         seconds.append(time.perf_counter() - start)
-    return {"milliseconds": 1000 * statistics.median(seconds)}
+    return {"milliseconds": 1000 * statistics.median(seconds[1:])}
 
 
 def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
@@ -81,5 +83,5 @@ def load(part: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    figures = recipe(int(sys.argv[2])) if sys.argv[1] == "recipe" else step(int(sys.argv[2]), int(sys.argv[3]))
+    figures = recipe(int(sys.argv[2])) if sys.argv[1] == "recipe" else step(sys.argv[2], *map(int, sys.argv[3:]))
     print(json.dumps(figures))

@@ -1,0 +1,168 @@
+"""The peer of CIFAR-10 in PyTorch: airbench's network, optimizer and augmentation (arXiv 2404.00498). Run by other
+modules here in an environment of its own; prints JSON.
+
+`step PRECISION FILTERS DEPTH IMAGES STEPS` times training steps, the convolutions in float32 or mixed_bfloat16; `train
+FILTERS EPOCHS SEED` is one training in float32 on the images of both splits, the test images judged as they are and
+averaged over six views.
+"""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+DATA = Path("data/prepared/cifar")
+BATCH_SIZE = 1000
+LR, MOMENTUM, SGD_MOMENTUM, BIAS_RATE, HEAD_RATE = 0.24, 0.6, 0.85, 440.0, 0.085
+
+
+def build(filters: int, depth: int, x: torch.Tensor) -> nn.Module:
+    whitening = nn.Conv2d(3, 24, 2)
+    whitening.weight.data = whitening_kernel(x[:5000])
+    whitening.weight.requires_grad_(False)
+    nn.init.zeros_(whitening.bias)
+    layers: list[nn.Module] = [whitening, nn.GELU()]
+    channels = 24
+    for width in (filters, 4 * filters, 4 * filters):
+        for index in range(depth):
+            convolution = nn.Conv2d(channels, width, 3, padding="same", bias=False)
+            nn.init.dirac_(convolution.weight.data[: min(channels, width)])
+            norm = nn.BatchNorm2d(width, eps=1e-12, momentum=0.4)  # of the new value; Keras' 0.6 is of the old one
+            norm.weight.requires_grad_(False)
+            pool = [nn.MaxPool2d(2)] if index == 0 else []
+            layers += [convolution, *pool, norm, nn.GELU()]
+            channels = width
+    head = nn.Linear(channels, 10, bias=False)
+    nn.init.normal_(head.weight, std=1 / channels)
+    model = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), head)
+    return model.to(memory_format=torch.channels_last)
+
+
+def whitening_kernel(x: torch.Tensor) -> torch.Tensor:
+    patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12).double()
+    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    kernel = (directions / (variances + 5e-4).sqrt()).T.flip(0).reshape(12, 3, 2, 2).float()
+    return torch.cat([kernel, -kernel])
+
+
+class Muon:
+    """Newton-Schulz steps for convolutions, Nesterov momentum for the rest, as stages/lib/muon.py."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.momenta = [torch.zeros_like(parameter) for parameter in self.parameters]
+
+    def step(self, rate: float) -> None:
+        with torch.no_grad():
+            self._step(rate)
+
+    def _step(self, rate: float) -> None:
+        for parameter, momentum in zip(self.parameters, self.momenta, strict=True):
+            gradient = parameter.grad
+            assert gradient is not None
+            if parameter.ndim == 4:
+                momentum.mul_(MOMENTUM).add_(gradient)
+                parameter.mul_(len(parameter) ** 0.5 / (parameter.norm() + 1e-7))
+                parameter.add_(orthogonalize(gradient + MOMENTUM * momentum), alpha=-rate)
+            else:
+                momentum.mul_(SGD_MOMENTUM).add_(gradient)
+                factor = BIAS_RATE if parameter.ndim == 1 else HEAD_RATE
+                parameter.add_(gradient + SGD_MOMENTUM * momentum, alpha=-rate * factor)
+            parameter.grad = None
+
+
+def orthogonalize(kernel: torch.Tensor) -> torch.Tensor:
+    x = kernel.reshape(len(kernel), -1)
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (x.norm() + 1e-7)
+    for _ in range(3):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return (x.T if tall else x).reshape(kernel.shape)
+
+
+def train_step(model: nn.Module, optimizer: Muon, x: torch.Tensor, y: torch.Tensor, rate: float) -> None:
+    functional.cross_entropy(model(x), y, label_smoothing=0.2).backward()
+    optimizer.step(rate)
+
+
+def step(precision: str, filters: int, depth: int, images: int, steps: int) -> dict[str, float]:
+    x, y = load("train")
+    model = build(filters, depth, x)
+    optimizer = Muon(model)
+    seconds = []
+    for batch in torch.randperm(len(x)).split(images)[: steps + 1]:
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+            train_step(model, optimizer, x[batch].contiguous(memory_format=torch.channels_last), y[batch], 0.01)
+        seconds.append(time.perf_counter() - start)
+    return {"milliseconds": 1000 * statistics.median(seconds[1:])}
+
+
+def train(filters: int, epochs: int, seed: int) -> dict[str, float]:
+    torch.manual_seed(seed)
+    x, y = (torch.cat(parts) for parts in zip(load("train"), load("val"), strict=True))
+    model = build(filters, 2, x)
+    optimizer = Muon(model)
+    start = time.perf_counter()
+    mirrored = torch.rand(len(x)) < 0.5
+    padded = functional.pad(x, (2, 2, 2, 2), "reflect")
+    steps = epochs * (len(x) // BATCH_SIZE)
+    done = 0
+    for epoch in range(epochs):
+        for batch in torch.randperm(len(x)).split(BATCH_SIZE)[: len(x) // BATCH_SIZE]:
+            images = torch.stack(
+                [
+                    padded[index, :, down : down + 32, right : right + 32]
+                    for index, (down, right) in zip(
+                        batch.tolist(), torch.randint(0, 5, (len(batch), 2)).tolist(), strict=True
+                    )
+                ]
+            )
+            flipped = mirrored[batch] ^ bool(epoch % 2)
+            images[flipped] = images[flipped].flip(3)
+            images = images.contiguous(memory_format=torch.channels_last)
+            train_step(model, optimizer, images, y[batch], LR * (1 - done / steps))
+            done += 1
+    seconds = time.perf_counter() - start
+    x, y = load("test")
+    model.eval()
+    return {
+        "seconds": seconds,
+        "test_accuracy": accuracy(model, x, y, 0),
+        "test_accuracy_tta": accuracy(model, x, y, 1),
+    }
+
+
+def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor, shift: int) -> float:
+    """Averaged over the views that `shift` gives: none, or each mirrored too and moved by a pixel."""
+    correct = 0
+    for images, labels in zip(x.split(1000), y.split(1000), strict=True):
+        if not shift:
+            correct += int((model(images).argmax(1) == labels).sum())
+            continue
+        padded = functional.pad(images, (1, 1, 1, 1), "reflect")
+        total = torch.zeros(len(images), 10)
+        for offset, weight in ((1, 0.5), (0, 0.25), (2, 0.25)):
+            view = padded[:, :, offset : offset + 32, offset : offset + 32]
+            total += weight * (model(view) + model(view.flip(3)))
+        correct += int((total.argmax(1) == labels).sum())
+    return correct / len(x)
+
+
+def load(part: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images from -0.5 to 0.5, (n, 3, 32, 32), and labels."""
+    x, y = np.load(DATA / f"x_{part}.npy"), np.load(DATA / f"y_{part}.npy")
+    return torch.from_numpy(x).float().permute(0, 3, 1, 2) / 255 - 0.5, torch.from_numpy(y).argmax(1)
+
+
+if __name__ == "__main__":
+    figures = train(*map(int, sys.argv[2:])) if sys.argv[1] == "train" else step(sys.argv[2], *map(int, sys.argv[3:]))
+    print(json.dumps(figures))
