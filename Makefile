@@ -48,10 +48,11 @@ audit: $(INSTALLED) ## the design faults of the networks of both data sets, if a
 audit-rules: $(INSTALLED) ## write docs/audit.md anew from the audit's rules
 	@python -m stages.audit --rules > docs/audit.md
 
-bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds.csv (some 70 minutes)
+bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds.csv (some three hours)
 	@python -m benchmarks.seeds mnist 5
 	@python -m benchmarks.seeds mnist-fast 10
-	@python -m benchmarks.seeds cifar 5
+	@for setting in cifar cifar-quick cifar-94; do python -m benchmarks.seeds $$setting 3 || exit 1; done
+	@python -m benchmarks.seeds cifar-plain 1
 
 bench-peers: $(INSTALLED) .venv-bench/.installed ## MNIST side by side with its peers, PyTorch's step with ours (some 40 minutes)
 	@python -m benchmarks.peers .venv-bench/bin/python

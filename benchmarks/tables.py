@@ -82,6 +82,7 @@ def this_commit() -> str:
                 "network": params[name]["network"],
                 "parameters": f"{load_json(Path('evaluation') / f'{name}.json')['parameters']:,}",
                 "test accuracy": f"**{test['accuracy']:.2%}**",
+                "averaged over views": f"{test['accuracy_tta']:.2%}",
                 "95 % interval": f"{test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}",
                 "wrong": f"{test['errors']:,} of {test['n']:,}",
                 "target": f"{target:.1%}",

@@ -74,7 +74,7 @@ def test_step_by_hand():
            "gflop_per_step": 4.0, "milliseconds": 40.0, "pytorch_milliseconds": 50.0,
            "pytorch_over_ours": 1.25, "matrix_peak_gflops": 200.0, "share_of_peak": 0.5}  # fmt: skip
     assert cells(measured.step(pd.DataFrame([row]))) == [
-        ["mnist", "256", "bfloat16", "4.00", "40 ms", "50 ms", "1.25", "200 GFLOP/s", "50%"]
+        ["mnist", "256", "bfloat16", "4.0", "40 ms", "50 ms", "1.25", "200 GFLOP/s", "50%"]
     ]
 
 
