@@ -74,8 +74,12 @@ def test_a_declared_param_that_nothing_uses_is_found(copy_of_the_code):
     assert lineage.differences(copy_of_the_code) == ["dvc.yaml: train_mnist: params: remove   - mnist.split_seed"]
 
 
-def test_a_param_that_is_read_into_an_object_but_never_used_is_found(copy_of_the_code):
-    edit(copy_of_the_code / "stages/lib/training.py", "    flip: bool", "    flip: bool\n    colour: str")
+@pytest.mark.parametrize(
+    ("file", "field"),
+    [("training.py", "    first_size: float"), ("augment.py", "    flip: bool")],  # the class's own; its base's
+)
+def test_a_param_that_is_read_into_an_object_but_never_used_is_found(copy_of_the_code, file, field):
+    edit(copy_of_the_code / "stages/lib" / file, field, f"{field}\n    colour: str")
     found = lineage.differences(copy_of_the_code)
     assert "dvc.yaml: train_mnist: params: add      - mnist.colour" in found
     assert "stages/train_mnist.py: Params: nothing reads mnist.colour" in found
