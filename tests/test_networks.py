@@ -308,6 +308,7 @@ def test_sizes_grow_until_the_last_quarter():
     assert [size((32, 32), 0.5, epoch, 8)[0] for epoch in range(8)] == [16, 20, 20, 24, 28, 28, 32, 32]
     assert [size((28, 20), 1.0, epoch, 2) for epoch in range(2)] == [(28, 20), (28, 20)]
     assert size((32, 32), 0.5, 0, 1) == (16, 16)
+    assert [size((32, 32), 0.5, epoch, 3)[0] for epoch in range(3)] == [16, 24, 32]
 
 
 def test_flips_alternate():

@@ -97,6 +97,10 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         chosen = rng.permutation(len(data.x))[: steps * recipe.batch_size]
         x = augment(data.x[chosen], rng, recipe, flips(len(data.x), seed, epoch)[chosen])
         x = shrink(x, size(data.x.shape[1:3], recipe.first_size, epoch, recipe.epochs))
+        if recipe.first_size < 1:
+            # A graph of its own for each size: else TensorFlow makes one of any size when it sees the second one, whose
+            # bits differ from those of a graph of one size, which a resumed training would begin with.
+            model.make_train_function(force=True)
         fitted = model.fit(
             batches((x, data.y[chosen]), recipe.batch_size),
             initial_epoch=epoch,
@@ -127,8 +131,8 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
 
 def size(full: tuple[int, ...], first: float, epoch: int, epochs: int) -> tuple[int, int]:
     """Height and width of the images in an epoch, counted from 0: the share `first` of the full one at first, growing
-    evenly in steps of 4 pixels until the last quarter of the epochs."""
-    share = min(1, first + (1 - first) * epoch / max(1, math.ceil(0.75 * epochs)))
+    evenly in steps of 4 pixels until the last quarter of the epochs, but for a single one."""
+    share = min(1, first + (1 - first) * epoch / max(1, int(0.75 * epochs)))
     height, width = (side if share == 1 else 4 * round(share * side / 4) for side in full)
     return height, width
 
