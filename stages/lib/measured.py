@@ -240,10 +240,11 @@ class Evidence:
         before = self.grudged[self.grudged["step"] == after["step"].iloc[0] - 1]
         if before.empty:
             return None
-        return (
-            f'In the warm-up network, mended step by step, "{mend}" took the validation accuracy from '
-            f"{before['val_accuracy'].mean():.1%} to {after['val_accuracy'].mean():.1%} ({_seeds(len(after))})."
-        )
+        was, is_now = (f"{runs['val_accuracy'].mean():.1%}" for runs in (before, after))
+        changed = f"left the validation accuracy at {was}"
+        if was != is_now:
+            changed = f"took the validation accuracy from {was} to {is_now}"
+        return f'In the warm-up network, mended step by step, "{mend}" {changed} ({_seeds(len(after))}).'
 
     def of_variants(self, before: str, after: str) -> str | None:
         """How two variants of the exercise's network compare after ten epochs."""
