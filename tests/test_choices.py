@@ -157,6 +157,10 @@ def test_a_mend_stands_beside_its_layer(folder):
     assert '"softmax output" took the validation accuracy from 10.0% to 45.0% (mean of 2 seeds).' in output
     assert "as it is" not in of_layers()
     assert measured.Evidence("mnist").of_mend("as it is") is None  # nothing before it
+    (folder / "grudges.csv").write_text("step,mend,seed,val_accuracy\n0,as it is,0,0.1\n1,softmax output,0,0.1\n")
+    told = measured.Evidence("mnist").of_mend("softmax output")
+    assert told
+    assert told.endswith('"softmax output" left the validation accuracy at 10.0% (one seed).')
 
 
 def test_the_insights_stand_beside_batch_norm_and_the_second_convolution(folder):
