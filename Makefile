@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-waits bench-search bench-insights bench-grudges readme check extras lock clean
+.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-waits bench-search bench-insights bench-grudges readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,13 +16,19 @@ repro: $(INSTALLED) ## run what changed of the pipeline and show the results (GP
 	@python -m stages.repro
 
 test: $(INSTALLED) ## the fast tests: no network, no data
-	@python -m pytest -m "not data and not slow"
+	@python -m pytest -m "not data and not slow and not fuzz and not kill"
 
 test-slow: $(INSTALLED) ## the slow ones: queued experiments
 	@python -m pytest -m slow
 
 test-data: $(INSTALLED) ## the tests on the real data, which DATASETS_MIRROR names
 	@python -m pytest -m data
+
+test-kill: $(INSTALLED) ## kill the pipeline at random moments, KILLS=30 times; SEED repeats a run
+	@KILLS=$(or $(KILLS),30) KILL_SEED=$(or $(SEED),0) python -m pytest -m kill --capture=no
+
+fuzz: $(INSTALLED) ## inputs made up by hypothesis, for SECONDS=600; SEED repeats a run
+	@FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$(or $(SEED),0) python -m pytest -m fuzz --capture=no
 
 demo: $(INSTALLED) ## the six stages on the embedded sample, in demo/
 	@python -m stages.demo

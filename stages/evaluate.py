@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.lib import architecture, arrays, device, scores, trained, tta, views
+from stages.lib import architecture, arrays, checkpoint, device, scores, trained, tta, views
 from stages.lib.augment import Variation, augment, flips
 from stages.lib.errors import UserError, run
 from stages.lib.files import sha256, whole, write_json
@@ -41,6 +41,7 @@ class Params:
 
 def main() -> None:
     params = read(Params)
+    checkpoint.remove_finished()
     device.set_up(params.device, params.threads)
     metrics: dict[str, object] = {"source": params.source}
     for name, training in (("mnist", params.mnist), ("cifar", params.cifar)):
@@ -80,7 +81,7 @@ def evaluate(name: str, training: Training, seed: int) -> dict[str, dict[str, ob
             "classes": scores.per_class(y_true, y_pred, class_names),
             "reliability": scores.reliability(y_pred == y_true, confidence),
             "parameters": model.count_params(),
-            "versions": trained.versions(Path("models") / name),
+            **trained.environment(Path("models") / name),
             "layers": architecture.describe(model),
             "validation_images": len(val.x) if validated else None,
             "weights": sha256(Path("models") / name / "model.weights.h5"),

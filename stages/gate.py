@@ -314,7 +314,7 @@ def _count(metric: str, metrics: dict[str, Value]) -> int | None:
     """Of how many images `metric` is a share: the `n` beside an accuracy."""
     section, _, last = metric.rpartition(".")
     n, value = metrics.get(f"{section}.n" if section else "n"), metrics.get(metric)
-    counted = "accuracy" in last and isinstance(n, int) and n > 0 and _is_number(value)
+    counted = "accuracy" in last and isinstance(n, int) and 0 < n < 2**31 and _is_number(value)
     return int(n) if counted and 0 <= float(value) <= 1 else None  # type: ignore[arg-type]
 
 
@@ -323,7 +323,8 @@ def _numbers(metrics: dict[str, Value]) -> set[str]:
 
 
 def _is_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Finite, and small enough to be a float: JSON has whole numbers of any length."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _finite(value: Value) -> Value:

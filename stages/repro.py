@@ -24,6 +24,11 @@ def main() -> None:
     params = read(Params)
     if not Path(".git").exists():
         raise UserError("this folder is no git clone, which DVC needs: get it with git clone instead of a copy")
+    if Path("data").is_symlink():
+        raise UserError(
+            "data: found a symbolic link, which DVC does not write through; make it a folder again and keep the bytes "
+            "elsewhere with `dvc config --local cache.dir PATH` and `dvc config --local cache.type symlink`"
+        )
     if download.missing():
         # An earlier run's cache may have them.
         subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet", "download"], stderr=subprocess.DEVNULL)

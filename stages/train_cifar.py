@@ -15,6 +15,7 @@ from stages.lib.training import Recipe, train
 @dataclass(frozen=True)
 class Params:
     device: str
+    devices: int
     threads: int
     precision: str
     seed: int
@@ -24,7 +25,7 @@ class Params:
 
 def main() -> None:
     params = read(Params)
-    device = set_up(params.device, params.threads, params.precision)
+    device = set_up(params.device, params.threads, params.precision, params.devices)
     lr = params.cifar.lr if params.lr is None else params.lr
     train("cifar", params.cifar, lr, params.seed, device)
 

@@ -11,7 +11,8 @@ import yaml
 
 PACKAGE = "stages"
 # They can stop a stage, and say where to go on, but not change what it makes.
-ALWAYS_READ = {"params.yaml", "params.schema.json", "dvc.yaml"}
+# dvc.lock tells which states of finished trainings are no longer needed; no result is made from it.
+ALWAYS_READ = {"params.yaml", "params.schema.json", "dvc.yaml", "dvc.lock"}
 OWN_NAMES = ("__pycache__", ".partial-")  # bytecode; what is fsynced before it gets its name
 
 

@@ -32,13 +32,18 @@ def cpuinfo(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"),
-    [("", "float32"), (" avx512_bf16", "mixed_bfloat16"), (" amx_bf16", "mixed_bfloat16"), (" xbf16", "float32")],
+    ("flags", "precision", "instructions"),
+    [
+        ("", "float32", "avx512f"),
+        (" avx512_bf16", "mixed_bfloat16", "avx512_bf16"),
+        (" avx512_bf16 amx_bf16", "mixed_bfloat16", "amx_bf16"),
+        (" xbf16", "float32", "avx512f"),
+    ],
 )
-def test_auto_takes_bfloat16_where_the_processor_has_it(cpuinfo, flags, precision):
+def test_auto_takes_bfloat16_where_the_processor_has_it(cpuinfo, flags, precision, instructions):
     cpuinfo(PROCESSOR.format(flags))
     found = device.set_up("cpu", 3, "auto")
-    assert found == device.Device("cpu", "A Processor 3000", 3, precision)
+    assert found == device.Device("cpu", "A Processor 3000", 3, precision, instructions)
     assert str(found) == f"cpu, A Processor 3000, 3 threads, {precision}"
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ RECIPE = Recipe(
     optimizer="adam", lr=0.01, warmup=0.0, lr_end=0.0, weight_decay=0.0, label_smoothing=0.0, shift=1, rotation=0.0,
     zoom=0.0, shear=0.0, elastic=0.0, fill_mode="constant", flip=False, first_size=1.0,
 )  # fmt: skip
+ONE = Device("cpu", "a test", 2)
 
 
 @pytest.fixture
@@ -36,11 +38,11 @@ def prepared(project):
     return write
 
 
-def run(**changes: object) -> None:
-    train("mnist", Recipe(**{**vars(RECIPE), **changes}), 0.01, seed=0, device=Device("cpu", "a test", 2))  # type: ignore[arg-type]
+def run(device: Device = ONE, **changes: Any) -> None:
+    train("mnist", Recipe(**{**vars(RECIPE), **changes}), 0.01, seed=0, device=device)
 
 
-def refused(**changes: object) -> str:
+def refused(**changes: Any) -> str:
     with pytest.raises(UserError) as error:
         run(**changes)
     assert not Path("models").exists()

@@ -449,3 +449,10 @@ def test_a_file_of_params_it_cannot_read_is_a_line(repository):
     with pytest.raises(UserError, match=r"params\.yaml: not there"):
         params_module.load(Path("params.yaml"))
     assert gate.judge(None).exit_code == 2
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_a_number_too_large_for_a_float_is_none(value):
+    """JSON has whole numbers of any length. Found by test_fuzz.py."""
+    assert not gate._is_number(value)
+    assert gate._count("a.accuracy", {"a.accuracy": 0.5, "a.n": abs(value)}) is None

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.serialize import parse_yaml
 
 from stages.lib import params
 from stages.lib.errors import UserError
@@ -49,6 +50,13 @@ def test_numbers_as_dvc_writes_them(replace, text, value):
     assert params.read(View).lr == value
 
 
+@pytest.mark.parametrize(("text", "value"), [("010", 10), ("08", 8), ("1_000", 1000), ("-0", 0), ("+1", 1)])
+def test_whole_numbers_as_dvc_reads_them(replace, text, value):
+    """By YAML 1.1 010 would be 8, and dvc.lock would say 10. Found by test_fuzz.py."""
+    replace("seed: 0", f"seed: {text}")
+    assert params.read(View).seed == value == parse_yaml(f"seed: {text}", "params.yaml")["seed"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -58,6 +66,9 @@ def test_numbers_as_dvc_writes_them(replace, text, value):
         ("seed: 0", "seed: -1", ["seed", "found -1", "at least 0"]),
         ("train_on: train ", "train_on: both ", ["mnist.train_on", "one of train, train+val"]),
         ("seed: 0", "seed: 0.5", ["seed", "found 0.5", "a whole number"]),
+        ("seed: 0", "seed: 1:30", ["seed", 'found "1:30"', "a whole number"]),
+        ("seed: 0", "seed: 0x1F", ["seed", 'found "0x1F"', "a whole number"]),
+        ("flip: false", "flip: off", ["mnist.flip", 'found "off"', "true or false"]),
         ("lr: null", "lr: 0", ["lr", "above 0"]),
         ("lr: null", "lr: .nan", ["not a finite number", "line"]),
         ("lr: null", "lrr: null", ["lrr: unknown key", "did you mean lr?", "lr: missing"]),

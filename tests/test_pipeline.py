@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -59,10 +60,25 @@ def test_report_is_small_enough_for_git(finished):
     assert sum(path.stat().st_size for path in (finished / "report").iterdir()) < 900_000
 
 
-def test_another_clone_gives_the_same_lock(finished, fresh):
-    folder = fresh()
-    call(folder, "dvc", "repro", PYTHONHASHSEED="7", TZ="Asia/Tokyo", LC_ALL="C")
+def test_another_clone_gives_the_same_lock(finished, fresh, tmp_path):
+    """Whatever its name, the user's settings and what else the cores have to do."""
+    folder = fresh().rename(tmp_path / "two words, ünïcödé 数")
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    umask = os.umask(0o077)
+    try:
+        call(folder, "dvc", "repro", PYTHONHASHSEED="7", TZ="Asia/Tokyo", LC_ALL="C", LANG="tr_TR.UTF-8")
+    finally:
+        os.umask(umask)
+        for process in busy:
+            process.kill()
+            process.wait()
     assert (folder / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
+
+
+@pytest.mark.slow
+def test_another_run_gives_the_same_lock(copy):
+    assert ran(call(copy, "dvc", "repro", "--force")) == {"download", "prepare", *TRAINED}
+    assert call(copy, "git", "status", "--porcelain") == ""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills process groups")
@@ -280,7 +296,7 @@ def test_a_wrong_type_is_found_before_dvc_runs(copy):
 
 
 @pytest.mark.slow
-def test_queued_and_temporary_experiments(copy):
+def test_queued_and_temporary_experiments(copy, fresh):
     short = ["-S", "mnist.epochs=1", "-S", "cifar.epochs=1"]
     call(copy, "dvc", "exp", "run", "--temp", *short, "-S", "seed=5")
     call(copy, "dvc", "exp", "run", "--queue", *short, "-S", "seed=range(1,3)")
@@ -296,13 +312,29 @@ def test_queued_and_temporary_experiments(copy):
     call(copy, "dvc", "plots", "diff", "HEAD")
     assert (copy / "dvc_plots/index.html").exists()
 
+    # Each has the lock of a plain run with its params.
+    locks = {}
+    for ref in call(copy, "git", "for-each-ref", "refs/exps", "--format=%(refname)").split():
+        if "/exec/" not in ref and "/stash" not in ref:
+            seed = yaml.safe_load(call(copy, "git", "show", f"{ref}:params.yaml"))["seed"]
+            locks[seed] = call(copy, "git", "show", f"{ref}:dvc.lock")
+    assert set(locks) >= {1, 2, 5}
+    for seed in (1, 5):  # of the queue, and of --temp
+        folder = fresh(**{"mnist.epochs": 1, "cifar.epochs": 1, "seed": seed})
+        call(folder, "dvc", "repro")
+        assert (folder / "dvc.lock").read_text() == locks[seed]
+        shutil.rmtree(folder)
+
 
 @pytest.mark.data
-def test_a_short_training_on_the_real_data(tmp_path):
+def test_two_short_trainings_on_the_real_data_give_the_same_lock(tmp_path):
     from stages.demo import make_copy
 
-    folder = tmp_path / "real"
-    make_copy(ROOT, folder, {"mnist.epochs": 1, "mnist.filters": 8})
-    call(folder, "dvc", "repro", "train_mnist", DATASETS_MIRROR=os.environ["DATASETS_MIRROR"])
-    [accuracy] = column(folder / "plots/mnist/history.csv", "val_accuracy")
+    folders = [tmp_path / "real", tmp_path / "real once more"]
+    for folder in folders:
+        make_copy(ROOT, folder, {"mnist.epochs": 1, "mnist.filters": 8})
+        call(folder, "dvc", "repro", "train_mnist", DATASETS_MIRROR=os.environ["DATASETS_MIRROR"])
+    [accuracy] = column(folders[0] / "plots/mnist/history.csv", "val_accuracy")
     assert accuracy > 0.95
+    first, second = ((folder / "dvc.lock").read_bytes() for folder in folders)
+    assert first == second

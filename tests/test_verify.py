@@ -1,6 +1,8 @@
 """Stale results are found without data; what is run again is compared."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,7 @@ def test_a_lock_that_is_gone_or_broken_is_told(clone):
 
 def test_other_versions_are_told(clone):
     details = json.loads(Path("evaluation/mnist.json").read_text())
+    assert set(details["device"]) == {"kind", "name", "threads", "precision", "instructions", "count"}
     assert set(details["versions"]) == {"h5py", "keras", "numpy", "tensorflow"}
     details["versions"] |= {"keras": "2.0.0", "nosuch": "1.0"}
     Path("evaluation/mnist.json").write_text(json.dumps(details))
@@ -114,6 +117,48 @@ def test_in_full_the_same_bytes_come_again(copy, monkeypatch, capsys):
     assert "Running stage 'train_cifar'" in output
     assert "every output is the same again, byte for byte" in output
     assert call(copy, "git", "status", "--porcelain") == ""
+
+
+def run_again(clone: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, object]) -> None:
+    """Lets `dvc repro` in verify's clone give another model, of a device with what is `changed`."""
+
+    def repro(*_: str, cwd: Path) -> None:
+        locked = yaml.safe_load((cwd / "dvc.lock").read_text())
+        locked["stages"]["train_mnist"]["outs"][0]["md5"] = "0" * 32
+        (cwd / "dvc.lock").write_text(yaml.safe_dump(locked))
+        details = json.loads((cwd / "evaluation/mnist.json").read_text())
+        details["device"] |= changed
+        (cwd / "evaluation/mnist.json").write_text(json.dumps(details))
+
+    monkeypatch.setattr(verify, "dvc", repro)
+    (clone / "data/raw").mkdir()
+    verify.verify_full()
+
+
+def test_in_full_another_device_explains_other_bytes(clone, monkeypatch, capsys):
+    device = json.loads(Path("evaluation/mnist.json").read_text())["device"]
+    run_again(clone, monkeypatch, {"threads": 63, "precision": "float16"})
+    told = capsys.readouterr().out
+    assert f"the committed results are of device.threads {device['threads']}, these of 63; other bits are to" in told
+    assert f"of device.precision {device['precision']}, these of float16" in told
+    assert "cifar" not in told
+
+
+def test_in_full_other_bytes_without_a_reason_are_a_fault(clone, monkeypatch):
+    with pytest.raises(UserError, match="other bytes from the same processor, threads"):
+        run_again(clone, monkeypatch, {})
+
+
+@pytest.mark.slow
+def test_in_full_another_instruction_set_is_told(copy):
+    """The real command where oneDNN may use one thread and AVX2 alone."""
+    one = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
+    output = call(copy, *one, "python", "-m", "stages.verify", "--full", check=False, ONEDNN_MAX_CPU_ISA="AVX2")
+    assert "other bytes than in dvc.lock" in output
+    assert "of settings.ONEDNN_MAX_CPU_ISA none, these of AVX2" in output
+    assert bool(one) == ("these of 1; other bits" in output)
+    assert "without a reason" not in output
+    assert "from the same processor" not in output
 
 
 def test_in_full_uncommitted_changes_are_refused(clone):

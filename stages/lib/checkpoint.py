@@ -1,7 +1,8 @@
 """The state of an unfinished training on disk, so that a killed run goes on from its last finished epoch.
 
 Kept in runs/checkpoints/STAGE-DIGEST/, outside what DVC tracks, since DVC deletes a stage's outs when it starts. The
-digest covers all that the training is made from, so other params, code, data or versions start anew.
+digest covers all that the training is made from, so other params, code, data or versions start anew. A finished
+training's state stays until dvc.lock has its result: dvc may be killed before.
 """
 
 import hashlib
@@ -16,13 +17,17 @@ import keras
 import yaml
 
 from stages.lib import params
-from stages.lib.files import sha256, whole, write_json
+from stages.lib.files import sha256, whole, write_json, write_text
 
 ROOT = Path("runs/checkpoints")
+KEPT = 3  # other unfinished trainings of a stage
 
 
 def folder(stage: str, environment: Any) -> Path:
-    """The place of this training: named by the deps and params that dvc.yaml gives the stage, and `environment`."""
+    """The place of this training: named by the deps and params that dvc.yaml gives the stage, and `environment`.
+
+    Tells of the unfinished trainings that it does not go on with, and removes all of them but the newest.
+    """
     declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     values = params.load(params.FILE)
     made_from = {
@@ -31,7 +36,25 @@ def folder(stage: str, environment: Any) -> Path:
         "environment": environment,
     }
     digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-    return ROOT / f"{stage}-{digest[:16]}"
+    place = ROOT / f"{stage}-{digest[:16]}"
+    others = [other for other in ROOT.glob(f"{stage}-*") if other != place]
+    others.sort(key=lambda other: other.stat().st_mtime)
+    if not place.exists():
+        for other in others:
+            what = _differing(other / "made_from.json", made_from)
+            print(f"{other}: unfinished, of other {what}, set aside; training starts anew", flush=True)
+    for other in others[:-KEPT]:
+        shutil.rmtree(other)
+    write_json(place / "made_from.json", made_from)
+    return place
+
+
+def _differing(path: Path, made_from: dict[str, Any]) -> str:
+    try:
+        other = json.loads(path.read_text(encoding="utf-8"))
+        return ", ".join(key for key in made_from if other[key] != made_from[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "deps, params or environment"
 
 
 def save(place: Path, model: keras.Model, rows: list[dict[str, Any]]) -> None:
@@ -74,7 +97,19 @@ def restore(place: Path, model: keras.Model) -> list[dict[str, Any]]:
     return []
 
 
-def remove(stage: str) -> None:
-    """Removes all states of `stage`, those of other params too."""
-    for place in ROOT.glob(f"{stage}-*"):
-        shutil.rmtree(place)
+def finish(stage: str, place: Path, result: Path) -> None:
+    """Removes all states of `stage` but, if dvc is to take over `result`, that in `place`."""
+    for other in ROOT.glob(f"{stage}-*"):
+        if other != place or "DVC_STAGE" not in os.environ:
+            shutil.rmtree(other)
+    if place.exists():
+        write_text(place / "result", hashlib.md5(result.read_bytes(), usedforsecurity=False).hexdigest())
+
+
+def remove_finished() -> None:
+    """Removes the states of the trainings whose results dvc.lock has."""
+    lock = Path("dvc.lock")
+    locked = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    for result in ROOT.glob("*/result"):
+        if result.read_text(encoding="utf-8") in locked:
+            shutil.rmtree(result.parent)

@@ -27,6 +27,11 @@ def _import_quietly() -> Any:
 
 tf = _import_quietly()
 
+# The instruction sets that oneDNN has other kernels for, the widest first; the first two multiply in bfloat16.
+INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+# Variables of the environment that change the bits.
+SETTINGS = ("ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS")
+
 
 @dataclass(frozen=True)
 class Device:
@@ -34,15 +39,25 @@ class Device:
     name: str
     threads: int  # of one operation; another count gives other bits
     precision: str = "float32"  # of the convolutions, a Keras dtype policy; another gives other bits
+    instructions: str = ""  # the processor's widest instruction set; another gives other bits
+    count: int = 1  # devices that share each batch; another gives other bits
 
     def __str__(self) -> str:
-        return f"{self.kind}, {self.name}, {self.threads} threads, {self.precision}"
+        several = f"{self.count} x " if self.count > 1 else ""
+        return f"{several}{self.kind}, {self.name}, {self.threads} threads, {self.precision}"
+
+    def strategy(self) -> Any:
+        """The tf.distribute strategy in whose scope a model is built and compiled; of one device, TensorFlow's own."""
+        if self.count == 1:
+            return tf.distribute.get_strategy()
+        return tf.distribute.MirroredStrategy([f"{self.kind.upper()}:{index}" for index in range(self.count)])
 
 
-def set_up(kind: str, threads: int, precision: str = "float32") -> Device:
+def set_up(kind: str, threads: int, precision: str = "float32", devices: int = 1) -> Device:
     """Fixes the device (`auto` takes a GPU if there is one) and the threads (0: all cores) of the process.
 
-    Its precision is for the networks to use; `auto` takes mixed_bfloat16 where the processor computes in bfloat16.
+    Its precision is for the networks to use; `auto` takes mixed_bfloat16 where the processor computes in bfloat16. Of
+    several `devices` that are not GPUs, each is the processor again: slower, a rehearsal.
     """
     gpus = tf.config.list_physical_devices("GPU") if kind != "cpu" else []
     if kind == "gpu" and not gpus:
@@ -50,18 +65,27 @@ def set_up(kind: str, threads: int, precision: str = "float32") -> Device:
             "params.yaml: device: found gpu, but TensorFlow sees no GPU here; "
             "set auto or cpu, or install its CUDA libraries with `make repro GPU=1`"
         )
-    tf.config.set_visible_devices(gpus[:1], "GPU")
+    if gpus and len(gpus) < devices:
+        raise UserError(
+            f"params.yaml: devices: found {devices}, but TensorFlow sees {len(gpus)} GPUs here; set at most that many"
+        )
+    tf.config.set_visible_devices(gpus[:devices], "GPU")
+    if devices > 1 and not gpus:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
     threads = threads or _cores()
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     if gpus:
         # On a CPU these networks give the same bits without it; on a GPU they do not.
         tf.config.experimental.enable_op_determinism()
+    flags = _cpuinfo("flags").split()
+    instructions = next((name for name in INSTRUCTIONS if name in flags), "")
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
     if precision == "auto":
-        fast = details.get("compute_capability", (0, 0)) >= (8, 0) if gpus else _multiplies_bfloat16()
+        fast = details.get("compute_capability", (0, 0)) >= (8, 0) if gpus else instructions in INSTRUCTIONS[:2]
         precision = "mixed_bfloat16" if fast else "float32"
     name = details.get("device_name", "GPU") if gpus else _cpuinfo("model name") or platform.machine()
-    return Device("gpu" if gpus else "cpu", name, threads, precision)
+    return Device("gpu" if gpus else "cpu", name, threads, precision, instructions, devices)
 
 
 def record(device: Device) -> dict[str, object]:
@@ -69,6 +93,7 @@ def record(device: Device) -> dict[str, object]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "device": asdict(device),
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("h5py", "keras", "numpy", "tensorflow")},
         "peak_memory_bytes": peak,
@@ -78,11 +103,6 @@ def record(device: Device) -> dict[str, object]:
 def _cores() -> int:
     """The cores that this process may use, where the system tells (Linux), else all."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _multiplies_bfloat16() -> bool:
-    """Whether TensorFlow's oneDNN has instructions for it here; without them it is slower than float32."""
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpuinfo("flags").split())
 
 
 def _cpuinfo(key: str) -> str:

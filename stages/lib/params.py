@@ -123,7 +123,7 @@ def _expected(schema: dict[str, Any]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML with YAML 1.2's numbers: 1e-05, as `dvc exp run -S` writes it, is a number."""
+    """Plain YAML with YAML 1.2's numbers and truths: 1e-05, as `dvc exp run -S` writes it, is a number."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -141,6 +141,9 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_int(self, node: Any) -> int:
+        return int(node.value)
+
     def construct_float(self, node: Any) -> float:
         value = super().construct_yaml_float(node)
         if not math.isfinite(value):
@@ -148,15 +151,23 @@ class _Loader(yaml.SafeLoader):
         return value
 
 
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
+# As DVC reads them: to YAML 1.1, and so to PyYAML, 010 is 8, 1:30 is 90 and `on` is true.
+_PLAIN = {
+    "int": (re.compile(r"[-+]?[0-9][0-9_]*$"), "-+0123456789", _Loader.construct_int),
+    "float": (
+        re.compile(
+            r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.[0-9]+[eE][-+]?[0-9]+"
+            r"|\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+        ),
+        "-+0123456789.",
+        _Loader.construct_float,
+    ),
+    "bool": (re.compile(r"(true|True|TRUE|false|False|FALSE)$"), "tTfF", _Loader.construct_yaml_bool),
+}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:float"]
+    first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] not in _PLAIN]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.[0-9]+[eE][-+]?[0-9]+|\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
+for _name, (_regexp, _first, _constructor) in _PLAIN.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _regexp, list(_first))
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _constructor)

@@ -24,11 +24,11 @@ def load(folder: Path) -> keras.Model:
     return model
 
 
-def versions(folder: Path) -> dict[str, str]:
-    """Of the libraries that the weights in models/NAME came from, by name."""
+def environment(folder: Path) -> dict[str, dict[str, object]]:
+    """The device, settings and versions of the libraries that the weights in models/NAME came from."""
     try:
-        return json.loads((folder / "versions.json").read_text(encoding="utf-8"))
+        return json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(
-            f"{folder / 'versions.json'}: not there or no JSON; run `dvc repro -f train_{folder.name}`"
+            f"{folder / 'environment.json'}: not there or no JSON; run `dvc repro -f train_{folder.name}`"
         ) from None

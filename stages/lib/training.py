@@ -58,7 +58,7 @@ class Recipe(Variation):
 def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> None:
     """Trains on data/prepared/NAME from the peak rate `lr`; writes models/NAME, plots/NAME/history.csv and runs/.
 
-    models/NAME/versions.json says which versions of the libraries the weights came from.
+    models/NAME/environment.json says which device, settings and versions of the libraries the weights came from.
 
     Raises UserError, and writes no model, if the loss is no longer a number.
     """
@@ -70,21 +70,30 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
             f"params.yaml: {name}.batch_size: found {recipe.batch_size}, expected at most the {len(data.x)} images"
             f" of the training split; lower it"
         )
+    if recipe.batch_size % device.count:
+        raise UserError(
+            f"params.yaml: {name}.batch_size: found {recipe.batch_size}, which {device.count} devices cannot share "
+            f"evenly; expected a multiple of devices"
+        )
     keras.utils.set_random_seed(seed)
     model = _build(name, recipe, data, device.precision, resized=recipe.first_size < 1)
-    if recipe.network == "cifar_cnn":
-        set_whitening(model, data.x)
-    schedule = WarmupDecay(lr, recipe.epochs * steps, recipe.warmup, recipe.lr_end)
-    model.compile(
-        OPTIMIZERS[recipe.optimizer](schedule, weight_decay=recipe.weight_decay),
-        keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
-        jit_compile=False if device.kind == "cpu" else "auto",  # on a CPU, XLA is three times slower here
-    )
-
     environment = {key: value for key, value in record(device).items() if key != "peak_memory_bytes"}
+    checkpoint.remove_finished()
     place = checkpoint.folder(stage, environment)
-    rows = checkpoint.restore(place, model)
+    with device.strategy().scope():
+        if device.count > 1:
+            model = _on_all_devices(model)
+        if recipe.network == "cifar_cnn":
+            set_whitening(model, data.x)
+        schedule = WarmupDecay(lr, recipe.epochs * steps, recipe.warmup, recipe.lr_end)
+        model.compile(
+            OPTIMIZERS[recipe.optimizer](schedule, weight_decay=recipe.weight_decay),
+            keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+            metrics=["accuracy"],
+            jit_compile=False if device.kind == "cpu" else "auto",  # on a CPU, XLA is three times slower here
+        )
+        rows = checkpoint.restore(place, model)
+
     print(
         f"{stage}: {recipe.network}, {model.count_params():,} parameters, {len(data.x):,} images, {device}", flush=True
     )
@@ -118,14 +127,16 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
 
     weights = Path("models") / name / "model.weights.h5"
     _write_model(weights.parent, _build(name, recipe, data, "float32", resized=False), model)
-    write_json(weights.parent / "versions.json", environment["versions"])
-    _write_history(Path("plots") / name / "history.csv", rows)
+    made_on = {key: environment[key] for key in ("device", "settings", "versions")}
+    write_json(weights.parent / "environment.json", made_on)
+    history = Path("plots") / name / "history.csv"
+    _write_history(history, rows)
     seconds = sum(row["seconds"] for row in rows)
     write_json(
         Path("runs") / f"{stage}.json",
         {"weights": sha256(weights), "seconds": seconds, "epochs": len(rows), **record(device)},
     )
-    checkpoint.remove(stage)
+    checkpoint.finish(stage, place, history)
     print(f"{stage}: {seconds:.0f} s of training, weights {sha256(weights)[:12]}", flush=True)
 
 
@@ -176,6 +187,15 @@ def _build(name: str, recipe: Recipe, data: arrays.Split, precision: str, resize
             f"params.yaml: {name}.network: {recipe.network} with kernel_size {recipe.kernel_size} cannot take images "
             f"of {shape} ({reason}); choose another network or a smaller kernel"
         ) from None
+
+
+def _on_all_devices(model: keras.Model) -> keras.Model:
+    """A copy that has its variables on each device of the strategy, and whose batch norm is over the whole batch."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    for layer in copy.layers:
+        layer.synchronized = True
+    return copy
 
 
 def _reseed_dropout(model: keras.Model, seed: int, epoch: int) -> None:
