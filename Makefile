@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-waits bench-search bench-insights bench-grudges readme check extras lock clean
+.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-sweep bench-waits bench-search bench-insights bench-grudges readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench-peers: $(INSTALLED) .venv-bench/.installed ## MNIST side by side with its 
 	@python -m benchmarks.peers .venv-bench/bin/python
 	@python -m benchmarks.step .venv-bench/bin/python
 
+bench-sweep: $(INSTALLED) ## what a sweep costs beside its trainings, and how that grows (some two hours)
+	@python -m benchmarks.sweep
+
 bench-waits: $(INSTALLED) ## how long an epoch lasts beyond its steps, fed with arrays and with batches.py (2 minutes)
 	@python -m benchmarks.waits
 
@@ -82,15 +85,15 @@ readme: $(INSTALLED) ## write the README's tables anew from metrics.json and ben
 check: $(INSTALLED) ## lint, types and workflows
 	@ruff check . && ruff format --check . && mypy && check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-extras: $(INSTALLED) ## whether the gpu extra resolves; installs nothing
-	@python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed '.[gpu]'
-	@echo "the gpu extra resolves"
+extras: $(INSTALLED) ## whether the extras for users resolve; installs nothing
+	@python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed '.[gpu,sweep]'
+	@echo "the gpu and sweep extras resolve"
 
 lock: ## pin the dependencies anew
 	@python -m pip install --quiet uv
 	@for extra in "" gpu; do \
 	  uv pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-annotate --no-header --extra dev $${extra:+--extra $$extra} \
+	    --no-emit-index-url --no-annotate --no-header --extra dev --extra sweep $${extra:+--extra $$extra} \
 	    pyproject.toml --output-file requirements$${extra:+-$$extra}.lock || exit 1; \
 	done
 

@@ -2,7 +2,8 @@
 
 `python -m benchmarks.seeds SETTING N` for the seeds 0 to N-1. Each training is the pipeline's own, run by dvc in a copy
 of the repository that shares its cache; each row of benchmarks/seeds.csv, and of benchmarks/mistakes.csv (which test
-images were wrong), is written as soon as it is known.
+images were wrong), is written as soon as it is known. `python -m benchmarks.seeds SETTING sweep` takes the rows from
+the experiments that stages/sweep.py has left of this commit, whatever their seed and threads.
 """
 
 import dataclasses
@@ -18,24 +19,26 @@ import pandas as pd
 import yaml
 
 from benchmarks.tables import MISTAKES, SEEDS, SETTINGS, training_digest
-from stages.demo import make_copy
-from stages.lib.commands import dvc
+from stages.demo import change, make_copy
+from stages.lib.commands import dvc, git
 from stages.lib.errors import UserError, run
-from stages.lib.files import whole
+from stages.lib.files import whole, write_json, write_text
 from stages.lib.results import load_json
 
 
 def main() -> None:
     try:
-        setting, n = sys.argv[1], int(sys.argv[2])
+        setting, n = sys.argv[1], 0 if sys.argv[2] == "sweep" else int(sys.argv[2])
         SETTINGS[setting]
     except (IndexError, KeyError, ValueError):
         raise UserError(
             f"seeds: found {' '.join(sys.argv[1:]) or 'nothing'}, expected a setting ({', '.join(SETTINGS)}) and how "
-            f"many seeds; try `python -m benchmarks.seeds mnist 3`"
+            f"many seeds, or sweep; try `python -m benchmarks.seeds mnist 3`"
         ) from None
     for seed in range(n):
         measure(setting, seed)
+    if sys.argv[2] == "sweep":
+        collect(setting)
 
 
 def measure(setting: str, seed: int) -> dict[str, Any]:
@@ -51,9 +54,45 @@ def measure(setting: str, seed: int) -> dict[str, Any]:
         # Forced, since a result of the cache has no time.
         dvc("repro", "--single-item", "--force", f"train_{name}", cwd=copy)
         dvc("repro", "--single-item", "evaluate", cwd=copy)
-        predictions = pd.read_csv(copy / "plots" / name / "predictions.csv")
-        wrong = predictions.loc[predictions["y_true"] != predictions["y_pred"], "index"]
-        row = _row(copy, setting, name, seed)
+        return record(copy, setting, seed)
+
+
+def collect(setting: str) -> None:
+    """Puts the experiments of this commit that are trainings of `setting` in both tables."""
+    name, revision = setting.split("-")[0], git("rev-parse", "HEAD").strip()
+    wanted = _apart(change(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")), SETTINGS[setting]))
+    found = 0
+    for ref in git("for-each-ref", "--format=%(refname)", f"refs/exps/{revision[:2]}/{revision[2:]}").split():
+        params = yaml.safe_load(git("show", f"{ref}:params.yaml"))
+        told = Path("runs/sweep") / f"{ref.rpartition('/')[2]}.json"
+        training = load_json(told)["records"].get(f"train_{name}") if told.exists() else None
+        if _apart(params) != wanted or training is None:  # of a network that came from the cache nothing is recorded
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder)
+            for path in ("params.yaml", "metrics.json", "dvc.lock", f"plots/{name}/predictions.csv"):
+                write_text(copy / path, git("show", f"{ref}:{path}"))
+            write_json(copy / "runs" / f"train_{name}.json", training)
+            (copy / "data").symlink_to(Path("data").resolve())
+            record(copy, setting, params["seed"])
+        found += 1
+    if not found:
+        raise UserError(
+            f"seeds: found no experiment of {setting} that this commit's sweeps recorded; make some with `python -m "
+            f"stages.sweep 'seed=range(0,3)'`"
+        )
+
+
+def _apart(params: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in params.items() if key not in ("seed", "threads")}
+
+
+def record(copy: Path, setting: str, seed: int) -> dict[str, Any]:
+    """Puts what was trained in the folder `copy` in both tables; gives its row of benchmarks/seeds.csv."""
+    name = setting.split("-")[0]
+    predictions = pd.read_csv(copy / "plots" / name / "predictions.csv")
+    wrong = predictions.loc[predictions["y_true"] != predictions["y_pred"], "index"]
+    row = _row(copy, setting, name, seed)
     _replace(SEEDS, pd.DataFrame([row]))
     _replace(MISTAKES, pd.DataFrame({"setting": setting, "seed": seed, "index": wrong}))
     return row

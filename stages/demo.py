@@ -41,18 +41,23 @@ def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
         if (source / name).is_file() and name.split("/")[0] not in RESULTS:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / name, target / name)
-    params = yaml.safe_load((target / "params.yaml").read_text(encoding="utf-8"))
+    params = change(yaml.safe_load((target / "params.yaml").read_text(encoding="utf-8")), overrides)
+    (target / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    git("init", "--quiet", "--initial-branch=main", cwd=target)
+    git("add", "--all", cwd=target)
+    identity = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"]
+    git(*identity, "commit", "--quiet", "--no-verify", "--message=A copy for the sample", cwd=target)
+
+
+def change(params: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The params with other values at these dotted keys."""
     for key, value in overrides.items():
         *sections, last = key.split(".")
         section = params
         for part in sections:
             section = section[part]
         section[last] = value
-    (target / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    git("init", "--quiet", "--initial-branch=main", cwd=target)
-    git("add", "--all", cwd=target)
-    identity = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"]
-    git(*identity, "commit", "--quiet", "--no-verify", "--message=A copy for the sample", cwd=target)
+    return params
 
 
 if __name__ == "__main__":

@@ -1,0 +1,135 @@
+"""One job of a sweep, on whatever machine it falls to: the committed pipeline in a place of its own."""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from dvc.config import Config
+
+from stages.lib.commands import git
+from stages.lib.errors import UserError
+
+PLACES = Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"
+LIBRARIES = ("tensorflow", "keras", "numpy", "h5py", "dvc")
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str  # of the experiment
+    revision: str
+    overrides: tuple[str, ...]
+    target: str | None  # the last stage to run, if not the whole pipeline
+    cache: str  # DVC's, a folder
+    settings: str  # what .dvc/config.local says
+    versions: dict[str, str]  # of what changes the bits, where the sweep was started
+    variables: dict[str, str | None]  # of the environment, which Ray sets for its workers
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+def shortcomings(job: Job) -> list[str]:
+    """Why `job` cannot run on this machine, if so."""
+    here = versions()
+    lines = [
+        f"{name}: found {here[name]}, expected {wanted} as where the sweep was started; install that"
+        for name, wanted in job.versions.items()
+        if here[name] != wanted
+    ]
+    if not Path(job.cache).is_dir() and "remote" not in job.settings:
+        lines.append(
+            f"{job.cache}: found no such folder, expected DVC's cache; mount it here, or give the repository a remote "
+            f"with `dvc remote add --local --default NAME URL`"
+        )
+    return [f"{platform.node()}: {line}" for line in lines]
+
+
+def run_job(job: Job, repository: bytes, *needed: Any) -> dict[str, Any]:
+    """Runs it, after those `needed`; gives the experiment as a git bundle, its metrics and what its trainings recorded.
+
+    `repository` is a git bundle of the revision. Raises UserError if this machine cannot run it, or if dvc fails.
+    """
+    lacking = shortcomings(job)
+    if lacking:
+        raise UserError("\n".join(lacking))
+    start = time.perf_counter()
+    place = PLACES / hashlib.sha256(f"{job.cache} {job.revision}".encode()).hexdigest()[:12] / job.name
+    place.mkdir(parents=True, exist_ok=True)
+    with open(f"{place}.lock", "w", encoding="utf-8") as lock:
+        # The dvc of an attempt whose worker was killed goes on, and has this until it ends.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shared = Path(job.cache).is_dir()
+        if not (place / "ready").exists():
+            _clone(place, job, repository, shared)
+        ref = f"refs/exps/{job.revision[:2]}/{job.revision[2:]}/{job.name}"
+        if not git("for-each-ref", ref, cwd=place / "repository"):
+            if shared:
+                _dvc(place, job, lock, "checkout", "--quiet", check=False)  # what the cache has not is made
+            else:
+                _dvc(place, job, lock, "pull", "--quiet", "--run-cache", "--allow-missing")
+            sets = [argument for override in job.overrides for argument in ("--set-param", override)]
+            _dvc(place, job, lock, "exp", "run", "--name", job.name, *sets, *([job.target] if job.target else []))
+            if not shared:
+                _dvc(place, job, lock, "push", "--quiet", "--run-cache")
+        outcome = {"bundle": _bundle(place, ref, job.revision), "records": _records(place / "repository/runs")}
+        shutil.rmtree(place)
+    return outcome | {"node": platform.node(), "seconds": time.perf_counter() - start}
+
+
+def _bundle(place: Path, ref: str, revision: str) -> bytes:
+    path = place / "experiment"
+    git("bundle", "create", "--quiet", str(path), ref, f"^{revision}", cwd=place / "repository")
+    return path.read_bytes()
+
+
+def _records(folder: Path) -> dict[str, Any]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("train_*.json"))}
+
+
+def _clone(place: Path, job: Job, repository: bytes, shared: bool) -> None:
+    shutil.rmtree(place)
+    folder = place / "repository"
+    folder.mkdir(parents=True)
+    bundle = place / "bundle"
+    bundle.write_bytes(repository)
+    git("init", "--quiet", cwd=folder)
+    git("fetch", "--quiet", str(bundle), "HEAD", cwd=folder)
+    git("checkout", "--quiet", "--detach", job.revision, cwd=folder)
+    git("config", "user.name", "sweep", cwd=folder)
+    git("config", "user.email", "sweep@localhost", cwd=folder)
+    (folder / ".dvc/config.local").write_text(job.settings, encoding="utf-8")
+    with Config(str(folder / ".dvc")).edit("local") as settings:
+        settings["cache"] |= {"dir": job.cache if shared else str(PLACES / "cache"), "type": "reflink,symlink,copy"}
+    (place / "ready").touch()
+
+
+def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, check: bool = True) -> None:
+    changed = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])} | job.variables
+    environment = {key: value for key, value in (os.environ | changed).items() if value is not None}
+    log = place / "log"
+    with log.open("wb") as output:
+        code = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=place / "repository",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock.fileno()],
+        ).returncode
+    if code and check:
+        told = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        errors = [line for line in told if line.lower().startswith("error")] or told[-3:]
+        raise UserError("\n".join(f"{platform.node()}: {line}" for line in errors[-3:]))
