@@ -140,7 +140,7 @@ def compare_metrics(committed: dict[str, Any], again: dict[str, Any]) -> list[st
 
 def seed_noise(name: str) -> float:
     """How far the test accuracies of two seeds lie apart at most, 95 times of 100: 1.96 √2 standard deviations."""
-    accuracy = pd.read_csv(SEEDS).query("data_set == @name")["test_accuracy"]
+    accuracy = pd.read_csv(SEEDS).query("setting == @name")["test_accuracy"]
     return 1.96 * math.sqrt(2) * float(accuracy.std())
 
 
