@@ -64,7 +64,7 @@ bench-peers: $(INSTALLED) .venv-bench/.installed ## MNIST side by side with its 
 	@python -m benchmarks.peers .venv-bench/bin/python
 	@python -m benchmarks.step .venv-bench/bin/python
 
-bench-sweep: $(INSTALLED) ## what a sweep costs beside its trainings, and how that grows (some two hours)
+bench-sweep: $(INSTALLED) ## what a sweep costs beside its trainings, and how that grows (some twenty minutes)
 	@python -m benchmarks.sweep
 
 bench-waits: $(INSTALLED) ## how long an epoch lasts beyond its steps, fed with arrays and with batches.py (2 minutes)

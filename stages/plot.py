@@ -264,6 +264,10 @@ EXPERIMENTS = {
     ),
     "peers": ("Against its peers", "MNIST, trained side by side: accuracy, seconds, and seconds to 99.0 %."),
     "step": ("What a step costs", "Against the largest rate of a matrix product, and against PyTorch."),
+    "sweep": (
+        "What a sweep costs",
+        "Experiments of a stage that only waits, one after the other and as sweeps; nodes are processes here.",
+    ),
     "cifar": (
         "CIFAR-10 at several prices",
         "Each setting over seeds; averaged over views: the network asked six times, of moved and mirrored copies.",

@@ -78,6 +78,15 @@ def test_step_by_hand():
     ]
 
 
+def test_sweep_by_hand():
+    columns = ["side", "trials", "waited", "seconds", "driver_mib"]
+    rows = [("dvc exp run", 16, 5, 136.0, 0), ("sweep", 1000, 0, 2500.0, 321)]
+    assert cells(measured.sweep(pd.DataFrame(rows, columns=columns))) == [
+        ["dvc exp run", "16", "5 s", "136", "8.5 s", "-"],
+        ["sweep", "1,000", "0 s", "2500", "2.5 s", "321 MiB"],
+    ]
+
+
 def test_insights_by_hand():
     columns = ["variant", "seed", "epoch", "val_accuracy", "test_accuracy"]
     rows = [("a", 0, 10, 0.9, 0.97), ("a", 0, 11, 0.8, 0.99), ("a", 1, 10, 0.8, 0.95), ("a", 1, 11, 0.9, 0.96)]

@@ -118,6 +118,21 @@ def search(runs: pd.DataFrame, n_val: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def sweep(runs: pd.DataFrame) -> pd.DataFrame:
+    """Seconds of the whole command over the trials, and the most memory of the process that started them."""
+    return pd.DataFrame(
+        {
+            "run as": row["side"],
+            "trials": f"{row['trials']:,}",
+            "each waits": f"{row['waited']} s",
+            "seconds": f"{row['seconds']:.0f}",
+            "a trial": f"{row['seconds'] / row['trials']:.1f} s",
+            "memory of the driver": f"{row['driver_mib']} MiB" if row["driver_mib"] else "-",
+        }
+        for _, row in runs.iterrows()
+    )
+
+
 def waits(runs: pd.DataFrame) -> pd.DataFrame:
     """Medians over epochs."""
     return pd.DataFrame(
@@ -176,6 +191,7 @@ TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "grudges": grudges,
     "peers": peers,
     "step": step,
+    "sweep": sweep,
     "waits": waits,
     "cifar": cifar,
 }  # and the search, which takes the number of images too
