@@ -179,7 +179,7 @@ class Sweep:
         with tempfile.TemporaryDirectory() as folder:
             git("bundle", "create", "--quiet", f"{folder}/bundle", "HEAD")
             self.repository = ray.put(Path(folder, "bundle").read_bytes())
-        self.start = ray.remote(num_cpus=self.threads)(run_job).remote
+        self.start = ray.remote(num_cpus=self.threads, scheduling_strategy="SPREAD")(run_job).remote
 
     def inspect(self) -> None:
         """Raises UserError if a machine of the cluster cannot run the trials."""

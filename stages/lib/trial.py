@@ -21,6 +21,7 @@ from stages.lib.commands import git
 from stages.lib.errors import UserError
 
 PLACES = Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"
+PAUSE_SECONDS = 10
 LIBRARIES = ("tensorflow", "keras", "numpy", "h5py", "dvc")
 
 
@@ -57,10 +58,18 @@ def shortcomings(job: Job) -> list[str]:
 
 
 def run_job(job: Job, repository: bytes, *needed: Any) -> dict[str, Any]:
-    """Runs it, after those `needed`; gives the experiment as a git bundle, its metrics and what its trainings recorded.
+    """Runs it, after those `needed`; gives the experiment as a git bundle and what its trainings recorded.
 
     `repository` is a git bundle of the revision. Raises UserError if this machine cannot run it, or if dvc fails.
     """
+    try:
+        return _run(job, repository)
+    except (OSError, UserError):
+        time.sleep(PAUSE_SECONDS)  # a machine on which all fails at once would be the first to be free, and get all
+        raise
+
+
+def _run(job: Job, repository: bytes) -> dict[str, Any]:
     lacking = shortcomings(job)
     if lacking:
         raise UserError("\n".join(lacking))
