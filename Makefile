@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-sweep bench-waits bench-search bench-insights bench-grudges readme check extras lock clean
+.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-sweep bench-waits bench-search bench-tried bench-insights bench-grudges readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ bench-waits: $(INSTALLED) ## how long an epoch lasts beyond its steps, fed with 
 
 bench-search: $(INSTALLED) ## what one change of the MNIST recipe does (some 60 minutes)
 	@python -m benchmarks.search
+
+bench-tried: $(INSTALLED) ## what one change of mnist-fast does to its time and accuracy (3 minutes)
+	@python -m benchmarks.tried
 
 bench-insights: $(INSTALLED) ## the exercise's insights, five seeds each (some 45 minutes)
 	@python -m benchmarks.insights

@@ -47,15 +47,15 @@ def recipe(seed: int) -> dict[str, float]:
 
 def step(precision: str, filters: int, depth: int, images: int, steps: int) -> dict[str, float]:
     layers: list[nn.Module] = [
-        nn.Conv2d(1, filters, 5, stride=2, bias=False), nn.BatchNorm2d(filters), nn.ReLU()
+        nn.ZeroPad2d(-2), nn.Conv2d(1, filters, 5, stride=2), nn.ReLU()
     ]  # fmt: skip
     channels = filters
-    for factor in (2, 4):
+    for factor, norm in ((2, False), (4, True)):
         for index in range(depth):
-            layers.append(nn.Conv2d(channels, factor * filters, 3, padding=1, bias=False))
+            layers.append(nn.Conv2d(channels, factor * filters, 3, padding=1, bias=not norm))
             channels = factor * filters
-            layers += [nn.MaxPool2d(2)] if index == 0 else []
-            layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+            layers += [nn.MaxPool2d(2, ceil_mode=True)] if index == 0 else []
+            layers += [nn.BatchNorm2d(channels), nn.ReLU()] if norm else [nn.ReLU()]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(9 * channels, 10))
     model = model.to(memory_format=torch.channels_last)
     x, y = load("train")

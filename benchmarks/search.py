@@ -28,7 +28,7 @@ CHANGES = {
     "dropout=0": 1,
     "lr=0.005": 1,
     "batch_size=128": 1,
-    "filters=24": 1,
+    "filters=16": 3,
     "depth=1": 1,
 }
 

@@ -273,6 +273,10 @@ EXPERIMENTS = {
         "Each setting over seeds; averaged over views: the network asked six times, of moved and mirrored copies.",
     ),
     "waits": ("The wait at the end of an epoch", "The same training fed with arrays, and with batches.py."),
+    "tried": (
+        "What was tried for mnist-fast",
+        "One change at a time, of time and of accuracy on the validation images.",
+    ),
     "search": ("The search behind the MNIST recipe", "One change at a time, judged on the validation images."),
 }
 

@@ -33,6 +33,13 @@ def test_waits_by_hand():
     assert batches == ["batches.py", "1", "5.1 s", "5.1 s", "5.1 s"]
 
 
+def test_tried_by_hand():
+    rows = [("none", 0, 2.0, 0.98), ("none", 1, 4.0, 0.99), ("other", 0, 3.0, 0.97), ("other", 1, 4.0, 0.97)]
+    none, other = cells(measured.tried(pd.DataFrame(rows, columns=["change", "seed", "seconds", "val_accuracy"])))
+    assert none == ["none", "2", "3.00", "1.00", "98.50% ± 0.71"]
+    assert other == ["other", "2", "3.50", "1.25", "97.00% ± 0.00"]  # 3 / 2 and 4 / 4
+
+
 def test_cifar_by_hand():
     columns = ["setting", "training", "epochs", "test_accuracy", "test_accuracy_tta", "seconds", "tflop",
                "peak_memory_mib"]  # fmt: skip

@@ -147,6 +147,21 @@ def waits(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def tried(runs: pd.DataFrame) -> pd.DataFrame:
+    """The median over seeds of the time as a share of that of no change, in the same round."""
+    none = runs[runs["change"] == "none"].set_index("seed")["seconds"]
+    return pd.DataFrame(
+        {
+            "change": change,
+            "n": len(own),
+            "seconds": f"{own['seconds'].median():.2f}",
+            "times none": f"{(own.set_index('seed')['seconds'] / none).median():.2f}",
+            "validation accuracy": spread(own["val_accuracy"]),
+        }
+        for change, own in runs.groupby("change", sort=False)
+    )
+
+
 def insights(runs: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds, at the tenth and at the last epoch; the epoch chosen on test or validation images."""
     rows = []
@@ -192,6 +207,7 @@ TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "peers": peers,
     "step": step,
     "sweep": sweep,
+    "tried": tried,
     "waits": waits,
     "cifar": cifar,
 }  # and the search, which takes the number of images too
