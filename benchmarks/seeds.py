@@ -20,6 +20,7 @@ import pandas as pd
 import yaml
 
 from benchmarks.tables import MISTAKES, SEEDS, SETTINGS, training_digest
+from benchmarks.watched import FILE as WATCHED
 from stages.demo import change, make_copy
 from stages.lib.commands import dvc, git
 from stages.lib.errors import UserError, run
@@ -42,13 +43,16 @@ def main() -> None:
         collect(setting)
 
 
-def measure(setting: str, seed: int) -> dict[str, Any]:
-    """Trains once and puts the result in both tables; gives its row of benchmarks/seeds.csv."""
+def measure(setting: str, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Trains once and puts the result in both tables; gives its row of benchmarks/seeds.csv, and what was watched."""
     name = setting.split("-")[0]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         make_copy(Path(), copy, {"seed": seed, **SETTINGS[setting]})
         shutil.copy("dvc.lock", copy)
+        pipeline = (copy / "dvc.yaml").read_text(encoding="utf-8")
+        watched = pipeline.replace(f"python -m stages.train_{name}\n", f"python -m benchmarks.watched train_{name}\n")
+        write_text(copy / "dvc.yaml", watched)
         dvc("config", "--local", "cache.dir", str(Path(".dvc/cache").resolve()), cwd=copy)
         dvc("checkout", "--quiet", "download", "prepare", cwd=copy)
         dvc("repro", "prepare", cwd=copy)
@@ -56,7 +60,7 @@ def measure(setting: str, seed: int) -> dict[str, Any]:
         dvc("repro", "--single-item", "--force", f"train_{name}", cwd=copy)
         command = f"from benchmarks.seeds import evaluate; evaluate({name!r})"
         subprocess.run([sys.executable, "-c", command], cwd=copy, check=True)
-        return record(copy, setting, seed)
+        return record(copy, setting, seed), load_json(copy / WATCHED)
 
 
 def evaluate(name: str) -> None:

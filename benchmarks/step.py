@@ -37,7 +37,7 @@ STEPS = {"mnist-fast": 100, "mnist": 100, "cifar": 3}
 
 def main() -> None:
     if len(sys.argv) != 2:
-        raise UserError("step: expected a Python that has PyTorch; try `make bench-peers`")
+        raise UserError("step: expected a Python that has PyTorch; try `make bench`")
     used = device.set_up("cpu", 0)
     rows = []
     for setting, precision in itertools.product(STEPS, ("float32", "mixed_bfloat16")):
