@@ -28,7 +28,9 @@ CHANGES = {
     "dropout=0": 1,
     "lr=0.005": 1,
     "batch_size=128": 1,
-    "filters=16": 3,
+    "filters=16": 1,
+    "filters=24 epochs=18": 3,
+    "filters=40 epochs=11": 1,
     "depth=1": 1,
 }
 
