@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+from dvc.repo import Repo
 
 from stages.demo import make_copy
 from stages.lib.commands import dvc, git
@@ -45,7 +46,7 @@ def main() -> None:
         copy = Path(folder) / "copy"
         make_copy(Path(), copy, {})
         shutil.copy("dvc.lock", copy)
-        dvc("config", "--local", "cache.dir", str(Path(".dvc/cache").resolve()), cwd=copy)
+        dvc("config", "--local", "cache.dir", str(Repo().cache.local_cache_dir), cwd=copy)
         dvc("checkout", "--quiet", "download", "prepare", cwd=copy)
         for change, n in CHANGES.items():
             for seed in range(n):

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from dvc.repo import Repo
 
 from benchmarks.tables import MISTAKES, SEEDS, SETTINGS, training_digest
 from benchmarks.watched import FILE as WATCHED
@@ -53,7 +54,7 @@ def measure(setting: str, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
         pipeline = (copy / "dvc.yaml").read_text(encoding="utf-8")
         watched = pipeline.replace(f"python -m stages.train_{name}\n", f"python -m benchmarks.watched train_{name}\n")
         write_text(copy / "dvc.yaml", watched)
-        dvc("config", "--local", "cache.dir", str(Path(".dvc/cache").resolve()), cwd=copy)
+        dvc("config", "--local", "cache.dir", str(Repo().cache.local_cache_dir), cwd=copy)
         dvc("checkout", "--quiet", "download", "prepare", cwd=copy)
         dvc("repro", "prepare", cwd=copy)
         # Forced, since a result of the cache has no time.
