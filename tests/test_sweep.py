@@ -312,18 +312,53 @@ def test_a_driver_that_is_killed(cluster, repository):
     assert len(call(repository, "dvc", "exp", "list", "--name-only").split()) == 3
 
 
-@pytest.mark.slow
-def test_a_node_whose_disk_is_full(cluster, repository, tmp_path):
+@contextmanager
+def full_node(cluster, tmp_path):
     full = tmp_path / "full"
     full.mkdir()
-    cluster.add_node(num_cpus=1)
     with odd_node(cluster, f"mount -t tmpfs -o size=40k none {full}", TMPDIR=str(full)):
-        running = start(cluster, repository, "lr=0.2,0.3")
+        yield
+
+
+@pytest.mark.slow
+def test_a_node_whose_disk_is_full(cluster, repository, held, tmp_path):
+    """What trials share starts on both nodes, one job each; the trainings wait, so that none can end before."""
+    cluster.add_node(num_cpus=1)
+    with full_node(cluster, tmp_path):
+        running = start(cluster, repository, "lr=0.2,0.3", "split=3,4")
+        assert running.stdout
+        until(lambda: re.search(r"^sweep: \S+: left out: No space left on device$", running.stdout.readline(), re.M))
+        held.unlink()
+        output, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, output
+    assert output.count(" s on ") == 4
+    assert "left out" not in output  # once is enough
+    assert sorted(seen(repository)) == [*["prepare 0.1 0"] * 2, *["train 0.2 0"] * 2, *["train 0.3 0"] * 2]
+
+
+@pytest.mark.slow
+def test_the_disks_of_all_nodes_are_full(cluster, repository, tmp_path):
+    with full_node(cluster, tmp_path):
+        running = start(cluster, repository, "lr=0.2,0.3,0.4")
         output, _ = running.communicate(timeout=120)
     assert running.returncode == 1, output
-    assert output.count(" s on ") == 1
-    assert "No space left on device" in output
-    assert "error: sweep: 1 of 2 trials failed" in output
+    assert output.count("No space left on device") == 1
+    assert output.count("failed: no machine is left") == 3
+    assert "error: sweep: 3 of 3 trials failed" in output
+
+
+@pytest.mark.slow
+def test_a_disk_that_a_stage_fills(cluster, repository):
+    """dvc tells of it; that is no fault of the trial."""
+    text = STAGE.replace("the loss is nan", "[Errno 28] No space left on device: 'model'")
+    (repository / "stage.py").write_text(text)
+    commit(repository)
+    cluster.add_node(num_cpus=1)
+    running = start(cluster, repository, "lr=0.5")
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode == 1, output
+    assert re.search(r"^sweep: \S+: left out: No space left on device$", output, re.M)
+    assert "failed: no machine is left" in output
 
 
 @pytest.mark.slow

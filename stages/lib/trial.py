@@ -1,5 +1,6 @@
 """One job of a sweep, on whatever machine it falls to: the committed pipeline in a place of its own."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,19 +11,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+import ray
 from dvc.config import Config
 
 from stages.lib.commands import git
 from stages.lib.errors import UserError
 
-PLACES = Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"
-PAUSE_SECONDS = 10
 LIBRARIES = ("tensorflow", "keras", "numpy", "h5py", "dvc")
+FULL = os.strerror(errno.ENOSPC)
+
+
+class MachineError(Exception):
+    """Not the job's fault: the id that Ray has for the machine, its name, and what is wrong there."""
+
+
+class TrialError(Exception):
+    """What dvc says of a trial that failed."""
 
 
 @dataclass(frozen=True)
@@ -54,27 +64,27 @@ def shortcomings(job: Job) -> list[str]:
             f"{job.cache}: found no such folder, expected DVC's cache; mount it here, or give the repository a remote "
             f"with `dvc remote add --local --default NAME URL`"
         )
-    return [f"{platform.node()}: {line}" for line in lines]
+    return lines
 
 
 def run_job(job: Job, repository: bytes, *needed: Any) -> dict[str, Any]:
     """Runs it, after those `needed`; gives the experiment as a git bundle and what its trainings recorded.
 
-    `repository` is a git bundle of the revision. Raises UserError if this machine cannot run it, or if dvc fails.
+    `repository` is a git bundle of the revision. Raises TrialError if the trial fails, MachineError if anything else.
     """
     try:
         return _run(job, repository)
-    except (OSError, UserError):
-        time.sleep(PAUSE_SECONDS)  # a machine on which all fails at once would be the first to be free, and get all
-        raise
+    except (OSError, UserError) as error:
+        what = FULL if FULL in str(error) else " ".join(str(error).split())
+        raise MachineError(ray.get_runtime_context().get_node_id(), platform.node(), what) from None
 
 
 def _run(job: Job, repository: bytes) -> dict[str, Any]:
     lacking = shortcomings(job)
     if lacking:
-        raise UserError("\n".join(lacking))
+        raise UserError("; ".join(lacking))
     start = time.perf_counter()
-    place = PLACES / hashlib.sha256(f"{job.cache} {job.revision}".encode()).hexdigest()[:12] / job.name
+    place = _places() / hashlib.sha256(f"{job.cache} {job.revision}".encode()).hexdigest()[:12] / job.name
     place.mkdir(parents=True, exist_ok=True)
     with open(f"{place}.lock", "w", encoding="utf-8") as lock:
         # The dvc of an attempt whose worker was killed goes on, and has this until it ends.
@@ -85,16 +95,22 @@ def _run(job: Job, repository: bytes) -> dict[str, Any]:
         ref = f"refs/exps/{job.revision[:2]}/{job.revision[2:]}/{job.name}"
         if not git("for-each-ref", ref, cwd=place / "repository"):
             if shared:
-                _dvc(place, job, lock, "checkout", "--quiet", check=False)  # what the cache has not is made
+                with suppress(UserError):  # what the cache has not is made
+                    _dvc(place, job, lock, "checkout", "--quiet")
             else:
                 _dvc(place, job, lock, "pull", "--quiet", "--run-cache", "--allow-missing")
             sets = [argument for override in job.overrides for argument in ("--set-param", override)]
-            _dvc(place, job, lock, "exp", "run", "--name", job.name, *sets, *([job.target] if job.target else []))
+            run = ["exp", "run", "--name", job.name, *sets, *([job.target] if job.target else [])]
+            _dvc(place, job, lock, *run, error=TrialError)
             if not shared:
                 _dvc(place, job, lock, "push", "--quiet", "--run-cache")
         outcome = {"bundle": _bundle(place, ref, job.revision), "records": _records(place / "repository/runs")}
         shutil.rmtree(place)
     return outcome | {"node": platform.node(), "seconds": time.perf_counter() - start}
+
+
+def _places() -> Path:
+    return Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"  # not at import: raises OSError where the disk is full
 
 
 def _bundle(place: Path, ref: str, revision: str) -> bytes:
@@ -120,11 +136,11 @@ def _clone(place: Path, job: Job, repository: bytes, shared: bool) -> None:
     git("config", "user.email", "sweep@localhost", cwd=folder)
     (folder / ".dvc/config.local").write_text(job.settings, encoding="utf-8")
     with Config(str(folder / ".dvc")).edit("local") as settings:
-        settings["cache"] |= {"dir": job.cache if shared else str(PLACES / "cache"), "type": "reflink,symlink,copy"}
+        settings["cache"] |= {"dir": job.cache if shared else str(_places() / "cache"), "type": "reflink,symlink,copy"}
     (place / "ready").touch()
 
 
-def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, check: bool = True) -> None:
+def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, error: type[Exception] = UserError) -> None:
     changed = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])} | job.variables
     environment = {key: value for key, value in (os.environ | changed).items() if value is not None}
     log = place / "log"
@@ -138,7 +154,9 @@ def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, check: bool = Tr
             stderr=subprocess.STDOUT,
             pass_fds=[lock.fileno()],
         ).returncode
-    if code and check:
+    if code:
         told = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        if any(FULL in line for line in told):
+            raise UserError(FULL)
         errors = [line for line in told if line.lower().startswith("error")] or told[-3:]
-        raise UserError("\n".join(f"{platform.node()}: {line}" for line in errors[-3:]))
+        raise error("\n".join(f"{platform.node()}: {line}" for line in errors[-3:]))
