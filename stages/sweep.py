@@ -42,7 +42,7 @@ try:
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from stages.lib.trial import Job, MachineError, run_job, shortcomings, versions
+    from stages.lib.trial import Job, MachineError, has_cache, run_job, shortcomings, versions
 except ModuleNotFoundError:
     sys.exit("error: sweep: Ray and Optuna are not installed; run `pip install -e '.[sweep]'`")
 
@@ -167,13 +167,14 @@ class Sweep:
         repo = Repo()
         self.cache = str(repo.cache.local_cache_dir)
         Path(self.cache).mkdir(parents=True, exist_ok=True)
-        local = Path(repo.dvc_dir, "config.local")
-        self.settings = local.read_text(encoding="utf-8") if local.exists() else ""
+        self.settings = json.loads(json.dumps(repo.config.read()))  # of all levels; plain strings stay absolute paths
+        self.remote = repo.config["remote"].get(repo.config["core"].get("remote"), {}).get("url")
         self.stages = stages_of(repo)
         self.drawn = {one.key_or_group for one in overrides if one.is_sweep_override()} if options.search else set()
         self.needing = Counter(part for trial in trials for part in self.parts(trial).items())
         self.made: dict[tuple[str, Overrides], Any] = {}
         self.left_out: set[str] = set()
+        self.apart = False  # whether some machine has not the folder of the cache
 
         connect()
         self.inspect()
@@ -195,14 +196,17 @@ class Sweep:
         machines = self.machines()
         if not machines:
             raise UserError(f"sweep: no machine of the cluster has {self.threads} cores; lower --threads")
-        ask, job = ray.remote(num_cpus=0)(shortcomings), self.job("none", ())
+        job = self.job("none", ())
+        ask: Any = ray.remote(num_cpus=0)(lambda: (shortcomings(job), has_cache(job)))
         strategies = [NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False) for machine in machines]
-        asked: list[Any] = [ask.options(scheduling_strategy=strategy).remote(job) for strategy in strategies]
+        asked: list[Any] = [ask.options(scheduling_strategy=strategy).remote() for strategy in strategies]
         lines: list[str] = []
         for machine, answer in zip(machines, asked, strict=True):
             node = machine["NodeManagerHostname"]
             try:
-                lines += [f"{node}: {line}" for line in ray.get(answer)]
+                lacking, shared = ray.get(answer)
+                lines += [f"{node}: {line}" for line in lacking]
+                self.apart |= not shared
             except RayError as error:
                 self.leave_out(machine["NodeID"], node, " ".join(str(_cause(error)).split()))
         if lines:
@@ -223,7 +227,18 @@ class Sweep:
 
     def job(self, experiment: str, overrides: Overrides, target: str | None = None) -> Job:
         variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
-        return Job(experiment, self.revision, overrides, target, self.cache, self.settings, versions(), variables)
+        return Job(
+            name=experiment,
+            revision=self.revision,
+            overrides=overrides,
+            target=target,
+            cache=self.cache,
+            remote=self.remote,
+            apart=self.apart,
+            settings=self.settings,
+            versions=versions(),
+            variables=variables,
+        )
 
     def parts(self, trial: Overrides) -> dict[str, Overrides]:
         """Of each stage, in the order of the pipeline, the overrides that it or a stage before it depends on."""
@@ -297,13 +312,23 @@ class Sweep:
             tell(value)
 
     def receive(self, overrides: Overrides, outcome: dict[str, Any]) -> None:
-        """Makes the outcome an experiment of this repository."""
-        ref = f"{self.refs}/{name(overrides)}"
+        """Makes the outcome an experiment of this repository, with its outputs in the cache."""
+        experiment, pushed = name(overrides), outcome.pop("pushed")
+        ref = f"{self.refs}/{experiment}"
         with tempfile.NamedTemporaryFile() as bundle:
             bundle.write(outcome.pop("bundle"))
             bundle.flush()
             git("fetch", "--quiet", bundle.name, f"{ref}:{ref}")
-        write_json(RECORDS / f"{name(overrides)}.json", {"overrides": overrides} | outcome)
+        write_json(RECORDS / f"{experiment}.json", {"overrides": overrides} | outcome)
+        if pushed:
+            repo = Repo()
+            remotes = {"remote": repo.config["remote"]}  # in the committed config DVC resolves relative paths otherwise
+            try:
+                repo.fetch(revs=[git("rev-parse", ref).strip()], workspace=False, config=remotes)
+            except Exception as error:  # DVC's, or one of the many libraries of its remotes
+                raise UserError(
+                    f"outputs not fetched: {error}; `dvc exp apply {experiment}` and `dvc pull` do"
+                ) from None
 
     def experiments(self) -> set[str]:
         """The names of those that this commit has."""

@@ -42,7 +42,9 @@ class Job:
     overrides: tuple[str, ...]
     target: str | None  # the last stage to run, if not the whole pipeline
     cache: str  # DVC's, a folder
-    settings: str  # what .dvc/config.local says
+    remote: str | None  # the URL of DVC's default remote
+    apart: bool  # whether some machine has not that folder: what trials share then goes through the remote
+    settings: dict[str, Any]  # DVC's where the sweep was started, with absolute paths
     versions: dict[str, str]  # of what changes the bits, where the sweep was started
     variables: dict[str, str | None]  # of the environment, which Ray sets for its workers
 
@@ -53,18 +55,22 @@ def versions() -> dict[str, str]:
 
 def shortcomings(job: Job) -> list[str]:
     """Why `job` cannot run on this machine, if so."""
-    here = versions()
+    here, remote = versions(), job.remote or ""
     lines = [
         f"{name}: found {here[name]}, expected {wanted} as where the sweep was started; install that"
         for name, wanted in job.versions.items()
         if here[name] != wanted
     ]
-    if not Path(job.cache).is_dir() and "remote" not in job.settings:
+    if not (has_cache(job) or "://" in remote or (remote and Path(remote).is_dir())):
         lines.append(
-            f"{job.cache}: found no such folder, expected DVC's cache; mount it here, or give the repository a remote "
-            f"with `dvc remote add --local --default NAME URL`"
+            f"{' and '.join(filter(None, [job.cache, remote]))}: found no such folder, expected DVC's cache or default "
+            f"remote; mount it here, or give the repository a remote for all with `dvc remote add --default NAME URL`"
         )
     return lines
+
+
+def has_cache(job: Job) -> bool:
+    return Path(job.cache).is_dir()
 
 
 def run_job(job: Job, repository: bytes, *needed: Any) -> dict[str, Any]:
@@ -89,24 +95,26 @@ def _run(job: Job, repository: bytes) -> dict[str, Any]:
     with open(f"{place}.lock", "w", encoding="utf-8") as lock:
         # The dvc of an attempt whose worker was killed goes on, and has this until it ends.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        shared = Path(job.cache).is_dir()
+        shared = has_cache(job)
         if not (place / "ready").exists():
             _clone(place, job, repository, shared)
         ref = f"refs/exps/{job.revision[:2]}/{job.revision[2:]}/{job.name}"
         if not git("for-each-ref", ref, cwd=place / "repository"):
-            if shared:
+            pull = []
+            if job.apart or not shared:
+                _dvc(place, job, lock, "pull", "--quiet", "--allow-missing")
+                pull = ["--pull"]  # what the remote's run cache knows is not made again
+            else:
                 with suppress(UserError):  # what the cache has not is made
                     _dvc(place, job, lock, "checkout", "--quiet")
-            else:
-                _dvc(place, job, lock, "pull", "--quiet", "--run-cache", "--allow-missing")
             sets = [argument for override in job.overrides for argument in ("--set-param", override)]
-            run = ["exp", "run", "--name", job.name, *sets, *([job.target] if job.target else [])]
+            run = ["exp", "run", "--name", job.name, *pull, *sets, *([job.target] if job.target else [])]
             _dvc(place, job, lock, *run, error=TrialError)
-            if not shared:
+            if not shared or (job.apart and job.target):
                 _dvc(place, job, lock, "push", "--quiet", "--run-cache")
         outcome = {"bundle": _bundle(place, ref, job.revision), "records": _records(place / "repository/runs")}
         shutil.rmtree(place)
-    return outcome | {"node": platform.node(), "seconds": time.perf_counter() - start}
+    return outcome | {"pushed": not shared, "node": platform.node(), "seconds": time.perf_counter() - start}
 
 
 def _places() -> Path:
@@ -134,8 +142,8 @@ def _clone(place: Path, job: Job, repository: bytes, shared: bool) -> None:
     git("checkout", "--quiet", "--detach", job.revision, cwd=folder)
     git("config", "user.name", "sweep", cwd=folder)
     git("config", "user.email", "sweep@localhost", cwd=folder)
-    (folder / ".dvc/config.local").write_text(job.settings, encoding="utf-8")
     with Config(str(folder / ".dvc")).edit("local") as settings:
+        settings |= job.settings
         settings["cache"] |= {"dir": job.cache if shared else str(_places() / "cache"), "type": "reflink,symlink,copy"}
     (place / "ready").touch()
 
