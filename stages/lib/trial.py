@@ -80,6 +80,8 @@ def run_job(job: Job, repository: bytes, *needed: Any) -> dict[str, Any]:
     """
     try:
         return _run(job, repository)
+    except TrialError as error:
+        raise TrialError(f"{platform.node()}: {error}") from None
     except (OSError, UserError) as error:
         what = FULL if FULL in str(error) else " ".join(str(error).split())
         raise MachineError(ray.get_runtime_context().get_node_id(), platform.node(), what) from None
@@ -102,16 +104,16 @@ def _run(job: Job, repository: bytes) -> dict[str, Any]:
         if not git("for-each-ref", ref, cwd=place / "repository"):
             pull = []
             if job.apart or not shared:
-                _dvc(place, job, lock, "pull", "--quiet", "--allow-missing")
+                _dvc(place, job, lock, "pull", "--allow-missing")
                 pull = ["--pull"]  # what the remote's run cache knows is not made again
             else:
                 with suppress(UserError):  # what the cache has not is made
-                    _dvc(place, job, lock, "checkout", "--quiet")
+                    _dvc(place, job, lock, "checkout")
             sets = [argument for override in job.overrides for argument in ("--set-param", override)]
             run = ["exp", "run", "--name", job.name, *pull, *sets, *([job.target] if job.target else [])]
             _dvc(place, job, lock, *run, error=TrialError)
             if not shared or (job.apart and job.target):
-                _dvc(place, job, lock, "push", "--quiet", "--run-cache")
+                _dvc(place, job, lock, "push", "--run-cache")
         outcome = {"bundle": _bundle(place, ref, job.revision), "records": _records(place / "repository/runs")}
         shutil.rmtree(place)
     return outcome | {"pushed": not shared, "node": platform.node(), "seconds": time.perf_counter() - start}
@@ -167,4 +169,4 @@ def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, error: type[Exce
         if any(FULL in line for line in told):
             raise UserError(FULL)
         errors = [line for line in told if line.lower().startswith("error")] or told[-3:]
-        raise error("\n".join(f"{platform.node()}: {line}" for line in errors[-3:]))
+        raise error("\n".join(errors[-3:]))
