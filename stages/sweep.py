@@ -18,7 +18,6 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,14 @@ from stages.lib import params
 from stages.lib.commands import git
 from stages.lib.errors import UserError, run
 from stages.lib.files import write_json
-from stages.lib.trial import Job, run_job, shortcomings, versions
 
 try:
     import optuna
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from stages.lib.trial import Job, MachineError, has_cache, run_job, shortcomings, versions
 except ModuleNotFoundError:
     sys.exit("error: sweep: Ray and Optuna are not installed; run `pip install -e '.[sweep]'`")
 
@@ -167,38 +167,78 @@ class Sweep:
         repo = Repo()
         self.cache = str(repo.cache.local_cache_dir)
         Path(self.cache).mkdir(parents=True, exist_ok=True)
-        local = Path(repo.dvc_dir, "config.local")
-        self.settings = local.read_text(encoding="utf-8") if local.exists() else ""
+        self.settings = json.loads(json.dumps(repo.config.read()))  # of all levels; plain strings stay absolute paths
+        self.remote = repo.config["remote"].get(repo.config["core"].get("remote"), {}).get("url")
         self.stages = stages_of(repo)
         self.drawn = {one.key_or_group for one in overrides if one.is_sweep_override()} if options.search else set()
         self.needing = Counter(part for trial in trials for part in self.parts(trial).items())
         self.made: dict[tuple[str, Overrides], Any] = {}
+        self.left_out: set[str] = set()
+        self.apart = False  # whether some machine has not the folder of the cache
 
         connect()
         self.inspect()
         with tempfile.TemporaryDirectory() as folder:
             git("bundle", "create", "--quiet", f"{folder}/bundle", "HEAD")
             self.repository = ray.put(Path(folder, "bundle").read_bytes())
-        self.start = ray.remote(num_cpus=self.threads, scheduling_strategy="SPREAD")(run_job).remote
+        self.task = ray.remote(num_cpus=self.threads)(run_job)
+
+    def machines(self) -> list[dict[str, Any]]:
+        """Ray's nodes that can run trials."""
+        return [
+            node
+            for node in ray.nodes()
+            if node["Alive"] and node["Resources"].get("CPU", 0) >= self.threads and node["NodeID"] not in self.left_out
+        ]
 
     def inspect(self) -> None:
-        """Raises UserError if a machine of the cluster cannot run the trials."""
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        if max(node["Resources"].get("CPU", 0) for node in nodes) < self.threads:
+        """Raises UserError if a machine of the cluster cannot run the trials; one that does not answer is left out."""
+        machines = self.machines()
+        if not machines:
             raise UserError(f"sweep: no machine of the cluster has {self.threads} cores; lower --threads")
-        ask, job = ray.remote(num_cpus=0)(shortcomings), self.job("none", ())
-        strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-        asked: list[Any] = [ask.options(scheduling_strategy=strategy).remote(job) for strategy in strategies]
+        job = self.job("none", ())
+        ask: Any = ray.remote(num_cpus=0)(lambda: (shortcomings(job), has_cache(job)))
+        strategies = [NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False) for machine in machines]
+        asked: list[Any] = [ask.options(scheduling_strategy=strategy).remote() for strategy in strategies]
         lines: list[str] = []
-        for answer in asked:
-            with suppress(RayError):  # of a machine that has just died
-                lines += ray.get(answer)
+        for machine, answer in zip(machines, asked, strict=True):
+            node = machine["NodeManagerHostname"]
+            try:
+                lacking, shared = ray.get(answer)
+                lines += [f"{node}: {line}" for line in lacking]
+                self.apart |= not shared
+            except RayError as error:
+                self.leave_out(machine["NodeID"], node, " ".join(str(_cause(error)).split()))
         if lines:
             raise UserError("\n".join(lines))
 
+    def leave_out(self, machine: str, node: str, what: str) -> None:
+        """Nothing more starts on that machine, and what trials share is started anew if a machine is why it failed."""
+        if machine not in self.left_out:
+            print(f"sweep: {node}: left out: {what}", flush=True)
+            self.left_out.add(machine)
+        for part, job in list(self.made.items()):
+            try:
+                ray.get(job, timeout=0)
+            except MachineError:
+                del self.made[part]
+            except RayError:  # it goes on, or failed for its own sake
+                pass
+
     def job(self, experiment: str, overrides: Overrides, target: str | None = None) -> Job:
         variables = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")}
-        return Job(experiment, self.revision, overrides, target, self.cache, self.settings, versions(), variables)
+        return Job(
+            name=experiment,
+            revision=self.revision,
+            overrides=overrides,
+            target=target,
+            cache=self.cache,
+            remote=self.remote,
+            apart=self.apart,
+            settings=self.settings,
+            versions=versions(),
+            variables=variables,
+        )
 
     def parts(self, trial: Overrides) -> dict[str, Overrides]:
         """Of each stage, in the order of the pipeline, the overrides that it or a stage before it depends on."""
@@ -214,9 +254,13 @@ class Sweep:
             if (stage, own) not in self.made and self._is_shared(stage, own):
                 before = [self.made[up, parts[up]] for up in self.stages[stage][1] if (up, parts[up]) in self.made]
                 job = self.job(f"{stage}-{name(own)}", own, stage)
-                self.made[stage, own] = self.start(job, self.repository, *before)
+                self.made[stage, own] = self.start(job, *before)
         needed = [self.made[part] for part in parts.items() if part in self.made]
-        return self.start(self.job(name(trial), trial), self.repository, *needed)
+        return self.start(self.job(name(trial), trial), *needed)
+
+    def start(self, job: Job, *needed: Any) -> Any:
+        avoid = {"label_selector": {"ray.io/node-id": f"!in({','.join(self.left_out)})"}} if self.left_out else {}
+        return self.task.options(**avoid).remote(job, self.repository, *needed)
 
     def _is_shared(self, stage: str, overrides: Overrides) -> bool:
         if self.drawn:
@@ -229,26 +273,35 @@ class Sweep:
         there = self.experiments()
         with console.status("") as status:
             while True:
-                slots = int(ray.cluster_resources().get("CPU", 0)) // self.threads
+                slots = sum(int(machine["Resources"]["CPU"]) // self.threads for machine in self.machines())
                 while len(running) < max(1, slots) and (trial := next(proposed, None)):
                     if name(trial[0]) in there:
                         ran += 1
                         self._tell(console, trial, "is there")
+                    elif self.left_out and not slots:
+                        ran, failed = ran + 1, failed + 1
+                        self._tell(console, trial, "failed: no machine is left")
                     else:
                         running[self.submit(trial[0])] = trial
                 if not running:
                     return failed
                 status.update(f"{ran} of {total} trials ended, {failed} of them failed; {len(running)} running")
                 (ended, *_), _ = ray.wait(list(running), num_returns=1)
-                trial, ran = running.pop(ended), ran + 1
+                trial = running.pop(ended)
                 try:
                     outcome = ray.get(ended)
                     self.receive(trial[0], outcome)
-                    self._tell(console, trial, f"{outcome['seconds']:.0f} s on {outcome['node']}")
+                    told = f"{outcome['seconds']:.0f} s on {outcome['node']}"
                 except (RayError, UserError) as error:
+                    cause = _cause(error)
+                    if isinstance(cause, MachineError):
+                        self.leave_out(*cause.args)
+                        proposed = itertools.chain([trial], proposed)
+                        continue
                     failed += 1
-                    cause = getattr(error, "cause", None) or error
-                    self._tell(console, trial, f"failed: {str(cause).strip() or type(cause).__name__}")
+                    told = f"failed: {str(cause).strip() or type(cause).__name__}"
+                ran += 1
+                self._tell(console, trial, told)
 
     def _tell(self, console: Console, trial: tuple[Overrides, Tell | None], what: str) -> None:
         overrides, tell = trial
@@ -259,13 +312,23 @@ class Sweep:
             tell(value)
 
     def receive(self, overrides: Overrides, outcome: dict[str, Any]) -> None:
-        """Makes the outcome an experiment of this repository."""
-        ref = f"{self.refs}/{name(overrides)}"
+        """Makes the outcome an experiment of this repository, with its outputs in the cache."""
+        experiment, pushed = name(overrides), outcome.pop("pushed")
+        ref = f"{self.refs}/{experiment}"
         with tempfile.NamedTemporaryFile() as bundle:
             bundle.write(outcome.pop("bundle"))
             bundle.flush()
             git("fetch", "--quiet", bundle.name, f"{ref}:{ref}")
-        write_json(RECORDS / f"{name(overrides)}.json", {"overrides": overrides} | outcome)
+        write_json(RECORDS / f"{experiment}.json", {"overrides": overrides} | outcome)
+        if pushed:
+            repo = Repo()
+            remotes = {"remote": repo.config["remote"]}  # in the committed config DVC resolves relative paths otherwise
+            try:
+                repo.fetch(revs=[git("rev-parse", ref).strip()], workspace=False, config=remotes)
+            except Exception as error:  # DVC's, or one of the many libraries of its remotes
+                raise UserError(
+                    f"outputs not fetched: {error}; `dvc exp apply {experiment}` and `dvc pull` do"
+                ) from None
 
     def experiments(self) -> set[str]:
         """The names of those that this commit has."""
@@ -338,6 +401,11 @@ def distribution(override: Override) -> Any:
     return optuna.distributions.CategoricalDistribution(
         [_read(f"value: {text}")["value"] for text in override.sweep_string_iterator()]
     )
+
+
+def _cause(error: Exception) -> Exception:
+    """What was raised on the machine."""
+    return getattr(error, "cause", None) or error
 
 
 def _touch(override: str, key: str) -> bool:

@@ -41,6 +41,7 @@ else:
     if params["lr"] == 0.5:
         sys.exit("ERROR: the loss is nan")
     pathlib.Path("metrics.json").write_text(json.dumps({"val": {"accuracy": 1 - params["lr"] + params["seed"] / 100}}))
+    pathlib.Path("model.txt").write_text(f"{params['lr']} {params['seed']}")
     pathlib.Path("runs/train_it.json").write_text(json.dumps({"threads": params["threads"]}))
 """
 PIPELINE = {
@@ -50,6 +51,7 @@ PIPELINE = {
             "cmd": "python stage.py train",
             "deps": ["stage.py", "data.txt"],
             "params": ["lr", "seed", "threads"],
+            "outs": ["model.txt"],
             "metrics": [{"metrics.json": {"cache": False}}],
         },
     }
@@ -76,7 +78,7 @@ def repository(tmp_path, monkeypatch) -> Path:
     (folder / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     (folder / "params.schema.json").write_text(json.dumps(SCHEMA))
-    (folder / ".gitignore").write_text("runs/\n")
+    (folder / ".gitignore").write_text("runs/\n/data.txt\n/model.txt\n")
     call(folder, "git", "init", "--quiet", "--initial-branch=main")
     call(folder, "dvc", "init", "--quiet")
     call(folder, "git", "add", "--all")
@@ -203,7 +205,10 @@ def cluster(repository):
     from ray.cluster_utils import Cluster
 
     call(repository, sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate")
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    quick = {"health_check_period_ms": 1000}  # a third: dead nodes are noticed sooner
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
+    )
     yield made
     made.shutdown()
 
@@ -312,18 +317,53 @@ def test_a_driver_that_is_killed(cluster, repository):
     assert len(call(repository, "dvc", "exp", "list", "--name-only").split()) == 3
 
 
-@pytest.mark.slow
-def test_a_node_whose_disk_is_full(cluster, repository, tmp_path):
+@contextmanager
+def full_node(cluster, tmp_path):
     full = tmp_path / "full"
     full.mkdir()
-    cluster.add_node(num_cpus=1)
     with odd_node(cluster, f"mount -t tmpfs -o size=40k none {full}", TMPDIR=str(full)):
-        running = start(cluster, repository, "lr=0.2,0.3")
+        yield
+
+
+@pytest.mark.slow
+def test_a_node_whose_disk_is_full(cluster, repository, held, tmp_path):
+    """What trials share starts on both nodes, one job each; the trainings wait, so that none can end before."""
+    cluster.add_node(num_cpus=1)
+    with full_node(cluster, tmp_path):
+        running = start(cluster, repository, "lr=0.2,0.3", "split=3,4")
+        assert running.stdout
+        until(lambda: re.search(r"^sweep: \S+: left out: No space left on device$", running.stdout.readline(), re.M))
+        held.unlink()
+        output, _ = running.communicate(timeout=120)
+    assert running.returncode == 0, output
+    assert output.count(" s on ") == 4
+    assert "left out" not in output  # once is enough
+    assert sorted(seen(repository)) == [*["prepare 0.1 0"] * 2, *["train 0.2 0"] * 2, *["train 0.3 0"] * 2]
+
+
+@pytest.mark.slow
+def test_the_disks_of_all_nodes_are_full(cluster, repository, tmp_path):
+    with full_node(cluster, tmp_path):
+        running = start(cluster, repository, "lr=0.2,0.3,0.4")
         output, _ = running.communicate(timeout=120)
     assert running.returncode == 1, output
-    assert output.count(" s on ") == 1
-    assert "No space left on device" in output
-    assert "error: sweep: 1 of 2 trials failed" in output
+    assert output.count("No space left on device") == 1
+    assert output.count("failed: no machine is left") == 3
+    assert "error: sweep: 3 of 3 trials failed" in output
+
+
+@pytest.mark.slow
+def test_a_disk_that_a_stage_fills(cluster, repository):
+    """dvc tells of it; that is no fault of the trial."""
+    text = STAGE.replace("the loss is nan", "[Errno 28] No space left on device: 'model'")
+    (repository / "stage.py").write_text(text)
+    commit(repository)
+    cluster.add_node(num_cpus=1)
+    running = start(cluster, repository, "lr=0.5")
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode == 1, output
+    assert re.search(r"^sweep: \S+: left out: No space left on device$", output, re.M)
+    assert "failed: no machine is left" in output
 
 
 @pytest.mark.slow
@@ -341,11 +381,51 @@ def test_a_cluster_that_is_not_there_and_a_wrong_token(cluster, repository):
 
 @pytest.mark.slow
 def test_a_node_without_the_data(cluster, repository):
+    """Nor the folder that is the default remote."""
+    call(repository, "dvc", "remote", "add", "--local", "--default", "storage", "../storage")
     cluster.add_node(num_cpus=1)
     with odd_node(cluster, f"mount -t tmpfs none {repository}"):
         output, _ = start(cluster, repository, "lr=0.2").communicate(timeout=120)
-    assert "found no such folder, expected DVC's cache; mount it here" in output
+    assert f"/cache and {repository.parent}/storage: found no such folder, expected DVC's cache or default" in output
     assert not (repository.parent / "seen").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["--local", "--project"])
+def test_a_node_that_has_the_remote_alone(cluster, repository, level):
+    """A relative path, which is to be the same folder for the clone of a trial."""
+    call(repository, "dvc", "remote", "add", level, "--default", "storage", "../storage")
+    call(repository, "dvc", "repro", "prepare")
+    call(repository, "git", "add", "--all")
+    commit(repository)
+    call(repository, "dvc", "push")
+    with odd_node(cluster, f"mount -t tmpfs none {repository}"):
+        output, _ = start(cluster, repository, "lr=0.2", "seed=1,2").communicate(timeout=120)
+    assert output.count(" s on ") == 2, output
+    assert sorted(seen(repository)) == ["prepare 0.1 0", "train 0.2 1", "train 0.2 2"]  # prepared above
+    call(repository, "dvc", "exp", "apply", sweep.name(("lr=0.2", "seed=2", "threads=1")))
+    assert (repository / "model.txt").read_text() == "0.2 2"
+    assert "up to date" in call(repository, "dvc", "status")
+
+
+@pytest.mark.slow
+def test_a_node_that_has_the_cache_and_one_that_has_the_remote(cluster, repository, held):
+    """What trials share is made once for both, whichever makes it."""
+    call(repository, "dvc", "remote", "add", "--local", "--default", "storage", "../storage")
+    (repository.parent / "storage").mkdir()
+    cluster.add_node(num_cpus=1)
+    with odd_node(cluster, f"mount -t tmpfs none {repository}"):
+        running = start(cluster, repository, "lr=0.2,0.3", "split=3")
+        until(lambda: len(trainings(repository)) == 2)
+        held.unlink()
+        output, _ = running.communicate(timeout=120)
+    assert output.count(" s on ") == 2, output
+    assert sorted(seen(repository)) == ["prepare 0.1 0", "train 0.2 0", "train 0.3 0"]
+    for rate in (0.2, 0.3):
+        call(repository, "dvc", "exp", "apply", sweep.name((f"lr={rate}", "split=3", "threads=1")))
+        assert (repository / "model.txt").read_text() == f"{rate} 0"
+        assert "up to date" in call(repository, "dvc", "status")
+        call(repository, "git", "restore", ".")
 
 
 @pytest.mark.slow

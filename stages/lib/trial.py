@@ -1,5 +1,6 @@
 """One job of a sweep, on whatever machine it falls to: the committed pipeline in a place of its own."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,19 +11,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+import ray
 from dvc.config import Config
 
 from stages.lib.commands import git
 from stages.lib.errors import UserError
 
-PLACES = Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"
-PAUSE_SECONDS = 10
 LIBRARIES = ("tensorflow", "keras", "numpy", "h5py", "dvc")
+FULL = os.strerror(errno.ENOSPC)
+
+
+class MachineError(Exception):
+    """Not the job's fault: the id that Ray has for the machine, its name, and what is wrong there."""
+
+
+class TrialError(Exception):
+    """What dvc says of a trial that failed."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,9 @@ class Job:
     overrides: tuple[str, ...]
     target: str | None  # the last stage to run, if not the whole pipeline
     cache: str  # DVC's, a folder
-    settings: str  # what .dvc/config.local says
+    remote: str | None  # the URL of DVC's default remote
+    apart: bool  # whether some machine has not that folder: what trials share then goes through the remote
+    settings: dict[str, Any]  # DVC's where the sweep was started, with absolute paths
     versions: dict[str, str]  # of what changes the bits, where the sweep was started
     variables: dict[str, str | None]  # of the environment, which Ray sets for its workers
 
@@ -43,58 +55,72 @@ def versions() -> dict[str, str]:
 
 def shortcomings(job: Job) -> list[str]:
     """Why `job` cannot run on this machine, if so."""
-    here = versions()
+    here, remote = versions(), job.remote or ""
     lines = [
         f"{name}: found {here[name]}, expected {wanted} as where the sweep was started; install that"
         for name, wanted in job.versions.items()
         if here[name] != wanted
     ]
-    if not Path(job.cache).is_dir() and "remote" not in job.settings:
+    if not (has_cache(job) or "://" in remote or (remote and Path(remote).is_dir())):
         lines.append(
-            f"{job.cache}: found no such folder, expected DVC's cache; mount it here, or give the repository a remote "
-            f"with `dvc remote add --local --default NAME URL`"
+            f"{' and '.join(filter(None, [job.cache, remote]))}: found no such folder, expected DVC's cache or default "
+            f"remote; mount it here, or give the repository a remote for all with `dvc remote add --default NAME URL`"
         )
-    return [f"{platform.node()}: {line}" for line in lines]
+    return lines
+
+
+def has_cache(job: Job) -> bool:
+    return Path(job.cache).is_dir()
 
 
 def run_job(job: Job, repository: bytes, *needed: Any) -> dict[str, Any]:
     """Runs it, after those `needed`; gives the experiment as a git bundle and what its trainings recorded.
 
-    `repository` is a git bundle of the revision. Raises UserError if this machine cannot run it, or if dvc fails.
+    `repository` is a git bundle of the revision. Raises TrialError if the trial fails, MachineError if anything else.
     """
     try:
         return _run(job, repository)
-    except (OSError, UserError):
-        time.sleep(PAUSE_SECONDS)  # a machine on which all fails at once would be the first to be free, and get all
-        raise
+    except TrialError as error:
+        raise TrialError(f"{platform.node()}: {error}") from None
+    except (OSError, UserError) as error:
+        what = FULL if FULL in str(error) else " ".join(str(error).split())
+        raise MachineError(ray.get_runtime_context().get_node_id(), platform.node(), what) from None
 
 
 def _run(job: Job, repository: bytes) -> dict[str, Any]:
     lacking = shortcomings(job)
     if lacking:
-        raise UserError("\n".join(lacking))
+        raise UserError("; ".join(lacking))
     start = time.perf_counter()
-    place = PLACES / hashlib.sha256(f"{job.cache} {job.revision}".encode()).hexdigest()[:12] / job.name
+    place = _places() / hashlib.sha256(f"{job.cache} {job.revision}".encode()).hexdigest()[:12] / job.name
     place.mkdir(parents=True, exist_ok=True)
     with open(f"{place}.lock", "w", encoding="utf-8") as lock:
         # The dvc of an attempt whose worker was killed goes on, and has this until it ends.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        shared = Path(job.cache).is_dir()
+        shared = has_cache(job)
         if not (place / "ready").exists():
             _clone(place, job, repository, shared)
         ref = f"refs/exps/{job.revision[:2]}/{job.revision[2:]}/{job.name}"
         if not git("for-each-ref", ref, cwd=place / "repository"):
-            if shared:
-                _dvc(place, job, lock, "checkout", "--quiet", check=False)  # what the cache has not is made
+            pull = []
+            if job.apart or not shared:
+                _dvc(place, job, lock, "pull", "--allow-missing")
+                pull = ["--pull"]  # what the remote's run cache knows is not made again
             else:
-                _dvc(place, job, lock, "pull", "--quiet", "--run-cache", "--allow-missing")
+                with suppress(UserError):  # what the cache has not is made
+                    _dvc(place, job, lock, "checkout")
             sets = [argument for override in job.overrides for argument in ("--set-param", override)]
-            _dvc(place, job, lock, "exp", "run", "--name", job.name, *sets, *([job.target] if job.target else []))
-            if not shared:
-                _dvc(place, job, lock, "push", "--quiet", "--run-cache")
+            run = ["exp", "run", "--name", job.name, *pull, *sets, *([job.target] if job.target else [])]
+            _dvc(place, job, lock, *run, error=TrialError)
+            if not shared or (job.apart and job.target):
+                _dvc(place, job, lock, "push", "--run-cache")
         outcome = {"bundle": _bundle(place, ref, job.revision), "records": _records(place / "repository/runs")}
         shutil.rmtree(place)
-    return outcome | {"node": platform.node(), "seconds": time.perf_counter() - start}
+    return outcome | {"pushed": not shared, "node": platform.node(), "seconds": time.perf_counter() - start}
+
+
+def _places() -> Path:
+    return Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"  # not at import: raises OSError where the disk is full
 
 
 def _bundle(place: Path, ref: str, revision: str) -> bytes:
@@ -118,13 +144,13 @@ def _clone(place: Path, job: Job, repository: bytes, shared: bool) -> None:
     git("checkout", "--quiet", "--detach", job.revision, cwd=folder)
     git("config", "user.name", "sweep", cwd=folder)
     git("config", "user.email", "sweep@localhost", cwd=folder)
-    (folder / ".dvc/config.local").write_text(job.settings, encoding="utf-8")
     with Config(str(folder / ".dvc")).edit("local") as settings:
-        settings["cache"] |= {"dir": job.cache if shared else str(PLACES / "cache"), "type": "reflink,symlink,copy"}
+        settings |= job.settings
+        settings["cache"] |= {"dir": job.cache if shared else str(_places() / "cache"), "type": "reflink,symlink,copy"}
     (place / "ready").touch()
 
 
-def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, check: bool = True) -> None:
+def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, error: type[Exception] = UserError) -> None:
     changed = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])} | job.variables
     environment = {key: value for key, value in (os.environ | changed).items() if value is not None}
     log = place / "log"
@@ -138,7 +164,9 @@ def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, check: bool = Tr
             stderr=subprocess.STDOUT,
             pass_fds=[lock.fileno()],
         ).returncode
-    if code and check:
+    if code:
         told = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        if any(FULL in line for line in told):
+            raise UserError(FULL)
         errors = [line for line in told if line.lower().startswith("error")] or told[-3:]
-        raise UserError("\n".join(f"{platform.node()}: {line}" for line in errors[-3:]))
+        raise error("\n".join(errors[-3:]))
