@@ -84,8 +84,9 @@ bench-insights: $(INSTALLED) ## the exercise's insights, five seeds each (some 4
 bench-grudges: $(INSTALLED) ## train the warm-up network, mended step by step, and write benchmarks/grudges.csv (up to 60 minutes)
 	@python -m benchmarks.grudges
 
-readme: $(INSTALLED) ## write the README's tables anew from metrics.json and benchmarks/seeds.csv
+readme: $(INSTALLED) ## write the README's tables and figures anew from metrics.json and benchmarks/
 	@python -m benchmarks.tables
+	@python -m benchmarks.figures
 
 check: $(INSTALLED) ## lint, types and workflows
 	@ruff check . && ruff format --check . && mypy && check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
