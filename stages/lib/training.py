@@ -80,7 +80,8 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
     environment = {key: value for key, value in record(device).items() if key != "peak_memory_bytes"}
     checkpoint.remove_finished()
     place = checkpoint.folder(stage, environment)
-    with device.strategy().scope():
+    strategy = device.strategy()
+    with strategy.scope():
         if device.count > 1:
             model = _on_all_devices(model)
         if recipe.network == "cifar_cnn":
@@ -106,7 +107,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         chosen = rng.permutation(len(data.x))[: steps * recipe.batch_size]
         x = augment(data.x[chosen], rng, recipe, flips(len(data.x), seed, epoch)[chosen], device.threads)
         x = shrink(x, size(data.x.shape[1:3], recipe.first_size, epoch, recipe.epochs), device.threads)
-        with device.strategy().scope():
+        with strategy.scope():
             make_variables(model)
         if recipe.first_size < 1:
             # A graph of its own for each size: else TensorFlow makes one of any size when it sees the second one, whose
