@@ -60,9 +60,9 @@ def test_whole_numbers_as_dvc_reads_them(replace, text, value):
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("epochs: 16", "epochs: abc", ["mnist.epochs", '"abc"', "a whole number, at least 1"]),
-        ("epochs: 16", "epochs: 0", ["mnist.epochs", "found 0", "at least 1"]),
-        ("epochs: 16", "epochs: true", ["mnist.epochs", "found true"]),
+        ("epochs: 18", "epochs: abc", ["mnist.epochs", '"abc"', "a whole number, at least 1"]),
+        ("epochs: 18", "epochs: 0", ["mnist.epochs", "found 0", "at least 1"]),
+        ("epochs: 18", "epochs: true", ["mnist.epochs", "found true"]),
         ("seed: 0", "seed: -1", ["seed", "found -1", "at least 0"]),
         ("train_on: train ", "train_on: both ", ["mnist.train_on", "one of train, train+val"]),
         ("seed: 0", "seed: 0.5", ["seed", "found 0.5", "a whole number"]),
@@ -88,7 +88,7 @@ def test_a_fault_is_told_with_key_value_and_what_is_allowed(replace, old, new, t
 
 
 def test_all_faults_are_told_at_once(replace):
-    replace("epochs: 16", "epochs: -1")
+    replace("epochs: 18", "epochs: -1")
     replace("seed: 0", "seed: x")
     with pytest.raises(UserError) as error:
         params.read(View)
