@@ -7,7 +7,7 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify audit audit-rules bench-seeds bench-peers bench-sweep bench-waits bench-search bench-insights bench-grudges readme check extras lock clean
+.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify audit audit-rules bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-grudges readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,9 +60,11 @@ bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds
 	@for setting in cifar cifar-quick cifar-94; do python -m benchmarks.seeds $$setting 3 || exit 1; done
 	@python -m benchmarks.seeds cifar-plain 1
 
-bench-peers: $(INSTALLED) .venv-bench/.installed ## MNIST side by side with its peers, PyTorch's step with ours (some 40 minutes)
-	@python -m benchmarks.peers .venv-bench/bin/python
+bench: $(INSTALLED) .venv-bench/.installed ## all settings beside their peers (up to four hours, resumable; QUICK=1: MNIST alone, 15 minutes)
+	@python -m benchmarks.bench .venv-bench/bin/python $(if $(QUICK),quick)
 	@python -m benchmarks.step .venv-bench/bin/python
+	@$(if $(QUICK),true,python -m benchmarks.growth)
+	@python -m benchmarks.overhead
 
 bench-sweep: $(INSTALLED) ## what a sweep costs beside its trainings, and how that grows (some twenty minutes)
 	@python -m benchmarks.sweep
@@ -73,14 +75,18 @@ bench-waits: $(INSTALLED) ## how long an epoch lasts beyond its steps, fed with 
 bench-search: $(INSTALLED) ## what one change of the MNIST recipe does (some 60 minutes)
 	@python -m benchmarks.search
 
+bench-tried: $(INSTALLED) ## what one change of mnist-fast does to its time and accuracy (3 minutes)
+	@python -m benchmarks.tried
+
 bench-insights: $(INSTALLED) ## the exercise's insights, five seeds each (some 45 minutes)
 	@python -m benchmarks.insights
 
 bench-grudges: $(INSTALLED) ## train the warm-up network, mended step by step, and write benchmarks/grudges.csv (up to 60 minutes)
 	@python -m benchmarks.grudges
 
-readme: $(INSTALLED) ## write the README's tables anew from metrics.json and benchmarks/seeds.csv
+readme: $(INSTALLED) ## write the README's tables and figures anew from metrics.json and benchmarks/
 	@python -m benchmarks.tables
+	@python -m benchmarks.figures
 
 check: $(INSTALLED) ## lint, types and workflows
 	@ruff check . && ruff format --check . && mypy && check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -105,7 +111,7 @@ clean: ## remove what runs leave behind; not data, models, results or .venv
 # which spares gigabytes of CUDA.
 .venv-bench/.installed: $(INSTALLED)
 	@python -m venv .venv-bench
-	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy psutil
 	@touch $@
 
 # Again only when pyproject.toml or the pins change.

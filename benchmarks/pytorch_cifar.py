@@ -11,11 +11,14 @@ import statistics
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from benchmarks.pytorch_mnist import flops, peak_memory_mib, since_the_process_began
 
 DATA = Path("data/prepared/cifar")
 BATCH_SIZE = 1000
@@ -106,7 +109,7 @@ def step(precision: str, filters: int, depth: int, images: int, steps: int) -> d
     return {"milliseconds": 1000 * statistics.median(seconds[1:])}
 
 
-def train(filters: int, epochs: int, seed: int) -> dict[str, float]:
+def train(filters: int, epochs: int, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     x, y = (torch.cat(parts) for parts in zip(load("train"), load("val"), strict=True))
     model = build(filters, 2, x)
@@ -115,8 +118,11 @@ def train(filters: int, epochs: int, seed: int) -> dict[str, float]:
     mirrored = torch.rand(len(x)) < 0.5
     padded = functional.pad(x, (2, 2, 2, 2), "reflect")
     steps = epochs * (len(x) // BATCH_SIZE)
-    done = 0
+    done, first = 0, 0.0
+    x_test, y_test = load("test")
+    seconds, told = time.perf_counter() - start, []
     for epoch in range(epochs):
+        start = time.perf_counter()
         for batch in torch.randperm(len(x)).split(BATCH_SIZE)[: len(x) // BATCH_SIZE]:
             images = torch.stack(
                 [
@@ -131,18 +137,29 @@ def train(filters: int, epochs: int, seed: int) -> dict[str, float]:
             images = images.contiguous(memory_format=torch.channels_last)
             train_step(model, optimizer, images, y[batch], LR * (1 - done / steps))
             done += 1
-    seconds = time.perf_counter() - start
-    x, y = load("test")
-    model.eval()
+            first = first or since_the_process_began()
+        seconds += time.perf_counter() - start
+        model.eval()
+        right = accuracy(model, x_test, y_test, 0)
+        told.append({"epoch": epoch + 1, "images": done * BATCH_SIZE, "seconds": seconds, "test_accuracy": right})
+        averaged = accuracy(model, x_test, y_test, 1) if epoch + 1 == epochs else 0.0
+        model.train()
     return {
-        "seconds": seconds,
-        "test_accuracy": accuracy(model, x, y, 0),
-        "test_accuracy_tta": accuracy(model, x, y, 1),
+        "test_accuracy_tta": averaged,
+        "first_step_seconds": first,
+        "peak_memory_mib": peak_memory_mib(),
+        "tflop": steps * BATCH_SIZE * 3 * flops(model, x[:1]) / 1e12,
+        "epochs": told,
     }
 
 
 def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor, shift: int) -> float:
     """Averaged over the views that `shift` gives: none, or each mirrored too and moved by a pixel."""
+    with torch.no_grad():
+        return _accuracy(model, x, y, shift)
+
+
+def _accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor, shift: int) -> float:
     correct = 0
     for images, labels in zip(x.split(1000), y.split(1000), strict=True):
         if not shift:

@@ -9,6 +9,7 @@ the experiments that stages/sweep.py has left of this commit, whatever their see
 import dataclasses
 import datetime
 import shutil
+import subprocess
 import sys
 import tempfile
 from importlib import import_module
@@ -20,6 +21,7 @@ import yaml
 from dvc.repo import Repo
 
 from benchmarks.tables import MISTAKES, SEEDS, SETTINGS, training_digest
+from benchmarks.watched import FILE as WATCHED
 from stages.demo import change, make_copy
 from stages.lib.commands import dvc, git
 from stages.lib.errors import UserError, run
@@ -42,20 +44,35 @@ def main() -> None:
         collect(setting)
 
 
-def measure(setting: str, seed: int) -> dict[str, Any]:
-    """Trains once and puts the result in both tables; gives its row of benchmarks/seeds.csv."""
+def measure(setting: str, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Trains once and puts the result in both tables; gives its row of benchmarks/seeds.csv, and what was watched."""
     name = setting.split("-")[0]
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         make_copy(Path(), copy, {"seed": seed, **SETTINGS[setting]})
         shutil.copy("dvc.lock", copy)
+        pipeline = (copy / "dvc.yaml").read_text(encoding="utf-8")
+        watched = pipeline.replace(f"python -m stages.train_{name}\n", f"python -m benchmarks.watched train_{name}\n")
+        write_text(copy / "dvc.yaml", watched)
         dvc("config", "--local", "cache.dir", str(Repo().cache.local_cache_dir), cwd=copy)
-        dvc("checkout", "--quiet", "download", "prepare", "train_mnist", "train_cifar", cwd=copy)
+        dvc("checkout", "--quiet", "download", "prepare", cwd=copy)
         dvc("repro", "prepare", cwd=copy)
         # Forced, since a result of the cache has no time.
         dvc("repro", "--single-item", "--force", f"train_{name}", cwd=copy)
-        dvc("repro", "--single-item", "evaluate", cwd=copy)
-        return record(copy, setting, seed)
+        command = f"from benchmarks.seeds import evaluate; evaluate({name!r})"
+        subprocess.run([sys.executable, "-c", command], cwd=copy, check=True)
+        return record(copy, setting, seed), load_json(copy / WATCHED)
+
+
+def evaluate(name: str) -> None:
+    """What the stage of that name does, for one data set alone: metrics.json then has no other."""
+    import_module("stages.lib.device")  # before Keras, which then is quiet
+    from stages import evaluate
+    from stages.lib import device, params
+
+    values = params.read(evaluate.Params)
+    device.set_up(values.device, values.threads)
+    write_json(Path("metrics.json"), {name: evaluate.evaluate(name, getattr(values, name), values.seed)})
 
 
 def collect(setting: str) -> None:

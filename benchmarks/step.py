@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,11 @@ from stages.lib import arrays, device
 from stages.lib.errors import UserError, run
 from stages.lib.files import whole
 
+if TYPE_CHECKING:
+    import keras
+
+    from stages.lib.training import Recipe
+
 TABLE, DATA = Path("benchmarks/step.csv"), Path("data/prepared")
 ROUNDS = 5
 STEPS = {"mnist-fast": 100, "mnist": 100, "cifar": 3}
@@ -32,13 +37,12 @@ STEPS = {"mnist-fast": 100, "mnist": 100, "cifar": 3}
 
 def main() -> None:
     if len(sys.argv) != 2:
-        raise UserError("step: expected a Python that has PyTorch; try `make bench-peers`")
+        raise UserError("step: expected a Python that has PyTorch; try `make bench`")
     used = device.set_up("cpu", 0)
     rows = []
     for setting, precision in itertools.product(STEPS, ("float32", "mixed_bfloat16")):
         name, steps = setting.split("-")[0], STEPS[setting]
-        params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))[name]
-        params |= {key.split(".")[1]: value for key, value in SETTINGS[setting].items()}
+        params = params_of(setting)
         peaks, ours, theirs = [], [], []
         step, flops = training_step(name, params, precision, steps)
         sizes = [params["filters"], params["depth"], params["batch_size"], steps]
@@ -70,30 +74,45 @@ def main() -> None:
         pd.DataFrame(rows).to_csv(partial, index=False, lineterminator="\n", float_format="%.4g")
 
 
-def training_step(name: str, params: dict[str, Any], precision: str, steps: int) -> tuple[Any, float]:
-    """A function that trains `steps` steps and gives the median of their milliseconds, and the FLOPs of one step."""
+def params_of(setting: str) -> dict[str, Any]:
+    """Those of its data set in params.yaml, changed as the setting says."""
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))[setting.split("-")[0]]
+    return params | {key.split(".")[1]: value for key, value in SETTINGS[setting].items()}
+
+
+def prepare(name: str, params: dict[str, Any], precision: str) -> tuple["Recipe", arrays.Split, "keras.Model"]:
+    """A recipe, its training images, and its network, not compiled."""
     import keras  # here, that its import comes after device's, which keeps TensorFlow quiet
 
     from stages.lib import networks, training
-    from stages.lib.architecture import training_flops
-    from stages.lib.batches import batches
 
-    keras.utils.set_random_seed(0)
     names = {field.name for field in dataclasses.fields(training.Recipe)}
     recipe = training.Recipe(**{key: value for key, value in params.items() if key in names})
-    scale, offset = arrays.load_normalization(DATA / name)
     data = arrays.load(DATA / name, "train")
     model = networks.build(
         recipe.network,
         data.x.shape[1:],
         10,
-        keras.layers.Rescaling(scale, offset),
+        keras.layers.Rescaling(*arrays.load_normalization(DATA / name)),
         filters=recipe.filters,
         depth=recipe.depth,
         kernel_size=recipe.kernel_size,
         dropout=recipe.dropout,
         precision=precision,
     )
+    return recipe, data, model
+
+
+def training_step(name: str, params: dict[str, Any], precision: str, steps: int) -> tuple[Any, float]:
+    """A function that trains `steps` steps and gives the median of their milliseconds, and the FLOPs of one step."""
+    import keras
+
+    from stages.lib import training
+    from stages.lib.architecture import training_flops
+    from stages.lib.batches import batches
+
+    keras.utils.set_random_seed(0)
+    recipe, data, model = prepare(name, params, precision)
     loss = keras.losses.CategoricalCrossentropy()
     model.compile(training.OPTIMIZERS[recipe.optimizer](recipe.lr), loss, metrics=["accuracy"], jit_compile=False)
     clock = Clock(keras)

@@ -152,8 +152,8 @@ def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[flo
 
 
 def training_digest(stage: dict[str, Any]) -> str:
-    """What a training was made from, as dvc.lock has it: code, data and params, but for the seed."""
-    params = {key: value for key, value in stage["params"]["params.yaml"].items() if key != "seed"}
+    """What a training was made from, as dvc.lock has it: code, data and params, but for the seed and the threads."""
+    params = {key: value for key, value in stage["params"]["params.yaml"].items() if key not in ("seed", "threads")}
     made_from = {"deps": {dep["path"]: dep["md5"] for dep in stage["deps"]}, "params": params}
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -10,6 +10,7 @@ def test_batches_come_in_order_and_the_last_one_is_smaller():
     assert pairs[-1] == ([[12, 13]], [6])
     assert len(pairs) == 3
     assert [len(part) for part in batches(x, 7)] == [7]
+    assert [part.numpy().tolist() for part in batches(y, 9)] == [[0, 1, 2, 3, 4, 5, 6]]
 
 
 def test_they_do_not_tune_themselves():

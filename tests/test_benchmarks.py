@@ -3,11 +3,14 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from keras import layers
+from matplotlib import pyplot as plt
 
-from benchmarks import insights
+from benchmarks import figures, growth, insights, overhead
+from stages.lib.figures import STYLE, save
 from tests.conftest import call
 
 
@@ -45,6 +48,75 @@ def test_seeds_measures_a_named_setting(copy):
     # The rows that are in git are of the real data.
     assert [line.split("|")[3].strip() for line in table.splitlines() if re.match(r"\| mnist-fast +\|", line)] == ["1"]
     assert "mnist (older code)" in table
+
+
+@pytest.mark.slow
+def test_bench_trains_what_is_missing(copy):
+    (copy / "benchmarks/bench.csv").unlink()
+    bench = """
+import sys
+from benchmarks import bench, seeds
+bench.SEEDS = {"Keras' example": (1, 1), "mnist": (1, 1)}
+sys.argv = ["bench", "no PyTorch", "quick"]
+bench.main()
+"""
+    call(copy, "python", "-c", bench)
+    rows = pd.read_csv(copy / "benchmarks/bench.csv")
+    assert rows.groupby("side")["epoch"].max().to_dict() == {"Keras' example": 15, "mnist": 3}
+    assert (rows.groupby("side")["seconds"].diff().dropna() > 0).all()
+    assert rows[["first_step_seconds", "tflop", "peak_memory_mib", "matrix_peak_gflops"]].gt(0).all(axis=None)
+    images = rows[rows["side"] == "mnist"]["images"].tolist()
+    assert images == [images[0], 2 * images[0], 3 * images[0]]
+    own = rows[rows["side"] == "mnist"].iloc[-1]
+    # A training that is watched is the one that is not: the same accuracy, and the row over seeds with it.
+    expected = json.loads((copy / "metrics.json").read_text())["mnist"]["test"]["accuracy"]
+    assert own["test_accuracy"] == pytest.approx(expected, abs=1e-6)  # the table has six digits
+    seeds = pd.read_csv(copy / "benchmarks/seeds.csv").query("setting == 'mnist' and seed == 0")
+    assert seeds["test_accuracy"].tolist() == [expected]
+    before = (copy / "benchmarks/bench.csv").read_bytes()
+    assert "seconds" not in call(copy, "python", "-c", bench)
+    assert (copy / "benchmarks/bench.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_growth_trains_on_repeated_images(copy):
+    measure = "from benchmarks import growth; print(growth.measure('mnist', {}, 4))"
+    for images in (500, 3000):  # the sample has some 1,400
+        told = call(copy, "python", "-c", measure.format(images))
+        assert f"{images:,} images" in told
+        assert "'peak_memory_mib'" in told
+
+
+def test_images_are_repeated_from_the_start():
+    assert growth.repeated(np.arange(3), 8).tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert growth.repeated(np.arange(3), 2).tolist() == [0, 1]
+
+
+def test_the_bare_stages_have_nothing_to_do(tmp_path):
+    overhead.make_bare(tmp_path / "bare")
+    call(tmp_path / "bare", "git", "restore", ".")
+    call(tmp_path / "bare", "dvc", "checkout")
+    assert "up to date" in call(tmp_path / "bare", "dvc", "repro")
+    assert "seed: 1" not in (tmp_path / "bare/plot.txt").read_text()
+    assert "is cached" in call(tmp_path / "bare", "dvc", "exp", "run", "-S", "seed=1")
+
+
+def test_the_figures_name_all_sides(tmp_path):
+    rows = [("mnist", "one", 1, 2.0, 0.98), ("mnist", "one", 2, 4.0, 0.99), ("cifar", "other", 1, 9.0, 0.9)]
+    runs = pd.DataFrame(rows, columns=["data_set", "side", "epoch", "seconds", "test_accuracy"])
+    with plt.rc_context(STYLE):
+        save(figures.draw_bench(runs), tmp_path / "bench.svg")
+    drawn = (tmp_path / "bench.svg").read_text()
+    assert all(text in drawn for text in ("one", "other", "MNIST", "CIFAR-10", "seconds of training"))
+    sizes = [("mnist", 100, 8), ("mnist", 200, 8), ("mnist", 100, 16), ("cifar", 10, 8), ("cifar", 20, 8),
+             ("cifar", 10, 16)]  # fmt: skip
+    costs = pd.DataFrame(sizes, columns=["data_set", "images", "filters"])
+    costs = costs.assign(seconds=costs["images"] * costs["filters"] ** 2, peak_memory_mib=costs["images"])
+    with plt.rc_context(STYLE):
+        save(figures.draw_growth(costs), tmp_path / "growth.svg")
+    drawn = (tmp_path / "growth.svg").read_text()
+    assert "MNIST, 8 filters: power 1.00" in drawn
+    assert "MNIST, 100 images: power 2.00" in drawn
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ def layer(kind: str, shape: list[int], detail: str = "", name: str = "") -> dict
 LAYERS = [
     layer("InputLayer", [28, 28, 1]),
     layer("Rescaling", [28, 28, 1]),
+    layer("Cropping2D", [28, 28, 1], "1"),
     layer("Conv2D", [14, 14, 16], "5×5, stride 2"),
     layer("BatchNormalization", [14, 14, 16]),
     layer("ReLU", [14, 14, 16]),
@@ -52,7 +53,8 @@ def of_recipe(name="mnist", **changes) -> str:
 def test_each_layer_has_its_reason():
     labels = [line.split("**")[1] for line in of_layers().splitlines()]
     assert labels == [
-        "Normalization as a layer.", "A convolution of 5×5 with stride 2.", "3 convolutions, 5×5 and 3×3.",
+        "Normalization as a layer.", "Cropping, 1.", "A convolution of 5×5 with stride 2.",
+        "3 convolutions, 5×5 and 3×3.",
         "16 to 64 filters.", "Batch normalization.", "ReLU.", "Max pooling, 2×2.", "Flatten.", "Dropout, 0.2.",
         "10 outputs, softmax.",
     ]  # fmt: skip

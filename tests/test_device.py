@@ -47,6 +47,23 @@ def test_auto_takes_bfloat16_where_the_processor_has_it(cpuinfo, flags, precisio
     assert str(found) == f"cpu, A Processor 3000, 3 threads, {precision}"
 
 
+@pytest.mark.parametrize(
+    ("cap", "precision", "instructions"),
+    [
+        ("avx512_core_amx", "mixed_bfloat16", "amx_bf16"),
+        ("AVX512_CORE_BF16", "mixed_bfloat16", "avx512_bf16"),
+        ("AVX512_CORE", "float32", "avx512f"),
+        ("AVX2", "float32", "avx2"),
+        ("SSE41", "float32", ""),
+    ],
+)
+def test_what_onednn_may_not_use_is_not_there(cpuinfo, monkeypatch, cap, precision, instructions):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+    cpuinfo(PROCESSOR.format(" avx2 avx512_bf16 amx_bf16"))
+    found = device.set_up("cpu", 1, "auto")
+    assert (found.precision, found.instructions) == (precision, instructions)
+
+
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_a_precision_that_is_named_is_taken(cpuinfo, precision):
     for flags in ("", " avx512_bf16"):

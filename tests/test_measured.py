@@ -12,18 +12,31 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in measured.markdown(table).splitlines()[2:]]
 
 
-def test_peers_by_hand():
+def test_bench_by_hand():
     rows = [("slow", 0, 1, 10, 0.97), ("slow", 0, 2, 20, 0.989), ("slow", 0, 3, 30, 0.994)]
     rows += [("slow", 1, 1, 12, 0.98), ("slow", 1, 2, 24, 0.993), ("slow", 1, 3, 36, 0.992)]
     rows += [("mnist-fast", seed, 1, seconds, 0.991) for seed, seconds in enumerate((3, 4, 100))]
-    rows += [("never", 0, 1, 1, 0.98), ("its last epoch only", 0, 9, 90, 0.996)]
+    rows += [
+        ("never", 0, 1, 1, 0.98),
+        ("there", 0, 9, 1000, 0.93),
+        ("there", 1, 9, 1100, 0.93),
+        ("missed", 0, 8, 9, 0.9),
+    ]
     table = pd.DataFrame(rows, columns=["side", "seed", "epoch", "seconds", "test_accuracy"])
-    slow, fast, never, last = cells(measured.peers(table))
-    # The second epoch's mean is (0.989 + 0.993) / 2 = 99.1 %; its median time 22 s, that of mnist-fast 4 s.
-    assert slow == ["slow", "3", "99.30% ± 0.14", "2", "33.0", "22.0 s, epoch 2", "5.5"]
-    assert fast[5:7] == ["4.0 s, epoch 1", "1.0"]
-    assert never[5:7] == ["never", ""]
-    assert [last[1], *last[5:7]] == ["9", "not measured", ""]
+    cifar = table["side"].isin(["there", "missed"])
+    table["data_set"] = cifar.map({True: "cifar", False: "mnist"})
+    table["test_accuracy_tta"] = table["side"].map({"there": "0.94", "missed": "0.9399"}).fillna("")
+    table = table.assign(images=6000 * table["epoch"], tflop=1.5, matrix_peak_gflops=250.0, peak_memory_mib=1536)
+    table["first_step_seconds"] = 4.25
+    slow, fast, never, there, missed = cells(measured.bench(table))
+    # The second epoch's mean is (0.989 + 0.993) / 2 = 99.1 %; its median time 22 s, that of mnist-fast 4 s. After the
+    # third 33 s: 18,000 images in 30 and in 36 s; 1.5 TFLOP in so long, of 250 GFLOP/s.
+    assert slow == ["slow", "3", "99.30% ± 0.14", "", "2", "33.0", "22.0 s, epoch 2", "5.5", "550", "1.5", "18%",
+                    "1.5 GiB", "4.2 s"]  # fmt: skip
+    assert fast[6:8] == ["4.0 s, epoch 1", "1.0"]
+    assert never[6:8] == ["never", ""]
+    assert there[3:8] == ["94.00% ± 0.00", "2", "1,050.0", "1,050.0 s, epoch 9", ""]
+    assert missed[3:8] == ["93.99%", "1", "9.0", "never", ""]
 
 
 def test_waits_by_hand():
@@ -31,6 +44,19 @@ def test_waits_by_hand():
     arrays, batches = cells(measured.waits(pd.DataFrame(rows, columns=["fed", "epoch", "steps", "whole"])))
     assert arrays == ["arrays", "3", "5.2 s", "9.0 s", "10.0 s"]
     assert batches == ["batches.py", "1", "5.1 s", "5.1 s", "5.1 s"]
+
+
+def test_an_exponent_by_hand():
+    sizes = pd.Series([1, 10, 100])
+    assert measured.exponent(sizes, 3 * sizes**2) == pytest.approx(2)
+    assert measured.exponent(sizes, pd.Series([7, 7, 7])) == pytest.approx(0)
+
+
+def test_tried_by_hand():
+    rows = [("none", 0, 2.0, 0.98), ("none", 1, 4.0, 0.99), ("other", 0, 3.0, 0.97), ("other", 1, 4.0, 0.97)]
+    none, other = cells(measured.tried(pd.DataFrame(rows, columns=["change", "seed", "seconds", "val_accuracy"])))
+    assert none == ["none", "2", "3.00", "1.00", "98.50% ± 0.71"]
+    assert other == ["other", "2", "3.50", "1.25", "97.00% ± 0.00"]  # 3 / 2 and 4 / 4
 
 
 def test_cifar_by_hand():
@@ -111,3 +137,11 @@ def test_a_broken_table_is_told(tmp_path, monkeypatch, content):
     (tmp_path / "waits.csv").write_text(content)
     with pytest.raises(UserError, match=r"waits\.csv: not a table of benchmarks/waits\.py \(.*restore it"):
         measured.tables(6000)
+
+
+def test_growth_by_hand():
+    rows = [("mnist", n, 8, n / 10, 200) for n in (100, 200, 400)] + [("mnist", 100, 16, 40.0, 400)]
+    columns = ["data_set", "images", "filters", "seconds", "peak_memory_mib"]
+    images, filters = cells(measured.growth(pd.DataFrame(rows, columns=columns)))
+    assert images == ["mnist", "100 to 400 images", "10.0 to 40.0", "1.00", "200 to 200", "0.00"]
+    assert filters == ["mnist", "8 to 16 filters", "10.0 to 40.0", "2.00", "200 to 400", "1.00"]

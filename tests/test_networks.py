@@ -48,10 +48,10 @@ def test_warmup_quotes_the_flaws():
 
 
 def test_mnist_cnn_parameters_by_hand():
-    # kernels without bias, batch norm with 4 values a channel, 28 -> 12 (stride) -> 6 -> 3
+    # kernels, a bias or batch norm with 4 values a channel, 28 -> 24 (cut) -> 10 (stride) -> 5 -> 3
     kernels = 25 * 1 * 8 + 9 * (8 * 16 + 16 * 16 + 16 * 32 + 32 * 32)
-    assert build("mnist_cnn").count_params() == kernels + 4 * (8 + 2 * 16 + 2 * 32) + (3 * 3 * 32 + 1) * 10
-    assert [layer.output.shape[1] for layer in build("mnist_cnn").layers if "conv" in layer.name] == [12, 12, 6, 6, 3]
+    assert build("mnist_cnn").count_params() == kernels + 8 + 2 * 16 + 4 * 2 * 32 + (3 * 3 * 32 + 1) * 10
+    assert [layer.output.shape[1] for layer in build("mnist_cnn").layers if "conv" in layer.name] == [10, 10, 5, 5, 3]
 
 
 @pytest.mark.parametrize("network", ["mnist_cnn", "cifar_cnn"])
@@ -282,6 +282,15 @@ def test_augment_does_what_the_params_say(change, rows, columns):
         high, wide = (np.ptp(np.flatnonzero(image.max(axis=axis) > 100)) + 1 for axis in (1, 0))
         assert 2 <= high <= rows
         assert 2 <= wide <= columns
+
+
+def test_threads_change_no_bits():
+    x = np.random.default_rng(0).integers(0, 256, (1200, 12, 12, 1), dtype=np.uint8)
+    how = Variation(shift=2, rotation=15, zoom=0.2, shear=0.2, elastic=1, fill_mode="constant", flip=True)
+    mirrored = np.arange(1200) % 2 == 0
+    one, three = (augment(x, np.random.default_rng(0), how, mirrored, threads) for threads in (1, 3))
+    assert np.array_equal(one, three)
+    assert np.array_equal(shrink(x, (8, 8), 1), shrink(x, (8, 8), 3))
 
 
 def test_augment_mirrors_if_the_params_say_so():

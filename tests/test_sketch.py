@@ -41,6 +41,11 @@ def test_inputs_tell_branches(branched):
     }
 
 
+def test_cropping_tells_its_pixels():
+    model = keras.Sequential([keras.Input((20, 18, 3)), layers.Cropping2D(2), layers.Cropping2D((2, 1))])
+    assert [row["detail"] for row in architecture.describe(model)] == ["2", "2 1"]
+
+
 def test_strides_and_groups_count_in_flops():
     model = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(8, 3, strides=2, padding="same", groups=2)])
     (row,) = architecture.describe(model)

@@ -62,6 +62,9 @@ def _detail(layer: layers.Layer) -> str:
             parts.append(f"stride {max(layer.strides)}")
     if isinstance(layer, layers.MaxPooling2D | layers.AveragePooling2D):
         parts.append("×".join(map(str, layer.pool_size)))
+    if isinstance(layer, layers.Cropping2D):
+        (top, bottom), (left, right) = layer.cropping
+        parts.append(" ".join(map(str, dict.fromkeys([top, bottom, left, right]))))
     if isinstance(layer, layers.Dropout):
         parts.append(f"{layer.rate:g}")
     activation = getattr(layer, "activation", None)

@@ -1,5 +1,7 @@
 """Random variations of the training images, drawn anew for each epoch."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,10 +25,12 @@ class Variation:
     flip: bool
 
 
-def augment(x: np.ndarray, rng: np.random.Generator, how: Variation, mirrored: np.ndarray) -> np.ndarray:
+def augment(
+    x: np.ndarray, rng: np.random.Generator, how: Variation, mirrored: np.ndarray, threads: int = 1
+) -> np.ndarray:
     """A copy of `x`, uint8 (n, height, width, channels), each image varied on its own.
 
-    With `how.flip`, those `mirrored`, booleans (n,), are.
+    With `how.flip`, those `mirrored`, booleans (n,), are. The number of `threads` changes no bits.
     """
     flipped = mirrored & how.flip
     if not any((how.rotation, how.zoom, how.shear, how.elastic)):
@@ -41,6 +45,7 @@ def augment(x: np.ndarray, rng: np.random.Generator, how: Variation, mirrored: n
         shear=how.shear,
         elastic=how.elastic,
         fill_mode=how.fill_mode,
+        threads=threads,
     )
 
 
@@ -75,6 +80,7 @@ def warp(
     shear: float,
     elastic: float,
     fill_mode: FillMode,
+    threads: int = 1,
 ) -> np.ndarray:
     """A copy of `x`, uint8 (n, height, width, channels), each image turned, stretched, slanted, moved and bent.
 
@@ -92,8 +98,8 @@ def warp(
     margin = max(height, width) // 4
     i, j = (np.arange(size, dtype="float32") - (size - 1) / 2 for size in (height, width))  # from the centre
     result = np.empty_like(x)
-    for start in range(0, n, CHUNK):
-        part = slice(start, start + CHUNK)
+
+    def fill(part: slice) -> None:
         sin, cos = np.sin(angle[part]), np.cos(angle[part])
         rows = tall[part] * cos * i[:, None] + wide[part] * sin * j + down[part]
         columns = (slant[part] - tall[part] * sin) * i[:, None] + wide[part] * cos * j + right[part]
@@ -104,6 +110,8 @@ def warp(
             rows, columns = rows + bend[..., 0], columns + bend[..., 1]
         padded = np.pad(x[part], ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode=fill_mode)
         result[part] = _interpolate(padded, rows, columns)
+
+    _in_chunks(fill, n, threads)
     return result
 
 
@@ -125,16 +133,26 @@ def _interpolate(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nda
     return np.rint(upper + (lower - upper) * down)
 
 
-def shrink(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def shrink(x: np.ndarray, size: tuple[int, int], threads: int = 1) -> np.ndarray:
     """`x`, uint8 (n, height, width, channels), at a smaller height and width, each pixel a mean of those it covers."""
     if size == x.shape[1:3]:
         return x
     result = np.empty((len(x), *size, x.shape[3]), x.dtype)
-    for start in range(0, len(x), CHUNK):
-        part = x[start : start + CHUNK].astype("float32")
-        small = ops.image.resize(part, size, "bilinear", antialias=True, data_format="channels_last")
-        result[start : start + CHUNK] = np.rint(ops.convert_to_numpy(small))
+
+    def fill(part: slice) -> None:
+        small = ops.image.resize(
+            x[part].astype("float32"), size, "bilinear", antialias=True, data_format="channels_last"
+        )
+        result[part] = np.rint(ops.convert_to_numpy(small))
+
+    _in_chunks(fill, len(x), threads)
     return result
+
+
+def _in_chunks(fill: Callable[[slice], None], n: int, threads: int) -> None:
+    """Calls it with the slices of `n` images, in several threads, as NumPy computes one array in one alone."""
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(fill, (slice(start, start + CHUNK) for start in range(0, n, CHUNK))))
 
 
 def flips(n: int, seed: int, epoch: int) -> np.ndarray:

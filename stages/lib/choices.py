@@ -59,6 +59,10 @@ def of_layers(layers: list[dict[str, Any]], normalization: str, recipe: Recipe, 
     items = []
     if any(row["kind"] == "Rescaling" for row in layers):
         items.append(_item("Normalization as a layer", f"{NORMALIZATIONS[normalization]}; raw pixels are the input"))
+    for row in layers:
+        if row["kind"] == "Cropping2D":
+            text = "what is cut off at each side is margin, and fewer places are less to do for every layer behind it"
+            items.append(_item(f"Cropping, {row['detail']}", text))
     for row in convolutions:
         items += _of_special(row)
     if kernels:

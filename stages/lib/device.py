@@ -29,6 +29,11 @@ tf = _import_quietly()
 
 # The instruction sets that oneDNN has other kernels for, the widest first; the first two multiply in bfloat16.
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+# How many of them a value of ONEDNN_MAX_CPU_ISA takes away (oneDNN's documentation, "CPU Dispatcher Control").
+CAPS = {"SSE41": 4, "AVX": 4, "AVX2": 3, "AVX2_VNNI": 3, "AVX2_VNNI_2": 3, "AVX512_CORE": 2, "AVX512_CORE_VNNI": 2} | {
+    "AVX512_CORE_BF16": 1,
+    "AVX512_CORE_FP16": 1,
+}
 # Variables of the environment that change the bits.
 SETTINGS = ("ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS")
 
@@ -39,7 +44,7 @@ class Device:
     name: str
     threads: int  # of one operation; another count gives other bits
     precision: str = "float32"  # of the convolutions, a Keras dtype policy; another gives other bits
-    instructions: str = ""  # the processor's widest instruction set; another gives other bits
+    instructions: str = ""  # the widest instruction set that oneDNN may use; another gives other bits
     count: int = 1  # devices that share each batch; another gives other bits
 
     def __str__(self) -> str:
@@ -79,7 +84,8 @@ def set_up(kind: str, threads: int, precision: str = "float32", devices: int = 1
         # On a CPU these networks give the same bits without it; on a GPU they do not.
         tf.config.experimental.enable_op_determinism()
     flags = _cpuinfo("flags").split()
-    instructions = next((name for name in INSTRUCTIONS if name in flags), "")
+    allowed = INSTRUCTIONS[CAPS.get(os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper(), 0) :]
+    instructions = next((name for name in allowed if name in flags), "")
     details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
     if precision == "auto":
         fast = details.get("compute_capability", (0, 0)) >= (8, 0) if gpus else instructions in INSTRUCTIONS[:2]

@@ -11,10 +11,11 @@ from stages.lib.palette import INK, ORANGE, SILVER, SKY
 
 COLOURS = {"Conv2D": SKY, "DepthwiseConv2D": SKY, "Dense": ORANGE}
 NAMES = {
-    "BatchNormalization": "batch norm", "Conv2D": "convolution", "DepthwiseConv2D": "depthwise convolution",
-    "Dense": "dense", "Dropout": "dropout", "Flatten": "flatten", "GlobalMaxPooling2D": "global max pooling",
-    "GlobalAveragePooling2D": "global average pooling", "InputLayer": "image", "MaxPooling2D": "max pooling",
-    "AveragePooling2D": "average pooling", "ReLU": "ReLU", "Rescaling": "normalization",
+    "BatchNormalization": "batch norm", "Conv2D": "convolution", "Cropping2D": "cropping",
+    "DepthwiseConv2D": "depthwise convolution", "Dense": "dense", "Dropout": "dropout", "Flatten": "flatten",
+    "GlobalMaxPooling2D": "global max pooling", "GlobalAveragePooling2D": "global average pooling",
+    "InputLayer": "image", "MaxPooling2D": "max pooling", "AveragePooling2D": "average pooling", "ReLU": "ReLU",
+    "Rescaling": "normalization",
 }  # fmt: skip
 WIDTH, MIDDLE, TEXT = 3.7, 0.72, 1.42  # inches: of the figure, of the blocks' middle, where the text starts
 

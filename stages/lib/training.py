@@ -80,7 +80,8 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
     environment = {key: value for key, value in record(device).items() if key != "peak_memory_bytes"}
     checkpoint.remove_finished()
     place = checkpoint.folder(stage, environment)
-    with device.strategy().scope():
+    strategy = device.strategy()
+    with strategy.scope():
         if device.count > 1:
             model = _on_all_devices(model)
         if recipe.network == "cifar_cnn":
@@ -104,8 +105,10 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         _reseed_dropout(model, seed, epoch)
         rng = np.random.Generator(np.random.PCG64([seed, epoch]))
         chosen = rng.permutation(len(data.x))[: steps * recipe.batch_size]
-        x = augment(data.x[chosen], rng, recipe, flips(len(data.x), seed, epoch)[chosen])
-        x = shrink(x, size(data.x.shape[1:3], recipe.first_size, epoch, recipe.epochs))
+        x = augment(data.x[chosen], rng, recipe, flips(len(data.x), seed, epoch)[chosen], device.threads)
+        x = shrink(x, size(data.x.shape[1:3], recipe.first_size, epoch, recipe.epochs), device.threads)
+        with strategy.scope():
+            make_variables(model)
         if recipe.first_size < 1:
             # A graph of its own for each size: else TensorFlow makes one of any size when it sees the second one, whose
             # bits differ from those of a graph of one size, which a resumed training would begin with.
@@ -196,6 +199,14 @@ def _on_all_devices(model: keras.Model) -> keras.Model:
     for layer in copy.layers:
         layer.synchronized = True
     return copy
+
+
+def make_variables(model: keras.Model) -> None:
+    """Those of the optimizer and the metrics, if there are none; in the first step, TensorFlow would trace it twice."""
+    model.optimizer.build(model.trainable_variables)
+    nothing = keras.ops.zeros((1, model.output_shape[-1]))
+    model.compute_metrics(None, nothing, nothing)
+    model.reset_metrics()
 
 
 def _reseed_dropout(model: keras.Model, seed: int, epoch: int) -> None:

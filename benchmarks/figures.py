@@ -1,0 +1,75 @@
+"""The benchmarks' figures, drawn from their tables: `python -m benchmarks.figures`."""
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from stages.lib.errors import run
+from stages.lib.figures import STYLE, save
+from stages.lib.measured import FOLDER, exponent
+from stages.lib.palette import BLUE, GREY, INK, ORANGE, SKY, VERMILION
+
+TITLES = {"mnist": "MNIST", "cifar": "CIFAR-10"}
+COLOURS = [GREY, INK, ORANGE, VERMILION, BLUE, SKY]
+MARKERS = "osD^v*"
+
+
+def main() -> None:
+    with plt.rc_context(STYLE):
+        for name, draw in (("bench", draw_bench), ("growth", draw_growth)):
+            table = FOLDER / f"{name}.csv"
+            if table.exists():
+                save(draw(pd.read_csv(table)), FOLDER / f"{name}.svg")
+
+
+def draw_bench(runs: pd.DataFrame) -> Figure:
+    """The share of test images that are wrong against the seconds of training so far; means and medians over seeds."""
+    sets = [name for name in TITLES if name in set(runs["data_set"])]
+    figure, axes = plt.subplots(1, len(sets), figsize=(3.7 * len(sets), 3.4), layout="constrained", squeeze=False)
+    for name, panel in zip(sets, axes[0], strict=True):
+        sides = runs[runs["data_set"] == name].groupby("side", sort=False)
+        for (side, own), colour, marker in zip(sides, COLOURS, MARKERS, strict=False):
+            epochs = own.groupby("epoch").agg(accuracy=("test_accuracy", "mean"), seconds=("seconds", "median"))
+            panel.plot(
+                epochs["seconds"], 100 * (1 - epochs["accuracy"]), color=colour, marker=marker, markersize=3, label=side
+            )
+        panel.axhline(1 if name == "mnist" else 6, color=GREY, linestyle="--", linewidth=1)
+        panel.set(title=TITLES[name], xlabel="seconds of training", ylabel="test images wrong, %")
+        _logarithmic(panel)
+        panel.legend(loc="lower left")
+    return figure
+
+
+def draw_growth(runs: pd.DataFrame) -> Figure:
+    """Seconds of an epoch and peak memory against images and against width, with the exponents of their growth."""
+    figure, axes = plt.subplots(2, 2, figsize=(7.4, 5), layout="constrained", sharex="col")
+    for row, (column, label) in enumerate({"seconds": "seconds of an epoch", "peak_memory_mib": "MiB at most"}.items()):
+        for panel, grown, fixed in ((axes[row, 0], "images", "filters"), (axes[row, 1], "filters", "images")):
+            for (name, title), colour, marker in zip(TITLES.items(), (BLUE, VERMILION), "os", strict=True):
+                own = runs[runs["data_set"] == name]
+                own = own[own[fixed] == own[fixed].mode()[0]].sort_values(grown)
+                power = exponent(own[grown], own[column])
+                text = f"{title}, {own[fixed].iloc[0]:,} {fixed}: power {power:.2f}"
+                panel.plot(own[grown], own[column], color=colour, marker=marker, markersize=3, label=text)
+            panel.set(ylabel=label, xlabel={"images": "images", "filters": "filters of the first group"}[grown])
+            _logarithmic(panel)
+            panel.legend(loc="upper left")
+            low, high = panel.get_ylim()
+            panel.set_ylim(low, high * (high / low) ** 0.3)  # room for the legend
+    return figure
+
+
+def _logarithmic(panel: Axes) -> None:
+    panel.set(xscale="log", yscale="log")
+    for axis in (panel.xaxis, panel.yaxis):
+        low, high = axis.get_view_interval()
+        ticks = [base * 10**power for power in range(-2, 7) for base in ((1, 2, 5) if high < 300 * low else (1,))]
+        axis.set_ticks([tick for tick in ticks if low <= tick <= high])
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+if __name__ == "__main__":
+    run(main)
