@@ -152,8 +152,6 @@ def test_in_full_other_bytes_without_a_reason_are_a_fault(clone, monkeypatch):
 @pytest.mark.slow
 def test_in_full_another_instruction_set_is_told(copy):
     """The real command where oneDNN may use one thread and AVX2 alone, which cannot multiply in bfloat16."""
-    call(copy, "dvc", "repro")
-    commit(copy)
     one = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
     output = call(copy, *one, "python", "-m", "stages.verify", "--full", check=False, ONEDNN_MAX_CPU_ISA="AVX2")
     assert "other bytes than in dvc.lock" in output
