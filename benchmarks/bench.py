@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks import seeds
+from benchmarks.settings import SETTINGS
 from benchmarks.step import matrix_peak
-from benchmarks.tables import SETTINGS
 from stages.lib import device
 from stages.lib.errors import UserError, run
 from stages.lib.files import whole

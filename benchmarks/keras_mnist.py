@@ -20,8 +20,8 @@ import numpy as np
 from keras import layers
 
 from stages.lib import arrays, networks
-from stages.lib.architecture import training_flops
 from stages.lib.batches import batches
+from stages.lib.flops import training_flops
 
 DATA = Path("data/prepared/mnist")
 

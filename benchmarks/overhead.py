@@ -1,8 +1,8 @@
 """What the project adds to bare DVC and to bare Python where there is nothing to compute.
 
 `python -m benchmarks.overhead`, in a repository whose results are up to date, runs each command and its bare
-counterpart in turn, and writes benchmarks/overhead.csv: medians of seconds, and of their ratio. The bare repository has
-six stages that copy a small file.
+counterpart in turn, and adds to benchmarks/overhead.csv what it lacks: medians of seconds, and of their ratio. The bare
+repository has six stages that copy a small file.
 """
 
 import datetime
@@ -53,30 +53,33 @@ def main() -> None:
              [*python, "-c", BARE[stage]], Path())
             for stage in STAGES
         ]  # fmt: skip
-        rows = []
+        table = pd.read_csv(TABLE) if TABLE.exists() else pd.DataFrame({"what": []})
         for what, command, place, against, other, other_place in cases:
+            if what in set(table["what"]):
+                continue
             times: list[tuple[float, float]] = []
             for _ in range(ROUNDS + 1):
-                for place_of_experiments in (ours, bare):
-                    git("restore", ".", cwd=place_of_experiments)
-                    dvc("checkout", "--quiet", cwd=place_of_experiments)
+                if command == experiment:
+                    for repository in (ours, bare):
+                        git("restore", ".", cwd=repository)
+                        dvc("checkout", "--quiet", cwd=repository)
                 times.append((seconds(command, place), seconds(other, other_place)))
             times = times[1:]  # the first fills the caches
-            rows.append(
-                {
-                    "what": what,
-                    "seconds": statistics.median(mine for mine, _ in times),
-                    "against": against,
-                    "bare_seconds": statistics.median(theirs for _, theirs in times),
-                    "ratio": statistics.median(mine / theirs for mine, theirs in times),
-                    "rounds": ROUNDS,
-                    "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
-                    "date": datetime.date.today().isoformat(),
-                }
-            )
-            print(rows[-1], flush=True)
-    with whole(TABLE) as partial:
-        pd.DataFrame(rows).to_csv(partial, index=False, lineterminator="\n", float_format="%.3g")
+            row = {
+                "what": what,
+                "seconds": statistics.median(mine for mine, _ in times),
+                "against": against,
+                "bare_seconds": statistics.median(theirs for _, theirs in times),
+                "ratio": statistics.median(mine / theirs for mine, theirs in times),
+                "rounds": ROUNDS,
+                "hardware": f"{platform.machine()}, {os.cpu_count()} cores",
+                "date": datetime.date.today().isoformat(),
+            }
+            print(row, flush=True)
+            rows = pd.DataFrame([row])
+            table = pd.concat([table, rows]) if len(table) else rows
+            with whole(TABLE) as partial:
+                table.to_csv(partial, index=False, lineterminator="\n", float_format="%.3g")
 
 
 def seconds(command: list[str], cwd: Path) -> float:

@@ -20,7 +20,8 @@ import pandas as pd
 import yaml
 from dvc.repo import Repo
 
-from benchmarks.tables import MISTAKES, SEEDS, SETTINGS, training_digest
+from benchmarks.settings import SETTINGS
+from benchmarks.tables import MISTAKES, SEEDS, training_digest
 from benchmarks.watched import FILE as WATCHED
 from stages.demo import change, make_copy
 from stages.lib.commands import dvc, git
@@ -145,7 +146,7 @@ def total_flops(copy: Path, name: str) -> int:
     import keras
 
     from stages.lib import arrays, networks, training
-    from stages.lib.architecture import training_flops
+    from stages.lib.flops import training_flops
 
     params = yaml.safe_load((copy / "params.yaml").read_text(encoding="utf-8"))[name]
     recipe = training.Recipe(**{field.name: params[field.name] for field in dataclasses.fields(training.Recipe)})

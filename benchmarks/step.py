@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from benchmarks.tables import SETTINGS
+from benchmarks.settings import params_of
 from stages.lib import arrays, device
 from stages.lib.errors import UserError, run
 from stages.lib.files import whole
@@ -74,12 +73,6 @@ def main() -> None:
         pd.DataFrame(rows).to_csv(partial, index=False, lineterminator="\n", float_format="%.4g")
 
 
-def params_of(setting: str) -> dict[str, Any]:
-    """Those of its data set in params.yaml, changed as the setting says."""
-    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))[setting.split("-")[0]]
-    return params | {key.split(".")[1]: value for key, value in SETTINGS[setting].items()}
-
-
 def prepare(name: str, params: dict[str, Any], precision: str) -> tuple["Recipe", arrays.Split, "keras.Model"]:
     """A recipe, its training images, and its network, not compiled."""
     import keras  # here, that its import comes after device's, which keeps TensorFlow quiet
@@ -108,8 +101,8 @@ def training_step(name: str, params: dict[str, Any], precision: str, steps: int)
     import keras
 
     from stages.lib import training
-    from stages.lib.architecture import training_flops
     from stages.lib.batches import batches
+    from stages.lib.flops import training_flops
 
     keras.utils.set_random_seed(0)
     recipe, data, model = prepare(name, params, precision)

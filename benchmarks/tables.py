@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from benchmarks.settings import SETTINGS
 from stages.gate import mcnemar
 from stages.lib import measured
 from stages.lib.errors import UserError, run
@@ -25,19 +26,6 @@ from stages.lib.results import TITLES, load_json
 README, LOCK = Path("README.md"), Path("dvc.lock")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 SEEDS, MISTAKES = Path("benchmarks/seeds.csv"), Path("benchmarks/mistakes.csv")
-
-# Named settings: what each changes of params.yaml. The README has them as `-S` for `dvc exp run`.
-SETTINGS: dict[str, dict[str, Any]] = {
-    "mnist": {},
-    "mnist-fast": {"mnist.train_on": "train+val", "mnist.filters": 12, "mnist.depth": 1, "mnist.epochs": 1}
-    | {"mnist.lr": 0.02, "mnist.dropout": 0.0}
-    | {f"mnist.{key}": 0 for key in ("shift", "rotation", "zoom", "shear", "elastic")},
-    "cifar": {},
-    "cifar-quick": {"cifar.filters": 32, "cifar.epochs": 8},
-    "cifar-94": {"cifar.train_on": "train+val", "cifar.epochs": 9},
-    # What cifar-94 is measured against: the recipe it comes from, without what makes it cheaper.
-    "cifar-plain": {"cifar.train_on": "train+val", "cifar.epochs": 8, "cifar.first_size": 1.0, "precision": "float32"},
-}
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ import keras
 import numpy as np
 import pandas as pd
 
-from benchmarks.step import params_of, prepare
+from benchmarks.settings import params_of
+from benchmarks.step import prepare
 from stages.lib import arrays, training
 from stages.lib.batches import batches
 from stages.lib.errors import run

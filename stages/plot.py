@@ -281,6 +281,12 @@ EXPERIMENTS = {
         "CIFAR-10 at several prices",
         "Each setting over seeds; averaged over views: the network asked six times, of moved and mirrored copies.",
     ),
+    "gpu": (
+        "CIFAR-10 on a GPU",
+        "The same network, optimizer, rates and varied images in Keras on JAX, an epoch in one call; what is judged on "
+        "validation images was trained several at a time, so it has no seconds.",
+    ),
+    "gpu_step": ("A step on a GPU", "With the same network, in bfloat16; PyTorch's optimizer is not compiled."),
     "waits": ("The wait at the end of an epoch", "The same training fed with arrays, and with batches.py."),
     "tried": (
         "What was tried for mnist-fast",

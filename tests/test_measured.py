@@ -104,6 +104,25 @@ def test_step_by_hand():
     ]
 
 
+def test_gpu_by_hand():
+    columns = ["setting", "change", "judged_on", "epochs", "accuracy", "accuracy_tta", "seconds", "tflop",
+               "matrix_peak_tflops"]  # fmt: skip
+    rows: list[tuple[object, ...]] = [
+        ("cifar-94", "", "test", 12, 0.93, 0.94, 2, 300.0, 600.0),
+        ("cifar-94", "", "test", 12, 0.93, 0.95, 2, 300.0, 600.0),
+        ("cifar-94", "lr=1", "val", 12, 0.92, 0.93, "", 210.0, ""),
+    ]
+    assert cells(measured.gpu(pd.DataFrame(rows, columns=columns))) == [
+        ["cifar-94", "", "12", "test", "93.00% ± 0.00", "94.50% ± 0.71", "2", "2.00", "300", "25%"],
+        ["cifar-94", "`lr=1`", "12", "validation", "92.00%", "93.00%", "1", "", "210", ""],
+    ]
+
+
+def test_gpu_step_by_hand():
+    row = {"side": "fit", "images": 500, "milliseconds": 4.0, "gflop": 400.0, "matrix_peak_tflops": 500.0}
+    assert cells(measured.gpu_step(pd.DataFrame([row]))) == [["fit", "500", "4.00", "125,000", "20%"]]
+
+
 def test_sweep_by_hand():
     columns = ["side", "trials", "waited", "seconds", "driver_mib"]
     rows = [("dvc exp run", 16, 5, 136.0, 0), ("sweep", 1000, 0, 2500.0, 321)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import tables
+from benchmarks.settings import SETTINGS
 from stages.lib import networks
 from tests.conftest import ROOT, environment
 
@@ -52,8 +52,8 @@ def test_its_experiments_name_known_params_and_networks():
 
 def test_its_named_settings_are_those_of_the_benchmarks():
     lines = re.findall(r"^\$ dvc exp run -n (\S+) ((?:.*\\\n)*.*)$", README, re.MULTILINE)
-    named = {name: re.findall(r"-S (\S+)=(\S+)", changes) for name, changes in lines if name in tables.SETTINGS}
-    expected = {name: changes for name, changes in tables.SETTINGS.items() if changes}
+    named = {name: re.findall(r"-S (\S+)=(\S+)", changes) for name, changes in lines if name in SETTINGS}
+    expected = {name: changes for name, changes in SETTINGS.items() if changes}
     assert named.keys() == expected.keys()
     for name, changes in expected.items():
         assert {key: yaml.safe_load(value) for key, value in named[name]} == changes

@@ -1,11 +1,12 @@
 """A network as a list of layers, with what each costs; for the sketch, which is drawn without Keras."""
 
-import math
 from typing import Any
 
 from stages.lib import device  # noqa: F401  # isort: skip, before Keras, which then is quiet
 import keras
 from keras import layers
+
+from stages.lib.flops import flops
 
 
 def describe(model: keras.Model) -> list[dict[str, Any]]:
@@ -28,21 +29,6 @@ def describe(model: keras.Model) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def flops(layer: layers.Layer) -> int:
-    """Operations of a convolution or a dense layer on one image, without the bias."""
-    if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
-        positions = math.prod(layer.output.shape[1:-1]) if len(layer.output.shape) > 2 else 1
-        # A kernel's every value meets every position once; a depthwise kernel's too.
-        return 2 * math.prod(layer.kernel.shape) * positions
-    return 0
-
-
-def training_flops(model: keras.Model) -> int:
-    """Operations of one image in a training step: backward, the gradients of kernels and of inputs take as many each as
-    the forward pass. The first layer's are counted in, though nothing needs those of its inputs."""
-    return 3 * sum(flops(layer) for layer in model.layers)
 
 
 def _inputs(model: keras.Model, layer: layers.Layer) -> list[str]:

@@ -112,6 +112,42 @@ def cifar(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def gpu(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of what was trained side by side, to search, the time is left out; medians over seeds, accuracies means."""
+    rows = []
+    for (setting, change), own in runs.groupby(["setting", "change"], sort=False):
+        seconds, peak = (pd.to_numeric(own[key]).median() for key in ("seconds", "matrix_peak_tflops"))
+        tflop = own["tflop"].iloc[0]
+        rows.append(
+            {
+                "setting": setting,
+                "changed": f"`{change}`" if change else "",
+                "epochs": own["epochs"].iloc[0],
+                "judged on": {"test": "test", "val": "validation"}[own["judged_on"].iloc[0]],
+                "accuracy": spread(own["accuracy"]),
+                "averaged over views": spread(own["accuracy_tta"]),
+                "n": len(own),
+                "seconds": f"{seconds:.2f}" if seconds == seconds else "",
+                "TFLOP": f"{tflop:.0f}",
+                "share of peak": f"{tflop / seconds / peak:.0%}" if seconds == seconds else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def gpu_step(runs: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "a step by": row["side"],
+            "images": row["images"],
+            "milliseconds": f"{row['milliseconds']:.2f}",
+            "images/s": f"{1000 * row['images'] / row['milliseconds']:,.0f}",
+            "share of peak": f"{row['gflop'] / row['milliseconds'] / row['matrix_peak_tflops']:.0%}",
+        }
+        for _, row in runs.iterrows()
+    )
+
+
 def search(runs: pd.DataFrame, n_val: int) -> pd.DataFrame:
     """Each change of the recipe against none, by the seeds that both were trained with."""
     rows = []
@@ -261,6 +297,8 @@ TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "tried": tried,
     "waits": waits,
     "cifar": cifar,
+    "gpu": gpu,
+    "gpu_step": gpu_step,
 }  # and the search, which takes the number of images too
 FILES = {"cifar": "seeds"}  # where a table has not the name of its file
 

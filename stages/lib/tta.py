@@ -1,9 +1,9 @@
 """What a network says of an image when it is asked several times."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
-
-from stages.lib.batches import batches
 
 BATCH_SIZE = 1000  # three times as fast as Keras' 32
 SHIFTS = {(0, 0): 0.5, (-1, -1): 0.25, (1, 1): 0.25}  # rows and columns, and their weights
@@ -11,10 +11,14 @@ SHIFTS = {(0, 0): 0.5, (-1, -1): 0.25, (1, 1): 0.25}  # rows and columns, and th
 
 def predict(model: keras.Model, x: np.ndarray) -> np.ndarray:
     """Probabilities (n, classes) of the images as they are."""
+    from stages.lib.batches import batches  # here, since it takes TensorFlow, which benchmarks/gpu.py can be without
+
     return model.predict(batches(x, BATCH_SIZE), verbose=0)
 
 
-def predict_tta(model: keras.Model, x: np.ndarray, flip: bool) -> np.ndarray:
+def predict_tta(
+    model: keras.Model, x: np.ndarray, flip: bool, predict: Callable[[keras.Model, np.ndarray], np.ndarray] = predict
+) -> np.ndarray:
     """Probabilities (n, classes) averaged over views: as it is, moved by a pixel up left and down right, and with
     `flip` each mirrored too.
 
