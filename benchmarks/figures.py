@@ -38,7 +38,7 @@ def draw_bench(runs: pd.DataFrame) -> Figure:
         panel.axhline(1 if name == "mnist" else 6, color=GREY, linestyle="--", linewidth=1)
         panel.set(title=TITLES[name], xlabel="seconds of training", ylabel="test images wrong, %")
         _logarithmic(panel)
-        panel.legend(loc="lower left")
+        panel.legend(loc="best")
     return figure
 
 
