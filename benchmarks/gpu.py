@@ -57,11 +57,11 @@ def main() -> None:
         return
     try:
         n, wanted = int(sys.argv[1]), [spec.split(",") for spec in sys.argv[2:]]
-        recipes = [params_of(setting) | changed(changes) for setting, *changes in wanted]
+        recipes = [changed(params_of(setting), changes) for setting, *changes in wanted]
     except (IndexError, KeyError, ValueError):
         raise UserError(
-            f"gpu: expected how many seeds and settings ({', '.join(SETTINGS)}); try `python -m benchmarks.gpu 10 "
-            f"cifar-plain`"
+            f"gpu: expected how many seeds and settings ({', '.join(SETTINGS)}), each maybe with keys of params.yaml's "
+            f"cifar; try `python -m benchmarks.gpu 10 cifar-plain,epochs=9`"
         ) from None
     for (setting, *changes), recipe in zip(wanted, recipes, strict=True):
         if recipe["network"] != "cifar_cnn" or any(recipe[key] for key in ("rotation", "zoom", "shear", "elastic")):
@@ -69,8 +69,12 @@ def main() -> None:
         record(setting, changes, [train(recipe, seed) for seed in range(n)])
 
 
-def changed(changes: list[str]) -> Recipe:
-    return {key: yaml.safe_load(value) for key, value in (change.split("=") for change in changes)}
+def changed(recipe: Recipe, changes: list[str]) -> Recipe:
+    """Raises KeyError for a key that the recipe has not."""
+    values = {key: yaml.safe_load(value) for key, value in (change.split("=") for change in changes)}
+    if not values.keys() <= recipe.keys():
+        raise KeyError(changes)
+    return recipe | values
 
 
 def record(setting: str, changes: list[str], rows: list[dict[str, Any]]) -> None:

@@ -107,7 +107,11 @@ gpu.main()
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [("cifar-95", "expected how many seeds and settings (mnist, "), ("mnist", "found mnist, expected cifar_cnn with")],
+    [
+        ("cifar-95", "expected how many seeds and settings (mnist, "),
+        ("cifar-94,epoch=9", "expected how many seeds and settings (mnist, "),
+        ("mnist", "found mnist, expected cifar_cnn with"),
+    ],
 )
 def test_another_setting_is_told(folder, setting, message):
     told = call(folder, "python", "-m", "benchmarks.gpu", "2", setting, check=False, PYTHONPATH=str(ROOT))
