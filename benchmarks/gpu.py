@@ -40,7 +40,7 @@ from stages.lib.errors import UserError, run
 from stages.lib.files import whole
 from stages.lib.flops import training_flops
 from stages.lib.muon import Muon
-from stages.lib.schedule import WarmupDecay
+from stages.lib.schedule import WarmupDecay, image_size
 from stages.lib.whitening import set_whitening
 
 TABLE, STEPS, DATA = Path("benchmarks/gpu.csv"), Path("benchmarks/gpu_step.csv"), Path("data/prepared/cifar")
@@ -117,7 +117,9 @@ def train(recipe: Recipe, seed: int) -> dict[str, Any]:
     epochs = [draw(len(images.x), seed, epoch, recipe) for epoch in range(recipe["epochs"])]
     state, given = state_of(model, optimizer), on_device(*(recipe[key] for key in GIVEN))
     begun = time.perf_counter()
-    shapes = [shape_of(images.x.shape[1:], recipe, epoch) for epoch in range(len(epochs))]
+    height_width, channels = images.x.shape[1:3], images.x.shape[3]
+    sizes = [image_size(height_width, recipe["first_size"], epoch, len(epochs)) for epoch in range(len(epochs))]
+    shapes = [(*size, channels) for size in sizes]
     compiled = [epoch_of(shape, recipe, optimizer, state, given, epochs[0]) for shape in shapes]
     compile_seconds = time.perf_counter() - begun
     begun = time.perf_counter()
@@ -165,12 +167,6 @@ def build(recipe: Recipe, shape: tuple[int, ...], precision: str) -> keras.Model
     normalization = keras.layers.Rescaling(*arrays.load_normalization(DATA), name="normalization")
     height, width, channels = shape
     return networks.build(recipe["network"], (height, width, channels), 10, normalization, precision=precision, **sizes)
-
-
-def shape_of(full: tuple[int, ...], recipe: Recipe, epoch: int) -> tuple[int, ...]:
-    """Of the images in an epoch, as stages/lib/training.py has them."""
-    share = min(1, recipe["first_size"] + (1 - recipe["first_size"]) * epoch / max(1, int(0.75 * recipe["epochs"])))
-    return (*(side if share == 1 else 4 * round(share * side / 4) for side in full[:2]), full[2])
 
 
 def variables(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> tuple[list[Any], ...]:

@@ -147,6 +147,7 @@ def total_flops(copy: Path, name: str) -> int:
 
     from stages.lib import arrays, networks, training
     from stages.lib.flops import training_flops
+    from stages.lib.schedule import image_size
 
     params = yaml.safe_load((copy / "params.yaml").read_text(encoding="utf-8"))[name]
     recipe = training.Recipe(**{field.name: params[field.name] for field in dataclasses.fields(training.Recipe)})
@@ -156,7 +157,7 @@ def total_flops(copy: Path, name: str) -> int:
     images = sum(len(split.x) for split in splits) // recipe.batch_size * recipe.batch_size
     total = 0
     for epoch in range(recipe.epochs):
-        seen = (*training.size(shape[:2], recipe.first_size, epoch, recipe.epochs), shape[2])
+        seen = (*image_size(shape[:2], recipe.first_size, epoch, recipe.epochs), shape[2])
         sizes = {key: getattr(recipe, key) for key in ("filters", "depth", "kernel_size", "dropout")}
         model = networks.build(recipe.network, seen, splits[0].y.shape[1], keras.layers.Rescaling(1.0), **sizes)
         total += images * training_flops(model)

@@ -1,8 +1,10 @@
-"""What a training step costs: against the floor of its arithmetic, and against PyTorch with the same network.
+"""What a training step costs: against the floor of its arithmetic, against Keras' own kernels, and against PyTorch with
+the same network.
 
 `python -m benchmarks.step PYTHON`, PYTHON having PyTorch, for each network and precision. Five rounds in turn of: the
-largest rate of a matrix product (2,048 squared) in that precision, steps of ours, as many of PyTorch's in the same
-precision; augmentation left out on both sides. Writes benchmarks/step.csv: medians over the rounds.
+largest rate of a matrix product (2,048 squared) in that precision, steps of ours, as many without
+stages/lib/kernels.py, as many of PyTorch's in the same precision; augmentation left out on all sides. Writes
+benchmarks/step.csv: medians over the rounds.
 """
 
 import dataclasses
@@ -42,16 +44,18 @@ def main() -> None:
     for setting, precision in itertools.product(STEPS, ("float32", "mixed_bfloat16")):
         name, steps = setting.split("-")[0], STEPS[setting]
         params = params_of(setting)
-        peaks, ours, theirs = [], [], []
-        step, flops = training_step(name, params, precision, steps)
+        peaks, ours, keras_own, theirs = [], [], [], []
+        step, flops = training_step(name, params, dataclasses.replace(used, precision=precision), steps)
+        plain_step, _ = training_step(name, params, dataclasses.replace(used, precision=precision), steps, faster=False)
         sizes = [params["filters"], params["depth"], params["batch_size"], steps]
         command = [sys.argv[1], "-m", f"benchmarks.pytorch_{name}", "step", precision, *map(str, sizes)]
         for _ in range(ROUNDS):
             peaks.append(matrix_peak(precision))
             ours.append(step())
+            keras_own.append(plain_step())
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             theirs.append(json.loads(done.stdout)["milliseconds"])
-        peak, mine, torch = (statistics.median(values) for values in (peaks, ours, theirs))
+        peak, mine, plain, torch = (statistics.median(values) for values in (peaks, ours, keras_own, theirs))
         rows.append(
             {
                 "setting": setting,
@@ -59,7 +63,9 @@ def main() -> None:
                 "images": params["batch_size"],
                 "gflop_per_step": flops / 1e9,
                 "milliseconds": mine,
+                "keras_milliseconds": plain,
                 "pytorch_milliseconds": torch,
+                "keras_over_ours": statistics.median(k / m for k, m in zip(keras_own, ours, strict=True)),
                 "pytorch_over_ours": statistics.median(t / m for t, m in zip(theirs, ours, strict=True)),
                 "matrix_peak_gflops": peak / 1e9,
                 "share_of_peak": statistics.median(1000 * flops / m / p for m, p in zip(ours, peaks, strict=True)),
@@ -96,16 +102,19 @@ def prepare(name: str, params: dict[str, Any], precision: str) -> tuple["Recipe"
     return recipe, data, model
 
 
-def training_step(name: str, params: dict[str, Any], precision: str, steps: int) -> tuple[Any, float]:
+def training_step(
+    name: str, params: dict[str, Any], used: device.Device, steps: int, faster: bool = True
+) -> tuple[Any, float]:
     """A function that trains `steps` steps and gives the median of their milliseconds, and the FLOPs of one step."""
     import keras
 
-    from stages.lib import training
+    from stages.lib import kernels, training
     from stages.lib.batches import batches
     from stages.lib.flops import training_flops
 
     keras.utils.set_random_seed(0)
-    recipe, data, model = prepare(name, params, precision)
+    recipe, data, model = prepare(name, params, used.precision)
+    model = kernels.use_faster_kernels(model, used) if faster else model
     loss = keras.losses.CategoricalCrossentropy()
     model.compile(training.OPTIMIZERS[recipe.optimizer](recipe.lr), loss, metrics=["accuracy"], jit_compile=False)
     clock = Clock(keras)

@@ -5,6 +5,7 @@ benchmarks/tried.csv. Trained on 54,000 images and judged on the 6,000 validatio
 tracing and training.
 """
 
+import dataclasses
 import datetime
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 
 from benchmarks.settings import params_of
 from benchmarks.step import prepare
-from stages.lib import arrays, training
+from stages.lib import arrays, kernels, training
 from stages.lib.batches import batches
 from stages.lib.errors import run
 from stages.lib.files import whole
@@ -25,7 +26,7 @@ from stages.lib.schedule import WarmupDecay
 
 TABLE, DATA = Path("benchmarks/tried.csv"), Path("data/prepared/mnist")
 SEEDS = 3
-# Other params, other arguments of `compile`, and three that `train` knows.
+# Other params, other arguments of `compile`, and four that `train` knows.
 CHANGES: dict[str, dict[str, Any]] = {
     "none": {},
     "arrays instead of batches.py": {"arrays": True},
@@ -34,6 +35,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no accuracy while training": {"metrics": []},
     "7 steps a call": {"steps_per_execution": 7},
     "XLA": {"jit_compile": True},
+    "Keras' own kernels": {"plain": True},
     "convolutions in float32": {"precision": "float32"},
     "Muon at 0.1": {"optimizer": "muon", "lr": 0.1},
     "batches of 512": {"batch_size": 512},
@@ -48,7 +50,7 @@ def main() -> None:
     for seed in range(-1, SEEDS):
         for change, values in CHANGES.items():
             rows.append(
-                {"change": change, "seed": seed, **train(seed, {"precision": used.precision} | values)}
+                {"change": change, "seed": seed, **train(seed, values, used)}
                 | {"hardware": f"{used.name}, {used.threads} threads", "date": datetime.date.today().isoformat()}
             )
             print(rows[-1], flush=True)
@@ -57,10 +59,12 @@ def main() -> None:
         table[table["seed"] >= 0].to_csv(partial, index=False, lineterminator="\n", float_format="%.4g")
 
 
-def train(seed: int, values: dict[str, Any]) -> dict[str, float]:
-    params = params_of("mnist-fast") | values
+def train(seed: int, values: dict[str, Any], used: device.Device) -> dict[str, float]:
+    params = params_of("mnist-fast") | {"precision": used.precision} | values
     keras.utils.set_random_seed(max(seed, 0))
     recipe, data, model = prepare("mnist", params, params["precision"])
+    if "plain" not in params:
+        model = kernels.use_faster_kernels(model, dataclasses.replace(used, precision=params["precision"]))
     steps = len(data.x) // recipe.batch_size
     order = np.random.default_rng(max(seed, 0)).permutation(len(data.x))[: steps * recipe.batch_size]
     x, y = data.x[order], data.y[order]

@@ -97,10 +97,11 @@ def test_the_chosen_epoch_by_hand():
 
 def test_step_by_hand():
     row = {"setting": "mnist", "precision": "mixed_bfloat16", "images": 256,
-           "gflop_per_step": 4.0, "milliseconds": 40.0, "pytorch_milliseconds": 50.0,
-           "pytorch_over_ours": 1.25, "matrix_peak_gflops": 200.0, "share_of_peak": 0.5}  # fmt: skip
+           "gflop_per_step": 4.0, "milliseconds": 40.0, "keras_milliseconds": 60.0, "pytorch_milliseconds": 50.0,
+           "keras_over_ours": 1.5, "pytorch_over_ours": 1.25,
+           "matrix_peak_gflops": 200.0, "share_of_peak": 0.5}  # fmt: skip
     assert cells(measured.step(pd.DataFrame([row]))) == [
-        ["mnist", "256", "bfloat16", "4.0", "40 ms", "50 ms", "1.25", "200 GFLOP/s", "50%"]
+        ["mnist", "256", "bfloat16", "4.0", "40 ms", "60 ms", "50 ms", "1.50", "1.25", "200 GFLOP/s", "50%"]
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from stages.lib import networks
 from stages.lib.augment import Variation, augment, flips, move, shrink, warp
 from stages.lib.muon import Muon, orthogonalize
-from stages.lib.training import size
+from stages.lib.schedule import image_size
 from stages.lib.whitening import patches, set_whitening, whitening_kernel
 
 SIZES = {"filters": 8, "depth": 2, "kernel_size": 3, "dropout": 0.1}
@@ -314,10 +314,10 @@ def test_shrink_takes_means():
 
 
 def test_sizes_grow_until_the_last_quarter():
-    assert [size((32, 32), 0.5, epoch, 8)[0] for epoch in range(8)] == [16, 20, 20, 24, 28, 28, 32, 32]
-    assert [size((28, 20), 1.0, epoch, 2) for epoch in range(2)] == [(28, 20), (28, 20)]
-    assert size((32, 32), 0.5, 0, 1) == (16, 16)
-    assert [size((32, 32), 0.5, epoch, 3)[0] for epoch in range(3)] == [16, 24, 32]
+    assert [image_size((32, 32), 0.5, epoch, 8)[0] for epoch in range(8)] == [16, 20, 20, 24, 28, 28, 32, 32]
+    assert [image_size((28, 20), 1.0, epoch, 2) for epoch in range(2)] == [(28, 20), (28, 20)]
+    assert image_size((32, 32), 0.5, 0, 1) == (16, 16)
+    assert [image_size((32, 32), 0.5, epoch, 3)[0] for epoch in range(3)] == [16, 24, 32]
 
 
 def test_flips_alternate():
@@ -328,12 +328,12 @@ def test_flips_alternate():
 
 
 @pytest.mark.parametrize(("network", "shape"), [("mnist_cnn", (28, 28, 1)), ("cifar_cnn", (32, 32, 3))])
-def test_precision_is_that_of_the_convolutions(network, shape):
-    """Not of the whitening, which has no weights to train, nor of what is between."""
+def test_precision_is_that_of_the_convolutions_and_the_pooling(network, shape):
+    """Not of the whitening, which has no weights to train, nor of what else is between."""
     model = build(network, shape, precision="mixed_bfloat16")
     low = [layer for layer in model.layers if layer.compute_dtype == "bfloat16"]
-    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    assert low == [layer for layer in convolutions if layer.name != "whitening"]
+    expected = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D | keras.layers.MaxPooling2D)]
+    assert low == [layer for layer in expected if layer.name != "whitening"]
     assert {variable.dtype for variable in model.weights} == {"float32"}
     exact = build(network, shape)
     exact.set_weights(model.get_weights())

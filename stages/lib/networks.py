@@ -26,8 +26,8 @@ def build(
 ) -> keras.Model:
     """The model that `network` names, not compiled; the three quotations ignore the sizes and the precision.
 
-    `precision` is the dtype policy of the convolutions. What is between them stays in float32: TensorFlow is no faster
-    there in bfloat16 on a CPU, mostly slower.
+    `precision` is the dtype policy of the convolutions, and of the pooling, which chooses among their values. What else
+    is between them stays in float32: TensorFlow is no faster there in bfloat16 on a CPU, mostly slower.
 
     Layer names count from 1 in each process-wide Keras session, so it is cleared first: the same call gives the
     same names, and with the same seed the same weights.
@@ -137,7 +137,7 @@ def mnist_cnn(
     for factor, norm in ((2, False), (4, True)):
         for index in range(depth):
             x = layers.Conv2D(factor * filters, kernel_size, padding="same", use_bias=not norm, dtype=precision)(x)
-            x = layers.MaxPooling2D(2, padding="same")(x) if index == 0 else x
+            x = layers.MaxPooling2D(2, padding="same", dtype=precision)(x) if index == 0 else x
             x = layers.BatchNormalization(momentum=0.9)(x) if norm else x
             x = layers.ReLU()(x)
     x = layers.Flatten()(x)
@@ -177,7 +177,7 @@ def cifar_cnn(
             )
             x = convolution(x)
             _start_as_identity(convolution)
-            x = layers.MaxPooling2D(2)(x) if index == 0 else x
+            x = layers.MaxPooling2D(2, dtype=precision)(x) if index == 0 else x
             x = layers.BatchNormalization(momentum=0.6, scale=False, epsilon=1e-12)(x)
             x = layers.Activation("gelu")(x)
     x = layers.GlobalMaxPooling2D()(x)

@@ -1,4 +1,4 @@
-"""The learning rate against the step."""
+"""What changes while a network trains: the learning rate from step to step, the size of the images between epochs."""
 
 from typing import Any
 
@@ -18,3 +18,11 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         rise = (step + 1) / (self.warmup + 1)
         fall = 1 - (1 - self.end) * (step - self.warmup) / (self.steps - self.warmup)
         return self.peak * ops.minimum(rise, fall)
+
+
+def image_size(full: tuple[int, ...], first: float, epoch: int, epochs: int) -> tuple[int, int]:
+    """Height and width of the images in an epoch, counted from 0: the share `first` of the full one at first, growing
+    evenly in steps of 4 pixels until the last quarter of the epochs, but for a single one."""
+    share = min(1, first + (1 - first) * epoch / max(1, int(0.75 * epochs)))
+    height, width = (side if share == 1 else 4 * round(share * side / 4) for side in full)
+    return height, width

@@ -21,8 +21,9 @@ from stages.lib.batches import batches
 from stages.lib.device import Device, record
 from stages.lib.errors import UserError
 from stages.lib.files import sha256, whole, write_json, write_text
+from stages.lib.kernels import use_faster_kernels
 from stages.lib.muon import Muon
-from stages.lib.schedule import WarmupDecay
+from stages.lib.schedule import WarmupDecay, image_size
 from stages.lib.whitening import set_whitening
 
 # Adam with shorter memories than its usual 0.9 and 0.999: in one epoch of MNIST, 99.08 % of the validation images
@@ -60,7 +61,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
 
     models/NAME/environment.json says which device, settings and versions of the libraries the weights came from.
 
-    Raises UserError, and writes no model, if the loss is no longer a number.
+    Raises UserError, and writes no model, if the loss or a weight is no longer a number.
     """
     stage = f"train_{name}"
     data, val = _splits(Path("data/prepared") / name, recipe.train_on)
@@ -77,6 +78,8 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         )
     keras.utils.set_random_seed(seed)
     model = _build(name, recipe, data, device.precision, resized=recipe.first_size < 1)
+    if device.kind == "cpu" and device.count == 1:
+        model = use_faster_kernels(model, device)
     environment = {key: value for key, value in record(device).items() if key != "peak_memory_bytes"}
     checkpoint.remove_finished()
     place = checkpoint.folder(stage, environment)
@@ -106,7 +109,7 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
         rng = np.random.Generator(np.random.PCG64([seed, epoch]))
         chosen = rng.permutation(len(data.x))[: steps * recipe.batch_size]
         x = augment(data.x[chosen], rng, recipe, flips(len(data.x), seed, epoch)[chosen], device.threads)
-        x = shrink(x, size(data.x.shape[1:3], recipe.first_size, epoch, recipe.epochs), device.threads)
+        x = shrink(x, image_size(data.x.shape[1:3], recipe.first_size, epoch, recipe.epochs), device.threads)
         with strategy.scope():
             make_variables(model)
         if recipe.first_size < 1:
@@ -122,6 +125,12 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
             callbacks=[_Watch(stage, epoch, schedule)],
             verbose=0,
         )
+        if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+            # A ReLU may make 0 of what is no number, and hide it from the loss.
+            raise UserError(
+                f"{stage}: after epoch {epoch + 1} some weights are no numbers; no model is written; lower lr (try a "
+                f"tenth)"
+            )
         row = {key: values[-1] for key, values in fitted.history.items()}
         row |= {"epoch": epoch + 1, "lr": float(schedule(epoch * steps)), "seconds": time.perf_counter() - start}
         rows.append(row)
@@ -141,14 +150,6 @@ def train(name: str, recipe: Recipe, lr: float, seed: int, device: Device) -> No
     )
     checkpoint.finish(stage, place, history)
     print(f"{stage}: {seconds:.0f} s of training, weights {sha256(weights)[:12]}", flush=True)
-
-
-def size(full: tuple[int, ...], first: float, epoch: int, epochs: int) -> tuple[int, int]:
-    """Height and width of the images in an epoch, counted from 0: the share `first` of the full one at first, growing
-    evenly in steps of 4 pixels until the last quarter of the epochs, but for a single one."""
-    share = min(1, first + (1 - first) * epoch / max(1, int(0.75 * epochs)))
-    height, width = (side if share == 1 else 4 * round(share * side / 4) for side in full)
-    return height, width
 
 
 def _splits(folder: Path, train_on: str) -> tuple[arrays.Split, arrays.Split | None]:
