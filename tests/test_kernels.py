@@ -109,9 +109,16 @@ def test_products_are_for_bfloat16_on_amx(instructions, precision, products):
     assert sum(gelus) == 7
 
 
-def test_a_saved_model_is_keras_alone(prepared):  # noqa: F811
+def test_a_training_uses_them_and_saves_a_model_of_keras_alone(prepared, monkeypatch):  # noqa: F811
+    fitted = []
+    fit = keras.Model.fit
+    monkeypatch.setattr(
+        keras.Model, "fit", lambda model, *args, **more: fitted.append(model) or fit(model, *args, **more)
+    )
     prepared(8, (32, 32, 3))
     run(network="cifar_cnn", batch_size=4)
+    (model,) = fitted
+    assert kernels.FusedBatchNormalization in {type(layer) for layer in model.layers}
     saved = Path("models/mnist/model.json").read_text()
     assert {layer["module"].partition(".")[0] for layer in json.loads(saved)["config"]["layers"]} == {"keras"}
     assert "kernels" not in saved
