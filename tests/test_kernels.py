@@ -61,7 +61,8 @@ def test_batch_norm_that_does_not_train_is_keras_own():
 def test_gelu_and_its_gradient():
     x = np.linspace(-12, 12, 2401, dtype="float32").reshape(7, 7, 7, 7)
     layers = [keras.layers.Activation(activation) for activation in (kernels.gelu, keras.activations.gelu)]
-    assert_same(*(trained(layer, x) for layer in layers), tolerance=2e-6)
+    found, expected = (trained(layer, x) for layer in layers)
+    assert_same(found, expected, tolerance=2e-6)
     assert float(kernels.gelu(tf.constant(1.0))) == pytest.approx(0.8413447)  # the normal distribution's at 1
 
 
@@ -112,9 +113,12 @@ def test_products_are_for_bfloat16_on_amx(instructions, precision, products):
 def test_a_training_uses_them_and_saves_a_model_of_keras_alone(prepared, monkeypatch):  # noqa: F811
     fitted = []
     fit = keras.Model.fit
-    monkeypatch.setattr(
-        keras.Model, "fit", lambda model, *args, **more: fitted.append(model) or fit(model, *args, **more)
-    )
+
+    def note_and_fit(model, *arguments, **more):
+        fitted.append(model)
+        return fit(model, *arguments, **more)
+
+    monkeypatch.setattr(keras.Model, "fit", note_and_fit)
     prepared(8, (32, 32, 3))
     run(network="cifar_cnn", batch_size=4)
     (model,) = fitted
