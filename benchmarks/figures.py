@@ -37,8 +37,10 @@ def draw_bench(runs: pd.DataFrame) -> Figure:
             )
         panel.axhline(1 if name == "mnist" else 6, color=GREY, linestyle="--", linewidth=1)
         panel.set(title=TITLES[name], xlabel="seconds of training", ylabel="test images wrong, %")
+        low, high = panel.get_ylim()
+        panel.set_ylim(low * (low / high) ** 0.2, high)  # room for the legend
         _logarithmic(panel)
-        panel.legend(loc="best")
+        panel.legend(loc="lower left")
     return figure
 
 

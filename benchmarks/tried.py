@@ -41,6 +41,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "batches of 512": {"batch_size": 512},
     "filters 8": {"filters": 8},
     "filters 16": {"filters": 16},
+    "filters 16, batches of 512": {"filters": 16, "batch_size": 512},
 }
 
 

@@ -37,7 +37,7 @@ def replace(project):
 
 
 def test_the_view_gets_its_values_and_no_others(replace):
-    replace("lr: 0.24", "lr: 1")
+    replace("lr: 0.2 ", "lr: 1 ")
     view = params.read(View)
     assert view == View(seed=0, lr=None, cifar=Rates(1.0))
     assert isinstance(view.cifar.lr, float)

@@ -126,8 +126,8 @@ def mnist_cnn(
 
     All is made for few positions at the layers behind the first one, where the time goes: of digits, which have a
     margin, 2 pixels are cut off at each side, and 10x10 positions are left of the stride; each group is pooled after
-    its first convolution, before the ReLU. Batch norm is in the last group alone: at more positions it costs as much
-    as the convolution before it, and gives nothing here (README).
+    its first convolution, before the ReLU. Batch norm is in the last group alone: at more positions it costs time
+    and gives nothing here (README).
     """
     x = inputs = keras.Input(shape, dtype="uint8")
     x = normalization(x)
