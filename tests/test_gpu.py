@@ -92,7 +92,7 @@ def test_what_is_easy_is_learned(folder):
 import sys
 from benchmarks import gpu
 gpu.matrix_peak = lambda: 1e12
-sys.argv = ["gpu", "2", "cifar-plain,epochs=4", "cifar,lr=0.1,epochs=2"]
+sys.argv = ["gpu", "2", "cifar-plain,lr=0.05,epochs=4", "cifar,lr=0.1,epochs=2"]
 gpu.main()
 """
     call(folder, "python", "-c", script, PYTHONPATH=str(ROOT))
