@@ -7,8 +7,8 @@ import yaml
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": {},
-    "mnist-fast": {"mnist.train_on": "train+val", "mnist.filters": 12, "mnist.depth": 1, "mnist.epochs": 1}
-    | {"mnist.lr": 0.02, "mnist.dropout": 0.0}
+    "mnist-fast": {"mnist.train_on": "train+val", "mnist.filters": 16, "mnist.depth": 1, "mnist.epochs": 1}
+    | {"mnist.batch_size": 512, "mnist.lr": 0.02, "mnist.dropout": 0.0}
     | {f"mnist.{key}": 0 for key in ("shift", "rotation", "zoom", "shear", "elastic")},
     "cifar": {},
     "cifar-quick": {"cifar.filters": 32},

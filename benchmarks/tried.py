@@ -38,10 +38,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "Keras' own kernels": {"plain": True},
     "convolutions in float32": {"precision": "float32"},
     "Muon at 0.1": {"optimizer": "muon", "lr": 0.1},
-    "batches of 512": {"batch_size": 512},
+    "rate 0.03": {"lr": 0.03},
+    "batches of 256": {"batch_size": 256},
+    "batches of 1000": {"batch_size": 1000},
     "filters 8": {"filters": 8},
-    "filters 16": {"filters": 16},
-    "filters 16, batches of 512": {"filters": 16, "batch_size": 512},
+    "filters 24": {"filters": 24},
+    "filters 12, batches of 256": {"filters": 12, "batch_size": 256},
 }
 
 
