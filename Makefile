@@ -4,6 +4,8 @@ BIN := .venv/bin
 LOCK := requirements$(if $(GPU),-gpu).lock
 INSTALLED := .venv/.installed$(if $(GPU),-gpu)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+# The files of the tests on all cores, but no more of them than memory is for.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -16,10 +18,10 @@ repro: $(INSTALLED) ## run what changed of the pipeline and show the results (GP
 	@python -m stages.repro
 
 test: $(INSTALLED) ## the fast tests: no network, no data
-	@python -m pytest -m "not data and not slow and not fuzz and not kill"
+	@python -m pytest $(SIDE_BY_SIDE) -m "not data and not slow and not fuzz and not kill"
 
 test-slow: $(INSTALLED) ## the slow ones: queued experiments
-	@python -m pytest -m slow
+	@python -m pytest $(SIDE_BY_SIDE) -m slow
 
 test-data: $(INSTALLED) ## the tests on the real data, which DATASETS_MIRROR names
 	@python -m pytest -m data
@@ -62,9 +64,7 @@ bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds
 
 bench: $(INSTALLED) .venv-bench/.installed ## all settings beside their peers (up to four hours, resumable; QUICK=1: MNIST alone, 15 minutes)
 	@python -m benchmarks.bench .venv-bench/bin/python $(if $(QUICK),quick)
-	@python -m benchmarks.step .venv-bench/bin/python
-	@$(if $(QUICK),true,python -m benchmarks.growth)
-	@python -m benchmarks.overhead
+	@$(if $(QUICK),true,python -m benchmarks.step .venv-bench/bin/python && python -m benchmarks.growth && python -m benchmarks.overhead)
 
 bench-sweep: $(INSTALLED) ## what a sweep costs beside its trainings, and how that grows (some twenty minutes)
 	@python -m benchmarks.sweep
@@ -75,7 +75,7 @@ bench-waits: $(INSTALLED) ## how long an epoch lasts beyond its steps, fed with 
 bench-search: $(INSTALLED) ## what one change of the MNIST recipe does (some 60 minutes)
 	@python -m benchmarks.search
 
-bench-tried: $(INSTALLED) ## what one change of mnist-fast does to its time and accuracy (3 minutes)
+bench-tried: $(INSTALLED) ## what one change of mnist-fast does to its time and accuracy (4 minutes)
 	@python -m benchmarks.tried
 
 bench-insights: $(INSTALLED) ## the exercise's insights, five seeds each (some 45 minutes)

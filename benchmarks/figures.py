@@ -47,15 +47,17 @@ def draw_bench(runs: pd.DataFrame) -> Figure:
 def draw_growth(runs: pd.DataFrame) -> Figure:
     """Seconds of an epoch and peak memory against images and against width, with the exponents of their growth."""
     figure, axes = plt.subplots(2, 2, figsize=(7.4, 5), layout="constrained", sharex="col")
-    for row, (column, label) in enumerate({"seconds": "seconds of an epoch", "peak_memory_mib": "MiB at most"}.items()):
+    runs = runs.assign(thousands=runs["images"] / 1000, peak_memory_gib=runs["peak_memory_mib"] / 1024)
+    across = {"images": ("thousands", "thousand images"), "filters": ("filters", "filters of the first group")}
+    for row, (column, label) in enumerate({"seconds": "seconds of an epoch", "peak_memory_gib": "GiB at most"}.items()):
         for panel, grown, fixed in ((axes[row, 0], "images", "filters"), (axes[row, 1], "filters", "images")):
             for (name, title), colour, marker in zip(TITLES.items(), (BLUE, VERMILION), "os", strict=True):
                 own = runs[runs["data_set"] == name]
                 own = own[own[fixed] == own[fixed].mode()[0]].sort_values(grown)
                 power = exponent(own[grown], own[column])
                 text = f"{title}, {own[fixed].iloc[0]:,} {fixed}: power {power:.2f}"
-                panel.plot(own[grown], own[column], color=colour, marker=marker, markersize=3, label=text)
-            panel.set(ylabel=label, xlabel={"images": "images", "filters": "filters of the first group"}[grown])
+                panel.plot(own[across[grown][0]], own[column], color=colour, marker=marker, markersize=3, label=text)
+            panel.set(ylabel=label, xlabel=across[grown][1])
             _logarithmic(panel)
             panel.legend(loc="upper left")
             low, high = panel.get_ylim()
@@ -67,7 +69,9 @@ def _logarithmic(panel: Axes) -> None:
     panel.set(xscale="log", yscale="log")
     for axis in (panel.xaxis, panel.yaxis):
         low, high = axis.get_view_interval()
-        ticks = [base * 10**power for power in range(-2, 7) for base in ((1, 2, 5) if high < 300 * low else (1,))]
+        span = high / low
+        bases = (1, 1.5, 2, 3, 4, 5, 7) if span < 10 else (1, 2, 5) if span < 300 else (1,)
+        ticks = [base * 10**power for power in range(-2, 7) for base in bases]
         axis.set_ticks([tick for tick in ticks if low <= tick <= high])
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.set_minor_formatter(NullFormatter())

@@ -24,10 +24,11 @@ from stages.lib.errors import run
 from stages.lib.files import whole
 
 TABLE, DATA = Path("benchmarks/growth.csv"), Path("data/prepared")
-# CIFAR-10 at a quarter of its convolutions' cost, so that its largest part takes a minute.
+# CIFAR-10 at a quarter of its convolutions' cost, so that its largest part takes half a minute.
 IMAGES = {"mnist": [6750, 13500, 27000, 54000, 108000, 216000, 540000], "cifar": [5000, 10000, 20000, 50000]}
 WIDTHS = {"mnist": [8, 16, 32, 64], "cifar": [16, 32, 64]}
-AT = {"mnist": (54000, 24), "cifar": (10000, 32)}  # images and filters where the other one grows
+AT = {"mnist": (54000, 32), "cifar": (10000, 32)}  # images and filters where the other one grows
+VALIDATION = 250  # images, few, since an epoch's seconds have their evaluation too
 
 
 def main() -> None:
@@ -52,7 +53,8 @@ def cases() -> Iterator[tuple[str, int, int]]:
 def measure(name: str, images: int, filters: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        changes = {"epochs": 2, "filters": filters, "batch_size": 250}
+        # Images of one size: of another one, the second epoch would be traced too.
+        changes = {"epochs": 2, "filters": filters, "batch_size": 250, "first_size": 1.0}
         make_copy(Path(), copy, {f"{name}.{key}": value for key, value in changes.items()})
         data = copy / DATA / name
         data.mkdir(parents=True)
@@ -60,8 +62,9 @@ def measure(name: str, images: int, filters: int) -> dict[str, Any]:
             (data / path.name).symlink_to(path.resolve())
         splits = [arrays.load(DATA / name, part) for part in ("train", "val")]
         for key, parts in zip("xy", zip(*splits, strict=True), strict=True):
-            (data / f"{key}_train.npy").unlink()
-            np.save(data / f"{key}_train.npy", repeated(np.concatenate(parts), images))
+            for part, values in (("train", repeated(np.concatenate(parts), images)), ("val", parts[1][:VALIDATION])):
+                (data / f"{key}_{part}.npy").unlink()
+                np.save(data / f"{key}_{part}.npy", values)
         subprocess.run([sys.executable, "-m", "benchmarks.watched", f"train_{name}"], cwd=copy, check=True)
         first, second = (one["seconds"] for one in json.loads((copy / WATCHED).read_text())["epochs"])
         training = json.loads((copy / f"runs/train_{name}.json").read_text())
