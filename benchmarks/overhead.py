@@ -1,9 +1,9 @@
 """What the project adds to bare DVC and to bare Python where there is nothing to compute.
 
 `python -m benchmarks.overhead`, in a repository whose results are up to date, runs each command and its bare
-counterpart in turn, and adds to benchmarks/overhead.csv what it lacks: medians of seconds, and of their ratio. To measure
-again, remove rows but leave the file, which the report depends on. The bare repository has six stages that copy a small
-file.
+counterpart in turn, and adds to benchmarks/overhead.csv what it lacks: medians of seconds, and of their ratio. To
+measure again, remove rows but leave the file, which the report depends on. The bare repository has six stages that copy
+a small file.
 """
 
 import datetime
