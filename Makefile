@@ -4,7 +4,7 @@ BIN := .venv/bin
 LOCK := requirements$(if $(GPU),-gpu).lock
 INSTALLED := .venv/.installed$(if $(GPU),-gpu)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-# The files of the tests on all cores, but no more of them than memory is for.
+# Test files side by side on all cores, but at most four: each process holds a TensorFlow.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
