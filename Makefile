@@ -9,18 +9,18 @@ SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify audit audit-rules bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-grudges readme check extras lock clean
+.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify lineage audit audit-rules bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-grudges readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 repro: $(INSTALLED) ## run what changed of the pipeline and show the results (GPU=1: with CUDA)
-	@python -m stages.repro
+	@python -m reprocnn repro
 
 test: $(INSTALLED) ## the fast tests: no network, no data
 	@python -m pytest $(SIDE_BY_SIDE) -m "not data and not slow and not fuzz and not kill"
 
-test-slow: $(INSTALLED) ## the slow ones: queued experiments
+test-slow: $(INSTALLED) ## the slow tests: queued experiments, the built package
 	@python -m pytest $(SIDE_BY_SIDE) -m slow
 
 test-data: $(INSTALLED) ## the tests on the real data, which DATASETS_MIRROR names
@@ -29,86 +29,92 @@ test-data: $(INSTALLED) ## the tests on the real data, which DATASETS_MIRROR nam
 test-kill: $(INSTALLED) ## kill the pipeline at random moments, KILLS=30 times; SEED repeats a run
 	@KILLS=$(or $(KILLS),30) KILL_SEED=$(or $(SEED),0) python -m pytest -m kill --capture=no
 
-fuzz: $(INSTALLED) ## inputs made up by hypothesis, for SECONDS=600; SEED repeats a run
+fuzz: $(INSTALLED) ## generated inputs (hypothesis), for SECONDS=600; SEED repeats a run
 	@FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$(or $(SEED),0) python -m pytest -m fuzz --capture=no
 
-demo: $(INSTALLED) ## the six stages on the embedded sample, in demo/
-	@python -m stages.demo
+demo: $(INSTALLED) ## the pipeline on the embedded sample, in demo/
+	@python -m reprocnn demo
 
-export: $(INSTALLED) ## the trained networks as export/*.keras
-	@python -m stages.export
+export: $(INSTALLED) ## write the trained networks as export/*.keras
+	@python -m reprocnn export
 
 gate: $(INSTALLED) ## judge the results against the targets and against AGAINST=REV; FORMAT=text|json|markdown
-	@python -m stages.gate $(if $(AGAINST),--against '$(AGAINST)') $(if $(FORMAT),--format '$(FORMAT)')
+	@python -m reprocnn gate $(if $(AGAINST),--against '$(AGAINST)') $(if $(FORMAT),--format '$(FORMAT)')
 
-gate-comment: $(INSTALLED) ## the same as a comment on pull request PR=NUMBER, the last one updated; needs gh
+gate-comment: $(INSTALLED) ## the same as a comment on pull request PR=NUMBER, updated in place; needs gh
 	@mkdir -p runs
-	@python -m stages.gate $(if $(AGAINST),--against '$(AGAINST)') --format markdown > runs/gate.md || true
+	@python -m reprocnn gate $(if $(AGAINST),--against '$(AGAINST)') --format markdown > runs/gate.md || true
 	@gh pr comment '$(PR)' --edit-last --create-if-none --body-file runs/gate.md
 
-verify: $(INSTALLED) ## whether the committed results are those of this code, in seconds (FULL=1: by running all again)
-	@python -m benchmarks.tables --check
-	@python -m stages.verify $(if $(FULL),--full)
+verify: $(INSTALLED) ## check that the committed results are those of this code, in seconds (FULL=1: run all again)
+	@python -m benchmarks tables --check
+	@python -m reprocnn verify $(if $(FULL),--full)
 
-audit: $(INSTALLED) ## the design faults of the networks of both data sets, if any
-	@for network in mnist_cnn cifar_cnn; do python -m stages.audit $$network || exit $$?; done
+lineage: $(INSTALLED) ## compare dvc.yaml's deps with what each stage imports (FIX=1: edit them)
+	@python -m reprocnn lineage $(if $(FIX),--fix)
 
-audit-rules: $(INSTALLED) ## write docs/audit.md anew from the audit's rules
-	@python -m stages.audit --rules > docs/audit.md
+audit: $(INSTALLED) ## find design faults of the networks of both data sets
+	@for network in mnist_cnn cifar_cnn; do python -m reprocnn audit $$network || exit $$?; done
 
-bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/seeds.csv (some three hours)
-	@python -m benchmarks.seeds mnist 5
-	@python -m benchmarks.seeds mnist-fast 10
-	@for setting in cifar cifar-quick cifar-94; do python -m benchmarks.seeds $$setting 3 || exit 1; done
-	@python -m benchmarks.seeds cifar-plain 1
+audit-rules: $(INSTALLED) ## write docs/audit.md from the audit's rules
+	@python -m reprocnn audit --rules > docs/audit.md
 
-bench: $(INSTALLED) .venv-bench/.installed ## all settings beside their peers (up to four hours, resumable; QUICK=1: MNIST alone, 15 minutes)
-	@python -m benchmarks.bench .venv-bench/bin/python $(if $(QUICK),quick)
-	@$(if $(QUICK),true,python -m benchmarks.step .venv-bench/bin/python && python -m benchmarks.growth && python -m benchmarks.overhead)
+bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/results/seeds.csv (three hours)
+	@python -m benchmarks seeds mnist 5
+	@python -m benchmarks seeds mnist-fast 10
+	@for setting in cifar cifar-quick cifar-94; do python -m benchmarks seeds $$setting 3 || exit 1; done
+	@python -m benchmarks seeds cifar-plain 1
 
-bench-sweep: $(INSTALLED) ## what a sweep costs beside its trainings, and how that grows (some twenty minutes)
-	@python -m benchmarks.sweep
+bench: $(INSTALLED) .venv-bench/.installed ## measure all settings beside their peers (up to four hours, resumable; QUICK=1: MNIST, 15 minutes)
+	@python -m benchmarks bench .venv-bench/bin/python $(if $(QUICK),--quick)
+ifndef QUICK
+	@python -m benchmarks step .venv-bench/bin/python
+	@python -m benchmarks growth
+	@python -m benchmarks overhead
+endif
 
-bench-waits: $(INSTALLED) ## how long an epoch lasts beyond its steps, fed with arrays and with batches.py (2 minutes)
-	@python -m benchmarks.waits
+bench-sweep: $(INSTALLED) ## the cost of a sweep beside its trainings, and how it grows (20 minutes)
+	@python -m benchmarks sweep
 
-bench-search: $(INSTALLED) ## what one change of the MNIST recipe does (some 60 minutes)
-	@python -m benchmarks.search
+bench-waits: $(INSTALLED) ## the wait at the end of an epoch, fed with arrays and with batches (2 minutes)
+	@python -m benchmarks waits
 
-bench-tried: $(INSTALLED) ## what one change of mnist-fast does to its time and accuracy (4 minutes)
-	@python -m benchmarks.tried
+bench-search: $(INSTALLED) ## the effect of one change of the MNIST recipe each (60 minutes)
+	@python -m benchmarks search
 
-bench-insights: $(INSTALLED) ## the exercise's insights, five seeds each (some 45 minutes)
-	@python -m benchmarks.insights
+bench-tried: $(INSTALLED) ## the effect of one change of mnist-fast each on time and accuracy (4 minutes)
+	@python -m benchmarks tried
 
-bench-grudges: $(INSTALLED) ## train the warm-up network, mended step by step, and write benchmarks/grudges.csv (up to 60 minutes)
-	@python -m benchmarks.grudges
+bench-insights: $(INSTALLED) ## test the exercise's insights, five seeds each (45 minutes)
+	@python -m benchmarks insights
 
-readme: $(INSTALLED) ## write the README's tables and figures anew from metrics.json and benchmarks/
-	@python -m benchmarks.tables
-	@python -m benchmarks.figures
+bench-grudges: $(INSTALLED) ## train the warm-up network, fixed step by step (up to 60 minutes)
+	@python -m benchmarks grudges
+
+readme: $(INSTALLED) ## write the README's tables and figures from metrics/ and benchmarks/results/
+	@python -m benchmarks tables
+	@python -m benchmarks figures
 
 check: $(INSTALLED) ## lint, types and workflows
 	@ruff check . && ruff format --check . && mypy && check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
-extras: $(INSTALLED) ## whether the extras for users resolve; installs nothing
-	@python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed '.[gpu,sweep]'
-	@echo "the gpu and sweep extras resolve"
+extras: $(INSTALLED) ## check that the extras for users resolve; installs nothing
+	@python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed '.[train,audit,sweep,gpu]'
+	@echo "the extras train, audit, sweep and gpu resolve"
 
-lock: ## pin the dependencies anew
+lock: ## pin the newest versions of the dependencies
 	@python -m pip install --quiet uv
 	@for extra in "" gpu; do \
 	  uv pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-annotate --no-header --extra dev --extra sweep $${extra:+--extra $$extra} \
+	    --no-emit-index-url --no-annotate --no-header --extra train --extra audit --extra sweep --extra dev $${extra:+--extra $$extra} \
 	    pyproject.toml --output-file requirements$${extra:+-$$extra}.lock || exit 1; \
 	done
 
-clean: ## remove what runs leave behind; not data, models, results or .venv
-	@rm -rf demo export runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	@find stages tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+clean: ## remove leftovers of runs; not data, models, results or .venv
+	@rm -rf demo export runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@find reprocnn stages tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# PyTorch, which only the benchmarks need, apart from the rest. PIP_EXTRA_INDEX_URL can name PyTorch's index of CPU builds,
-# which spares gigabytes of CUDA.
+# PyTorch is only for the benchmarks. PIP_EXTRA_INDEX_URL can name PyTorch's index of CPU builds, without gigabytes of CUDA.
 .venv-bench/.installed: $(INSTALLED)
 	@python -m venv .venv-bench
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy psutil
@@ -116,7 +122,7 @@ clean: ## remove what runs leave behind; not data, models, results or .venv
 
 # Again only when pyproject.toml or the pins change.
 $(INSTALLED): pyproject.toml $(LOCK)
-	@test -d .git || test -f .git || { echo "error: this folder is no git clone, which DVC needs: get it with git clone"; exit 1; }
+	@test -d .git || test -f .git || { echo "error: this folder is not a git clone, which DVC needs: get it with git clone"; exit 1; }
 	@if [ ! -x $(BIN)/python ]; then \
 	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
 	    $$python -c '$(SUITABLE)' 2>/dev/null && break; python=; \
@@ -124,7 +130,8 @@ $(INSTALLED): pyproject.toml $(LOCK)
 	  test -n "$$python" || { echo "error: no Python 3.11 to 3.13 found; install one, or name it: make PYTHON=/path/to/python"; exit 1; }; \
 	  echo "making .venv with $$($$python --version)"; $$python -m venv .venv || exit 1; \
 	fi
-	@echo "installing the dependencies of $(LOCK)"
+	@echo "installing $(LOCK)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
-	@$(BIN)/python -m stages.vega
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m reprocnn vega
 	@touch $@

@@ -1,33 +1,21 @@
-"""Trains the CIFAR-10 network that params.yaml names, on a GPU where there is one.
+"""Train the CIFAR-10 network that params.yaml names, on a GPU where there is one.
 
-Reads the training and validation splits of data/prepared/cifar/. Writes models/cifar/ and plots/cifar/history.csv,
-and of the run itself, for people, runs/train_cifar.json.
+Reads data/prepared/cifar/train/, val/ and normalization.json. Writes models/cifar/, plots/cifar/history.csv and, about
+the run itself, runs/train_cifar.json.
 """
 
-from dataclasses import dataclass
-
-from stages.lib.device import set_up
-from stages.lib.errors import run
-from stages.lib.params import read
-from stages.lib.training import Recipe, train
-
-
-@dataclass(frozen=True)
-class Params:
-    device: str
-    devices: int
-    threads: int
-    precision: str
-    seed: int
-    lr: float | None
-    cifar: Recipe
+from reprocnn.core.startup import run
 
 
 def main() -> None:
-    params = read(Params)
-    device = set_up(params.device, params.threads, params.precision, params.devices)
-    lr = params.cifar.lr if params.lr is None else params.lr
-    train("cifar", params.cifar, lr, params.seed, device)
+    """Train, and write the model."""
+    from reprocnn.backend import configure_device
+    from reprocnn.core.params import Recipe, Run, read
+    from reprocnn.training.loop import train
+
+    params, recipe = read(Run), read(Recipe, "cifar")
+    device = configure_device(params.device, params.threads, params.precision, params.devices)
+    train("cifar", recipe, params.lr * recipe.lr_factor, params.seed, device)
 
 
 if __name__ == "__main__":

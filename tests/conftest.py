@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-import stages.lib.device  # noqa: F401, sets what Keras reads when it is imported
-from stages.demo import make_copy
-from tests import mirror
+import reprocnn.backend  # noqa: F401, before any test imports Keras
+from reprocnn.commands.demo import make_copy
+from tests.support import mirror
 
 ROOT = Path(__file__).parent.parent
 OVERRIDES = {
@@ -27,7 +27,7 @@ OVERRIDES = {
 
 
 def environment(**more: str) -> dict[str, str]:
-    """That of a user who has activated the environment, on a machine without a network."""
+    """Give the variables of a user who has activated the environment, on a machine without a network."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     # A proxy that refuses at once: an attempt to leave this machine fails, and fast.
     nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
@@ -36,7 +36,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def call(folder: Path, *command: str, check: bool = True, **more: str) -> str:
-    """What `command` prints in `folder`, stdout and stderr together; a failure fails the test unless `check` is off."""
+    """Give what `command` prints in `folder`, stdout and stderr; a failure fails the test unless `check` is off."""
     done = subprocess.run(
         command, cwd=folder, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -57,7 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def small_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the download stage expect the files of tests/mirror.py, and wait a hundredth of the real times."""
+    """Make the download stage expect the files of tests/support/mirror.py, and wait a hundredth of the real times."""
     mirror.declare(monkeypatch)
     for name, seconds in (
         ("CONNECT_SECONDS", 1),
@@ -65,18 +65,18 @@ def small_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("STALL_SECONDS", 0.5),
         ("PAUSE_SECONDS", 0.01),
     ):
-        monkeypatch.setattr(f"stages.lib.fetch.{name}", seconds)
+        monkeypatch.setattr(f"reprocnn.sources.fetch.{name}", seconds)
 
 
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
-    """A folder that has all files of tests/mirror.py as they should be."""
+    """A folder that has all files of tests/support/mirror.py as they should be."""
     return mirror.fill(tmp_path / "good")
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """The sample's pipeline, run and committed. For looking at: tests that change something take a `copy`.
+    """The sample's pipeline, run and committed. Read only: tests that change something take a `copy`.
 
     opened/STAGE lists what each stage opened to read.
     """
@@ -84,7 +84,7 @@ def finished(tmp_path_factory) -> Path:
     make_copy(ROOT, folder, OVERRIDES)
     opened = folder.parent / "opened"
     opened.mkdir()
-    call(folder, "dvc", "repro", PYTHONPATH=str(ROOT / "tests/audit"), AUDIT_FOLDER=str(opened))
+    call(folder, "dvc", "repro", PYTHONPATH=str(ROOT / "tests/support/audit"), AUDIT_FOLDER=str(opened))
     call(folder, "git", "add", "--all")
     commit(folder)
     return folder

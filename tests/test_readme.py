@@ -1,5 +1,6 @@
 """What the README names is there."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.settings import SETTINGS
-from stages.lib import networks
+from benchmarks.__main__ import SCRIPTS
+from benchmarks.run.settings import SETTINGS
+from reprocnn.cli import COMMANDS
+from reprocnn.networks import build
 from tests.conftest import ROOT, environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,10 +39,23 @@ def test_help_lists_every_target():
 
 
 def test_its_files_are_there():
-    named = re.findall(r"`((?:stages|tests|benchmarks|docs|report)/[\w/.]+\w)`|\]\(([\w/.]+)\)", README)
+    named = re.findall(r"`((?:stages|reprocnn|tests|benchmarks|docs|report)/[\w/.]+\w)`|\]\(([\w/.]+)\)", README)
     paths = {first or second for first, second in named}
     assert len(paths) > 8
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("path", ["README.md", "benchmarks/README.md", "docs/*.md", "Makefile", ".github/workflows/*"])
+def test_the_commands_exist(path):
+    """Of the project's command lines, and of the modules that `python -m` names."""
+    texts = [found.read_text(encoding="utf-8") for found in ROOT.glob(path)]
+    assert texts
+    for text in texts:
+        assert set(re.findall(r"python -m benchmarks ([a-z_]\w*)", text)) <= set(SCRIPTS)
+        assert set(re.findall(r"(?:`|\$ |@|-m )reprocnn ([a-z]\w*)", text)) <= set(COMMANDS)
+        modules = set(re.findall(r"python3? -m ((?:stages|tests|benchmarks|reprocnn)\.[a-z_.]+)", text))
+        # docs/ adds a third data set, with a stage of its own.
+        assert [name for name in modules - {"stages.train_fashion"} if importlib.util.find_spec(name) is None] == []
 
 
 def test_its_experiments_name_known_params_and_networks():
@@ -47,7 +63,7 @@ def test_its_experiments_name_known_params_and_networks():
     for key, value in re.findall(r"-S '?([\w.]+)=(\w+)", README):
         assert re.search(rf"^\s*{key.rpartition('.')[2]}:", params, re.MULTILINE), key
         if key.endswith("network"):
-            assert value in {**networks.QUOTATIONS, **networks.NETWORKS}
+            assert value in {**build.QUOTATIONS, **build.NETWORKS}
 
 
 def test_its_named_settings_are_those_of_the_benchmarks():
@@ -63,7 +79,7 @@ def test_the_networks_of_the_schema_are_those_of_the_code():
     schema = (ROOT / "params.schema.json").read_text()
     listed = re.search(r'"network": \{"enum": \[(.*?)\]', schema)
     assert listed
-    assert sorted(re.findall(r"\w+", listed[1])) == sorted({**networks.QUOTATIONS, **networks.NETWORKS})
+    assert sorted(re.findall(r"\w+", listed[1])) == sorted({**build.QUOTATIONS, **build.NETWORKS})
 
 
 def test_no_machine_and_no_registry_is_named():
@@ -75,23 +91,27 @@ def test_no_machine_and_no_registry_is_named():
 
 def test_the_tests_that_the_table_of_faults_names_are_there():
     table = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
-    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
     named = re.findall(r"`(?:test_\w+\.py::)?(test_\w+)(?:\[[\w ]+\])?`", table)
     assert len(named) > 25
     assert [name for name in named if f"def {name}(" not in code] == []
-    assert [path for path in re.findall(r"(test_\w+\.py)", table) if not (ROOT / "tests" / path).exists()] == []
+    paths = re.findall(r"((?:\w+/)*test_\w+\.py)", table)  # from the top folder, or the name alone
+    known = {path.name for path in files} | {path.relative_to(ROOT).as_posix() for path in files}
+    assert [path for path in paths if path not in known] == []
 
 
 def test_a_gate_in_your_repository_from_an_empty_folder(tmp_path):
     """The README's section, command by command; only where pip installs from is put in."""
     source, site, folder = tmp_path / "source", tmp_path / "site", tmp_path / "empty"
-    shutil.copytree(ROOT / "stages", source / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "reprocnn", source / "reprocnn", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     install = "python -m pip install --quiet --no-index --no-deps --no-build-isolation --target"
     folder.mkdir()
     section = README.split("### Use this as a gate in your repository\n")[1].split("\n## ")[0]
-    commands, failed = 0, []
+    path = os.pathsep.join([str(site / "bin"), environment()["PATH"]])  # where pip puts the command
+    commands, judged = 0, []
     # In their order: files, whose names stand before them in backquotes, and commands.
     blocks = r"(?:^`([\w./]+)`[^\n]*\n(?:[^\n]+\n)*\n)?^```(\w+)\n(.*?)^```"
     for name, language, text in re.findall(blocks, section, re.DOTALL | re.MULTILINE):
@@ -100,25 +120,25 @@ def test_a_gate_in_your_repository_from_an_empty_folder(tmp_path):
             (folder / name).write_text(text)
         for command in re.findall(r"^\$ (.*)", text, re.MULTILINE) if language == "console" else []:
             commands += 1
-            command = re.sub(r"pip install .*REPOSITORY\"", f"{install} '{site}' '{source}'", command)
+            command = re.sub(r"pip install .*REPOSITORY\".*", f"{install} '{site}' '{source}'", command)
             command = re.sub(r"python3 -m venv .*", "true", command)
             done = subprocess.run(
                 ["bash", "-c", command], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 env=environment(
-                    PYTHONPATH=str(site), GIT_CONFIG_GLOBAL="/dev/null", **{
+                    PATH=path, PYTHONPATH=str(site), GIT_CONFIG_GLOBAL="/dev/null", **{
                         f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
                         for what, value in (("NAME", "a"), ("EMAIL", "a@localhost"))
                     },
                 ),
             )  # fmt: skip
-            if "stages.gate" in command:
-                failed.append((done.returncode, done.stdout))
+            if "reprocnn gate" in command:
+                judged.append((done.returncode, done.stdout))
             else:
                 assert done.returncode == 0, f"{command}\n{done.stdout}"
     assert commands == 11
-    (first, told), (second, why) = failed
-    assert first == 0, told
-    assert "gate: passed" in told
+    (first, passed), (second, why) = judged
+    assert first == 0, passed
+    assert "gate: passed" in passed
     assert second == 1, why
     promised = re.findall(r"```text\n(.*?)\n```", section)
     assert len(promised) == 1

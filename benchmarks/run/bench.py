@@ -1,0 +1,68 @@
+"""The project's settings and their peers, side by side in one run.
+
+Trains in turn what benchmarks/results/bench.csv lacks and adds a row per epoch as soon as a training ends. Seconds are
+of training: without imports, data loading and evaluation, except that of the validation images of `mnist` and `cifar`;
+with Keras' compiling and tracing. The project's own are trained by DVC and get their rows of seeds.csv too.
+"""
+
+import sys
+from typing import Any
+
+from benchmarks.run import command, results, seeds
+from benchmarks.run.settings import SETTINGS
+from benchmarks.run.step import matrix_peak
+from reprocnn import backend
+
+TABLE = results.FOLDER / "bench.csv"
+# How many seeds of each side, and how many with --quick.
+SEEDS = {
+    "the exercise's network": (3, 1),
+    "Keras' example": (3, 1),
+    "one-epoch recipe, PyTorch": (10, 3),
+    "mnist-fast": (10, 3),
+    "mnist": (5, 1),
+    "airbench, PyTorch": (1, 0),
+    "cifar-quick": (3, 0),
+    "cifar": (3, 0),
+    "cifar-94": (3, 0),
+    "cifar-plain": (1, 0),
+}
+PEERS = {
+    "the exercise's network": ["keras_mnist", "exercise"],
+    "Keras' example": ["keras_mnist", "example"],
+    "one-epoch recipe, PyTorch": ["pytorch_mnist", "recipe"],
+    "airbench, PyTorch": ["pytorch_cifar", "train", "64", "8"],
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Train what the table lacks."""
+    parser = command.parser("bench", __doc__)
+    parser.add_argument("python", metavar="PYTHON", help="a Python that has PyTorch")
+    parser.add_argument("--quick", action="store_true", help="MNIST's sides alone, with one seed or three")
+    options = parser.parse_args(arguments)
+    known = results.known(TABLE, "side", "seed")
+    device = backend.configure_device("cpu", 0)
+    for seed in range(max(most for most, _ in SEEDS.values())):
+        for side, (most, quick) in SEEDS.items():
+            if seed < (quick if options.quick else most) and (side, str(seed)) not in known:
+                peak = matrix_peak("float32")
+                measured = train(side, seed, options.python)
+                dataset = "cifar" if "cifar" in PEERS.get(side, [side])[0] else "mnist"
+                columns = {"data_set": dataset, "test_accuracy_tta": None} | measured
+                del columns["epochs"]
+                columns |= {"matrix_peak_gflops": peak / 1e9} | results.conditions(results.processor(device))
+                rows = [{"side": side, "seed": seed, **epoch, **columns} for epoch in measured["epochs"]]
+                results.add(TABLE, rows, digits=6)
+
+
+def train(side: str, seed: int, python: str) -> dict[str, Any]:
+    """Train once; give `epochs`, a list with a row each, and the figures of the training as a whole."""
+    if side in SETTINGS:
+        row, watched = seeds.measure(side, seed)
+        # As the stage evaluates it, in float32; while it trained, convolutions were in bfloat16.
+        watched["epochs"][-1]["test_accuracy"] = row["test_accuracy"]
+        return {key: row[key] for key in ("test_accuracy_tta", "tflop", "peak_memory_mib")} | watched
+    script, *arguments = PEERS[side]
+    measured: dict[str, Any] = command.ask(sys.executable if "keras" in script else python, script, *arguments, seed)
+    return measured

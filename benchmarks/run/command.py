@@ -1,0 +1,29 @@
+"""The command lines of the scripts: their parsers, and calling one in another process."""
+
+import argparse
+import json
+import subprocess
+from typing import Any
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Make the parser of `python -m benchmarks NAME`; `description` is the module's docstring."""
+    return argparse.ArgumentParser(
+        prog=f"python -m benchmarks {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_step_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the PyTorch peers' `step`."""
+    parser.add_argument("precision", choices=("float32", "mixed_bfloat16"), help="of the convolutions")
+    for name in ("filters", "depth", "images", "steps"):
+        parser.add_argument(name, type=int)
+
+
+def ask(python: str, *arguments: object) -> Any:
+    """Run `PYTHON -m benchmarks ARGUMENTS` and give the JSON that it prints. Raises CalledProcessError if it fails."""
+    command = [python, "-m", "benchmarks", *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout)

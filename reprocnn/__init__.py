@@ -1,0 +1,1 @@
+"""Reproducible image classification on DVC, and its tools: metric gate, network audit, sweeps, lineage."""

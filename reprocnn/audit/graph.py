@@ -1,0 +1,311 @@
+"""A built Keras model as the audit reads it: every call of every layer, the signals between them, and the gradients.
+
+One seeded batch runs forward and backward through the model, with dropout off and batch norm using the batch's own
+statistics. The model is left as it was.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from reprocnn.backend import keras, layers, tf
+from reprocnn.core.errors import UserError
+
+BATCH = 8  # images; enough to tell a dead layer from a quiet one, and seconds for the largest network
+COARSE = 4  # blocks along an axis: neighbouring pixels are alike, as in images, so that pooling leaves something
+FREE_AXIS = {4: 64, 5: 16}  # by rank, for axes that the model leaves open
+FREE_AXIS_DEFAULT = 16  # of sequences, for example
+MAX_STEPS = 6  # for layers that get no gradient at the start because a later one starts at zero
+STEP = 0.01  # the root mean square by which a step moves each variable
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Statistics of one tensor; `spread` is the root mean square over all units of the deviation over the batch."""
+
+    shape: tuple[int, ...]
+    rms: float
+    mean: float
+    spread: float
+
+
+@dataclass(eq=False)
+class Call:
+    """One use of a layer or an operation; a nested model has no call of its own, only the layers inside it."""
+
+    layer: Any
+    name: str  # outer/inner
+    inputs: list[Signal]
+    output: Signal
+    before: list["Call"]  # in the order of the inputs; the model's own inputs have none
+    after: list["Call"] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What the rules judge."""
+
+    calls: list[Call]  # in an order in which they can be computed
+    outputs: list[Call]
+    leaves: dict[str, Any]  # layers with weights and no layers in them, by name, those inside opaque layers too
+    gradients: dict[int, np.ndarray | None]  # by id of the variable: the first that is not all zero, if any came
+
+
+def read(model: keras.Model, x: Any = None) -> Graph:
+    """Run the first images of `x` (as for `fit`; by default noise as smooth as images) through the model and back.
+
+    Raises UserError if the model is not built or cannot compute the batch.
+    """
+    if not model.built or not model.weights:
+        raise UserError(f"{model.name}: found no weights, expected a built model; call it once or give it an Input")
+    state = [(variable, variable.value.numpy()) for variable in model.non_trainable_variables]
+    try:
+        batch = _given(x) if x is not None else _noise(model)
+        return _measure(model, batch)
+    except (ValueError, TypeError, tf.errors.OpError, NotImplementedError) as error:
+        reason = one_line(error)
+        raise UserError(
+            f"{model.name}: cannot compute a batch ({reason}); give audit() a batch x that it takes"
+        ) from None
+    finally:
+        for variable, value in state:
+            variable.assign(value)
+
+
+def one_line(error: Exception) -> str:
+    """Shorten a message of Keras or TensorFlow, which may have many lines and bold type, to at most 200 characters."""
+    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:200] or type(error).__name__
+
+
+def following(call: Call, skip: Callable[[Call], bool]) -> Iterator[Call]:
+    """Yield the first calls after `call` that `skip` does not skip."""
+    for after in call.after:
+        if skip(after):
+            yield from following(after, skip)
+        else:
+            yield after
+
+
+def preceding(call: Call, skip: Callable[[Call], bool]) -> Iterator[Call]:
+    """Yield the last calls before `call` that `skip` does not skip."""
+    for before in call.before:
+        if skip(before):
+            yield from preceding(before, skip)
+        else:
+            yield before
+
+
+def _measure(model: keras.Model, batch: list[Any]) -> Graph:
+    calls, outputs, gradients = _Recorder().run(model, batch)
+    return Graph(calls, outputs, _leaves(calls), _later_gradients(model, batch, gradients))
+
+
+def _leaves(calls: list[Call]) -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for call in calls:
+        inside = call.layer._flatten_layers() if isinstance(call.layer, keras.Layer) else []
+        for leaf in filter(_is_leaf, inside):
+            if leaf.weights and not any(leaf is layer for layer in leaves.values()):
+                leaves[call.name if leaf is call.layer else f"{call.name}/{leaf.name}"] = leaf
+    return leaves
+
+
+def _later_gradients(
+    model: keras.Model, batch: list[Any], gradients: list[np.ndarray | None]
+) -> dict[int, np.ndarray | None]:
+    """Give the gradient of each weight by its id; for one that is zero at first, that of a later pass, if any.
+
+    A layer that starts at zero on purpose, such as the last of a residual branch, passes no gradient to those before it
+    at first. So small steps are made for as long as they wake further weights, and taken back.
+    """
+    weights = model.trainable_variables
+    found = {id(variable): gradient for variable, gradient in zip(weights, gradients, strict=True)}
+    if all(map(_is_nonzero, gradients)):
+        return found
+    start = [(variable, variable.value.numpy()) for variable in weights]
+    try:
+        for _ in range(MAX_STEPS):
+            _step(weights, gradients)
+            *_, gradients = _Recorder().run(model, batch)
+            woken = {
+                id(variable): gradient
+                for variable, gradient in zip(weights, gradients, strict=True)
+                if _is_nonzero(gradient) and not _is_nonzero(found[id(variable)])
+            }
+            found |= woken
+            if not woken or all(map(_is_nonzero, found.values())):
+                break
+    finally:
+        for variable, value in start:
+            variable.assign(value)
+    return found
+
+
+def _step(weights: list[Any], gradients: list[np.ndarray | None]) -> None:
+    for variable, gradient in zip(weights, gradients, strict=True):
+        if gradient is not None and np.any(gradient):
+            variable.assign_sub(STEP * gradient / (np.sqrt(np.mean(np.square(gradient))) + 1e-30))
+
+
+def _is_nonzero(gradient: np.ndarray | None) -> bool:
+    return gradient is not None and bool(np.any(gradient))  # NaN is not zero
+
+
+class _Recorder:
+    """Runs a batch through a model, operation by operation, and notes each call."""
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []
+        self._made: dict[int, Call] = {}  # by id of the tensor
+        self._kept: list[Any] = []  # the tensors, so that no id is used again
+
+    def run(self, model: keras.Model, batch: list[Any]) -> tuple[list[Call], list[Call], list[np.ndarray | None]]:
+        """Give the calls, those that give the outputs, and the gradient of each weight (None: no path back to it)."""
+        with tf.GradientTape() as tape:
+            results = self._forward(model, batch)
+            total = _total(results)
+        outputs = [self._made[id(result)] for result in results if id(result) in self._made]
+        return self._calls, outputs, _gradients(tape, total, model.trainable_variables)
+
+    def _forward(self, model: keras.Model, batch: list[Any]) -> list[Any]:
+        graph = _functional(model)
+        tensors = [tf.convert_to_tensor(array) for array in batch]
+        if graph is None:
+            results = self._visit(model, "", tensors[0] if len(tensors) == 1 else tensors)
+        else:
+            results = graph._run_through_graph(tensors, self._visitor(""))
+        return _tensors(results)
+
+    def _visitor(self, prefix: str) -> Callable[[Any], Callable[..., Any]]:
+        """Give what Keras is to call in place of each operation of a graph."""
+        return lambda operation: partial(self._visit, operation, prefix)
+
+    def _visit(self, operation: Any, prefix: str, *args: Any, **kwargs: Any) -> Any:
+        graph = _functional(operation)
+        if graph is None:
+            return self._record(operation, prefix, *args, **kwargs)
+        visitor = self._visitor(f"{prefix}{operation.name}/")
+        result = graph._run_through_graph(_tensors((args, kwargs)), visitor)
+        return result[0] if isinstance(result, list | tuple) and len(result) == 1 else result
+
+    def _record(self, operation: Any, prefix: str, *args: Any, **kwargs: Any) -> Any:
+        inputs = _tensors((args, kwargs))
+        given = {id(tensor) for tensor in inputs}
+        if "training" in getattr(operation, "_call_context_args", ()):
+            kwargs["training"] = _normalizes(operation)
+        result = keras.tree.map_structure(
+            # An operation that passes its input on unchanged, as dropout does here, needs an output of its own.
+            lambda value: tf.identity(value) if id(value) in given else value,
+            operation(*args, **kwargs),
+        )
+        outputs = _tensors(result)
+        before = [self._made[id(tensor)] for tensor in inputs if id(tensor) in self._made]
+        signals = [_signal(tensor) for tensor in inputs]
+        call = Call(operation, f"{prefix}{operation.name}", signals, _signal(outputs[0]), before)
+        for one in dict.fromkeys(before):
+            one.after.append(call)
+        self._calls.append(call)
+        self._kept += [*inputs, *outputs]
+        self._made |= {id(tensor): call for tensor in outputs}
+        return result
+
+
+def _total(results: list[Any]) -> Any:
+    # Any function of the outputs will do that treats no two units alike. Keras keeps the logits behind a softmax:
+    # taken from there, the gradient does not vanish where the probabilities are 0 and 1.
+    rng = np.random.default_rng(0)
+    ends = [tf.cast(getattr(result, "_keras_logits", result), tf.float32) for result in results]
+    return tf.add_n([tf.reduce_sum(end * rng.normal(size=end.shape).astype(np.float32)) for end in ends])
+
+
+def _gradients(tape: Any, total: Any, weights: list[Any]) -> list[np.ndarray | None]:
+    gradients = tape.gradient(total, [variable.value for variable in weights])
+    return [
+        # Those of embeddings are sparse at first.
+        None if gradient is None else tf.cast(tf.convert_to_tensor(gradient), tf.float32).numpy()
+        for gradient in gradients
+    ]
+
+
+def _tensors(structure: Any) -> list[Any]:
+    return [value for value in keras.tree.flatten(structure) if tf.is_tensor(value)]
+
+
+def _functional(operation: Any) -> Any:
+    """Give the graph behind a functional or sequential model, None for anything else, whose inside stays closed."""
+    functional = keras.src.models.functional.Functional
+    if type(operation).call is keras.Sequential.call:
+        return operation._functional
+    if isinstance(operation, functional) and type(operation).call is functional.call:
+        return operation
+    return None
+
+
+def _normalizes(operation: Any) -> bool:
+    return any(isinstance(layer, layers.BatchNormalization) for layer in operation._flatten_layers())
+
+
+def _signal(tensor: Any) -> Signal:
+    shape = tuple(tensor.shape)
+    if (not tensor.dtype.is_floating and not tensor.dtype.is_integer) or not math.prod(shape):
+        return Signal(shape, math.nan, math.nan, math.nan)
+    values = tf.cast(tensor, tf.float32)
+    spread = tf.sqrt(tf.reduce_mean(tf.math.reduce_variance(values, axis=0))) if shape else tf.zeros(())
+    rms = tf.sqrt(tf.reduce_mean(tf.square(values)))
+    return Signal(shape, float(rms), float(tf.reduce_mean(values)), float(spread))
+
+
+def _given(x: Any) -> list[Any]:
+    return [np.asarray(values[:BATCH]) for values in keras.tree.flatten(x)]
+
+
+def _noise(model: keras.Model) -> list[Any]:
+    """Make a batch for each input: pixels of 0 to 255 if the model takes or scales them, tokens, or standard noise."""
+    if not getattr(model, "inputs", None):
+        raise ValueError("the model does not declare its inputs")
+    rng = np.random.default_rng(0)
+    leaves = list(filter(_is_leaf, model._flatten_layers()))
+    vocabulary = min((layer.input_dim for layer in leaves if isinstance(layer, layers.Embedding)), default=None)
+    return [_noise_like(tensor, vocabulary, _takes_pixels(leaves), rng) for tensor in model.inputs]
+
+
+def _noise_like(tensor: Any, vocabulary: int | None, pixels: bool, rng: np.random.Generator) -> np.ndarray:
+    rank = len(tensor.shape)
+    shape = tuple(size or FREE_AXIS.get(rank, FREE_AXIS_DEFAULT) for size in tensor.shape[1:])
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if dtype == "string":
+        raise ValueError("the model takes text")
+    if vocabulary and rank <= 2:
+        return rng.integers(0, vocabulary, (BATCH, *shape)).astype(dtype)
+    values = rng.normal(size=(BATCH, *shape))
+    if rank > 2:
+        blocks = rng.normal(size=(BATCH, *(min(size, COARSE) for size in shape[:-1]), shape[-1]))
+        for axis, size in enumerate(shape[:-1], start=1):
+            blocks = np.take(blocks, np.arange(size) * blocks.shape[axis] // size, axis=axis)
+        values = (blocks + 0.5 * values) / math.sqrt(1.25)
+    if "int" in dtype or (pixels and rank > 2):
+        return np.clip(127.5 + 64 * values, 0, 255).round().astype(dtype)
+    if dtype == "bool":
+        return values > 0
+    return values.astype(dtype)
+
+
+def _takes_pixels(leaves: list[Any]) -> bool:
+    """Tell whether a layer before the first weights scales values of the size of pixels down to about 1."""
+    for layer in leaves:
+        if isinstance(layer, layers.Rescaling) and np.max(np.abs(layer.scale)) < 0.1:
+            return True
+        if isinstance(layer, layers.Normalization) and np.max(np.abs(layer.mean)) > 1:
+            return True
+        if layer.trainable_weights:
+            return False
+    return False
+
+
+def _is_leaf(layer: keras.Layer) -> bool:
+    return all(one is layer for one in layer._flatten_layers())

@@ -1,0 +1,267 @@
+"""What is wrong at the start: the initial weights, their gradients, and the scale of the signal."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import ks_2samp
+
+from reprocnn.audit.graph import Call, Graph, Signal, following, preceding
+from reprocnn.audit.rules.base import Found, Task, rule
+from reprocnn.audit.rules.common import TRANSPOSED, after_pooling, all_before, is_first, is_weighted
+from reprocnn.backend import layers
+
+UNSCALED = 10.0  # root mean square: pixels have over 100, normalized values about 1
+DRIFT, BREAK = 1e3, 1e6  # times the signal at the first layer with weights
+MAX_KINDS = 8  # of gradients that are told apart among units with equal weights
+SAME = 1e-4  # of the largest gradient: smaller differences are rounding
+MAX_VALUES = 10_000  # of a kernel, enough to tell
+CHANCE = 1e-3  # p-value below which a kernel is no fresh draw: it was trained or set
+
+
+@rule(
+    "error",
+    why="Filters that start equal and get equal gradients stay equal: the layer computes one feature many times over.",
+    fix="Use a random initializer: he_normal before ReLU, glorot_uniform (the default) otherwise.",
+)
+def symmetry(graph: Graph, task: Task) -> Found:
+    """At least half of a layer's units have the same weights and get the same gradient, whatever initializer or value
+    caused it; zero gradients count. A layer that starts at zero and gets different gradients is left alone: the last
+    layer of a residual branch, or of a network, may start that way.
+    """
+    for one in _equal_units(graph):
+        if one.is_symmetric:
+            how = f"all {one.first_value}" if one.is_constant else "in groups"
+            gradient = "equal gradients" if np.any(one.gradient) else "no gradient"
+            yield one.name, f"{one.same:,} of {one.units:,} units start equal ({how}) and get {gradient}"
+
+
+@rule(
+    "warning",
+    why="All units compute the same at first; only the next layer's random weights pull them apart, and slowly.",
+    fix="Use a random initializer: he_normal before ReLU, glorot_uniform (the default) otherwise.",
+)
+def constant_start(graph: Graph, task: Task) -> Found:
+    """All weights of a layer's kernel have one value, although the gradients differ. Zeros are left alone in an output
+    layer and where the result is added to something else or multiplied with it, as in a residual branch.
+    """
+    calls = {call.name: call for call in graph.calls}
+    for one in _equal_units(graph):
+        if one.is_symmetric or not one.is_constant:
+            continue
+        if np.any(one.values) or _feeds_weights(calls.get(one.name)):
+            yield one.name, f"all {one.values.size:,} weights start at {one.first_value}"
+
+
+@rule(
+    "error",
+    why="Without a gradient, a layer keeps its initial weights forever and passes on less than it could.",
+    fix="Look at the units and at what follows: units that are never active, an operation without a gradient, a factor "
+    "of zero.",
+)
+def no_gradient(graph: Graph, task: Task) -> Found:
+    """No gradient reaches any weight of a trainable layer, even after a few small steps of the other layers (so that a
+    layer that starts at zero on purpose does not count). Layers listed under symmetry are not repeated.
+    """
+    symmetric = {one.name for one in _equal_units(graph) if one.is_symmetric}
+    for name, layer in graph.leaves.items():
+        weights = layer.trainable_weights
+        gradients = [graph.gradients.get(id(weight)) for weight in weights]
+        arrived = [gradient for gradient in gradients if gradient is not None]
+        if weights and name not in symmetric and not any(map(np.any, arrived)):
+            reason = "all gradients are zero" if arrived else "there is no path back from the outputs"
+            yield name, f"no gradient for its {sum(math.prod(weight.shape) for weight in weights):,} weights: {reason}"
+
+
+@rule(
+    "error",
+    why="A signal this small is lost among biases and rounding errors, one this large overflows; neither trains.",
+    fix="Match the initial scale to the layer's inputs (he_normal before ReLU), or normalize between the layers.",
+)
+def broken_signal(graph: Graph, task: Task) -> Found:
+    """Between the first layer with weights and an input of a later one, the differences between images become a million
+    times smaller, or the values become a million times larger or non-finite. Measured as in training: batch norm uses
+    the batch's own statistics. Only the first place is reported.
+    """
+    yield from _drift(graph, BREAK, math.inf)
+
+
+@rule(
+    "warning",
+    why="Layers get gradients of very different size, so no single learning rate suits them all.",
+    fix="Match the initial scale to the layer's inputs (he_normal before ReLU), or normalize between the layers.",
+)
+def drifting_signal(graph: Graph, task: Task) -> Found:
+    """Like broken-signal, with a factor of a thousand instead of a million. Outputs are left alone, and so are branches
+    that start small and are added to the rest.
+    """
+    yield from _drift(graph, DRIFT, BREAK)
+
+
+@rule(
+    "warning",
+    why="Gradients grow with the inputs: the first layer's are far larger than the others', and training stalls or "
+    "diverges.",
+    fix="Put a Rescaling(1 / 255, offset=-0.5) or an adapted Normalization layer in front.",
+)
+def unscaled_input(graph: Graph, task: Task) -> Found:
+    """Values with a root mean square above 10, such as raw pixels, reach a first layer with weights. If batch norm
+    follows that layer, directly or after pooling, the scale does not matter. Without a batch `x`, an integer input is
+    assumed to get pixels and a float input small numbers.
+    """
+    for call in graph.calls:
+        if not is_first(call) or any(isinstance(one.layer, layers.BatchNormalization) for one in after_pooling(call)):
+            continue
+        signal = call.inputs[0]
+        if signal.rms > UNSCALED:
+            yield call.name, f"inputs have root mean square {signal.rms:.3g} (mean {signal.mean:.3g}), expected about 1"
+
+
+@rule(
+    "warning",
+    why="Random weights that never change are a random projection; later layers have to make do with it.",
+    fix="Set trainable = True, or load the trained weights that the layer was frozen for.",
+)
+def frozen_random(graph: Graph, task: Task) -> Found:
+    """Layers are frozen with a kernel that looks like a fresh draw from their own initializer (Kolmogorov-Smirnov
+    test), so they were never trained. Frozen values that were trained or set, as in a whitening layer, are left alone.
+    """
+    frozen = {name: _frozen(layer) for name, layer in graph.leaves.items()}
+    untrained = [name for name, pairs in frozen.items() if any(_is_fresh(*pair) for pair in pairs)]
+    if untrained:
+        who = "this layer" if len(untrained) == 1 else f"this layer and {len(untrained) - 1:,} more"
+        weights = sum(math.prod(kernel.shape) for name in untrained for kernel, _ in frozen[name])
+        yield untrained[0], f"{who}: {weights:,} frozen weights, as random as at the start"
+
+
+@dataclass(frozen=True)
+class _EqualUnits:
+    """A kernel of which some units start equal; `same` is how many of those also get the same gradient as another."""
+
+    name: str  # of the layer
+    values: np.ndarray
+    gradient: np.ndarray
+    units: int
+    same: int
+
+    @property
+    def is_symmetric(self) -> bool:
+        return 2 * self.same >= self.units
+
+    @property
+    def is_constant(self) -> bool:
+        return bool(np.ptp(self.values) == 0)
+
+    @property
+    def first_value(self) -> str:
+        return f"{float(self.values.flat[0]):.3g}"
+
+
+def _equal_units(graph: Graph) -> Iterator[_EqualUnits]:
+    for name, layer in graph.leaves.items():
+        if isinstance(layer, layers.DepthwiseConv1D | layers.DepthwiseConv2D):
+            continue
+        axis = -2 if isinstance(layer, TRANSPOSED) else -1
+        for attribute in ("kernel", "pointwise_kernel", "embeddings"):
+            kernel = getattr(layer, attribute, None)
+            if kernel is None or not kernel.trainable:
+                continue
+            values = kernel.value.numpy()
+            units = values.shape[axis]
+            groups: dict[bytes, list[int]] = {}
+            for unit, row in enumerate(_by_unit(values, axis)):
+                groups.setdefault(row.tobytes(), []).append(unit)
+            if len(groups) == units:
+                continue
+            gradient = graph.gradients.get(id(kernel))
+            if gradient is None:
+                gradient = np.zeros(kernel.shape, np.float32)
+            gradients = _by_unit(gradient, axis)
+            same = sum(_count_alike(gradients[members]) for members in groups.values())
+            yield _EqualUnits(name, values, gradient, units, same)
+
+
+def _by_unit(values: np.ndarray, axis: int) -> np.ndarray:
+    return np.ascontiguousarray(np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1))
+
+
+def _count_alike(gradients: np.ndarray) -> int:
+    """Count the rows that equal another one, for a few kinds of rows: a recurrent cell has four gates."""
+    same = 0
+    for _ in range(MAX_KINDS):
+        difference = np.abs(gradients - gradients[0]).max(axis=1)
+        alike = difference <= SAME * np.abs(gradients).max()  # false for NaN
+        if alike.sum() > 1:
+            same += int(alike.sum())
+        gradients = gradients[~alike]
+        if not len(gradients):
+            break
+    return same
+
+
+def _feeds_weights(call: Call | None) -> bool:
+    """Tell whether the output goes into layers with weights and nowhere else, with nothing joining it on the way."""
+    if call is None:
+        return False
+    nexts = list(following(call, lambda one: len(one.inputs) == 1 and not is_weighted(one)))
+    return bool(nexts) and all(map(is_weighted, nexts))
+
+
+def _drift(graph: Graph, least: float, most: float) -> Found:
+    """Find the first place where the signal has changed by `least` or more; none if any has by over `most`."""
+    start = _first_inputs(graph)
+    if start is None or math.isnan(start.rms):
+        return
+    found = None
+    for call in graph.calls:
+        if not is_weighted(call) or any(one.output.rms == 0 for one in all_before(call)):
+            continue
+        grown, shrunk = _change(start, call.inputs[0])
+        factor = max(grown, shrunk)
+        if factor > most:
+            return
+        if factor >= least and found is None:
+            source = next(preceding(call, lambda one: not is_weighted(one)), call)
+            found = source.name, _drift_message(call, grown, shrunk)
+    if found:
+        yield found
+
+
+def _first_inputs(graph: Graph) -> Signal | None:
+    """Give what reaches the first layer with weights, or what comes out of the first embedding."""
+    for call in graph.calls:
+        if is_first(call):
+            return call.inputs[0]
+    for call in graph.calls:
+        if isinstance(call.layer, layers.Embedding):
+            return call.output
+    return None
+
+
+def _change(start: Signal, signal: Signal) -> tuple[float, float]:
+    """Give how many times larger the values are than at the start, and how many times less they differ."""
+    if not math.isfinite(signal.rms):
+        return math.inf, 0.0
+    return signal.rms / max(start.rms, 1), min(start.spread, 1) / max(signal.spread, 1e-30)
+
+
+def _drift_message(call: Call, grown: float, shrunk: float) -> str:
+    if not math.isfinite(grown):
+        return f"the inputs of {call.name} are not finite"
+    if grown > shrunk:
+        return f"the inputs of {call.name} are {grown:.2g} times as large as the first layer's"
+    return f"the inputs of {call.name} vary {1 / shrunk:.2g} times as much as the first layer's"
+
+
+def _frozen(layer: Any) -> list[tuple[Any, Any]]:
+    """List the kernels that training leaves alone, each with its initializer."""
+    names = ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+    pairs = [(getattr(layer, name, None), getattr(layer, f"{name}_initializer", None)) for name in names]
+    return [(kernel, start) for kernel, start in pairs if kernel is not None and start and not kernel.trainable]
+
+
+def _is_fresh(kernel: Any, initializer: Any) -> bool:
+    drawn = np.asarray(initializer(kernel.shape, dtype="float32")).ravel()[:MAX_VALUES]
+    return bool(ks_2samp(kernel.value.numpy().ravel()[:MAX_VALUES], drawn).pvalue > CHANCE)

@@ -1,0 +1,135 @@
+"""Keras and TensorFlow, and where they compute. Import both from here: it is the only module that loads them."""
+
+import importlib
+import os
+import platform
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+from reprocnn.core.errors import UserError
+
+
+def _import_tensorflow() -> Any:
+    """Import TensorFlow without the log lines that its libraries write to stderr before a level can be set.
+
+    Give None where Keras is loaded already with another backend, which then stands.
+    """
+    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
+        return None
+    # Read when Keras is imported. Another backend in ~/.keras/keras.json would give other bits.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        return importlib.import_module("tensorflow")
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+tf = _import_tensorflow()
+
+import keras  # noqa: E402  # after TensorFlow, which then is quiet
+from keras import layers, ops  # noqa: E402
+
+__all__ = ["Device", "configure_device", "keras", "layers", "ops", "record", "tf"]
+
+# The instruction sets for which oneDNN has kernels of their own, the widest first; the first two multiply in bfloat16.
+INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+# How many of them a value of ONEDNN_MAX_CPU_ISA rules out (oneDNN's documentation, "CPU Dispatcher Control").
+CAPS = {"SSE41": 4, "AVX": 4, "AVX2": 3, "AVX2_VNNI": 3, "AVX2_VNNI_2": 3, "AVX512_CORE": 2, "AVX512_CORE_VNNI": 2} | {
+    "AVX512_CORE_BF16": 1,
+    "AVX512_CORE_FP16": 1,
+}
+# Environment variables that change the bits.
+SETTINGS = ("ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS")
+
+
+@dataclass(frozen=True)
+class Device:
+    """What computes a training; any other value of a field gives other bits."""
+
+    kind: str  # cpu or gpu
+    name: str
+    threads: int  # of one operation
+    precision: str = "float32"  # of the convolutions, a Keras dtype policy
+    instructions: str = ""  # the widest instruction set that oneDNN may use
+    count: int = 1  # devices that share each batch
+
+    def __str__(self) -> str:
+        several = f"{self.count} x " if self.count > 1 else ""
+        return f"{several}{self.kind}, {self.name}, {self.threads} threads, {self.precision}"
+
+    def strategy(self) -> Any:
+        """Give the tf.distribute strategy in whose scope to compile and train; of one device, TensorFlow's default."""
+        if self.count == 1:
+            return tf.distribute.get_strategy()
+        return tf.distribute.MirroredStrategy([f"{self.kind.upper()}:{index}" for index in range(self.count)])
+
+
+def configure_device(kind: str, threads: int, precision: str = "float32", devices: int = 1) -> Device:
+    """Fix the device (`auto` takes a GPU if there is one) and the threads (0: all cores) of this process.
+
+    `precision` is passed on to the networks; `auto` means mixed_bfloat16 where the device computes in bfloat16. Without
+    GPUs, each of several `devices` is the processor again: slower, for rehearsal. Raises UserError for a missing GPU.
+    """
+    gpus = tf.config.list_physical_devices("GPU") if kind != "cpu" else []
+    if kind == "gpu" and not gpus:
+        raise UserError(
+            "params.yaml: device: found gpu, but TensorFlow sees no GPU here; "
+            "set auto or cpu, or install its CUDA libraries with `make repro GPU=1`"
+        )
+    if gpus and len(gpus) < devices:
+        raise UserError(
+            f"params.yaml: devices: found {devices}, but TensorFlow sees {len(gpus)} GPUs here; set at most that many"
+        )
+    tf.config.set_visible_devices(gpus[:devices], "GPU")
+    if devices > 1 and not gpus:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    threads = threads or _cores()
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    if gpus:
+        # On a CPU these networks give the same bits without it; on a GPU they do not.
+        tf.config.experimental.enable_op_determinism()
+    flags = _cpuinfo("flags").split()
+    allowed = INSTRUCTIONS[CAPS.get(os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper(), 0) :]
+    instructions = next((name for name in allowed if name in flags), "")
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    if precision == "auto":
+        fast = details.get("compute_capability", (0, 0)) >= (8, 0) if gpus else instructions in INSTRUCTIONS[:2]
+        precision = "mixed_bfloat16" if fast else "float32"
+    name = details.get("device_name", "GPU") if gpus else _cpuinfo("model name") or platform.machine()
+    return Device("gpu" if gpus else "cpu", name, threads, precision, instructions, devices)
+
+
+def record(device: Device) -> dict[str, object]:
+    """Describe the machine for runs/STAGE.json, with the process's peak memory so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "device": asdict(device),
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("h5py", "keras", "numpy", "tensorflow")},
+        "peak_memory_bytes": peak,
+    }
+
+
+def _cores() -> int:
+    """Count the cores that this process may use, where the system says (Linux), else all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpuinfo(key: str) -> str:
+    """Look up what Linux reports of the first processor; empty elsewhere."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.partition("\t")[0] == key)
+    except (OSError, StopIteration):
+        return ""

@@ -1,0 +1,101 @@
+"""The command line: `reprocnn NAME ...`, or `python -m reprocnn NAME ...`.
+
+A command's module is imported when it is called, so that `reprocnn --help` needs no library and no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+from reprocnn.core.errors import UserError
+from reprocnn.core.startup import run
+
+
+class Command(NamedTuple):
+    """Where a command's `main(arguments)` is, what it does in a line, and the extra that it needs, if any."""
+
+    module: str
+    help: str
+    extra: str = ""
+
+
+COMMANDS = {
+    "repro": Command("reprocnn.commands.repro", "run what changed of the pipeline and show the results", "train"),
+    "demo": Command("reprocnn.commands.demo", "run the pipeline on the embedded sample, in demo/", "train"),
+    "summary": Command("reprocnn.commands.summary", "show what each network reached and what it took"),
+    "export": Command("reprocnn.commands.export", "write the trained networks as export/NAME.keras", "train"),
+    "gate": Command("reprocnn.gate.command", "judge the metrics against their targets and another revision"),
+    "verify": Command("reprocnn.commands.verify", "check that the committed results are those of this code"),
+    "lineage": Command("reprocnn.commands.lineage", "compare dvc.yaml's deps with the code that each stage imports"),
+    "audit": Command("reprocnn.audit.command", "find design faults of a Keras network", "audit"),
+    "sweep": Command("reprocnn.sweep.command", "run many DVC experiments on Ray", "sweep"),
+    "vega": Command("reprocnn.commands.vega", "let `dvc plots` draw without a network", "dev"),
+}
+OURS = ("reprocnn", "stages", "benchmarks")
+CANNOT_SAY = 2  # exit code of a judge that could not judge
+JUDGES = ("gate", "audit")
+
+
+def main() -> None:
+    """Run the command that the command line names; exit code 2 if there is none."""
+    name, *arguments = sys.argv[1:] or [""]
+    if name in ("-h", "--help", "help"):
+        print(usage())
+    elif name == "--version":
+        print(f"reprocnn {_version()}")
+    elif name in COMMANDS:
+        run(lambda: call(name, arguments))
+    else:
+        print(unknown(name) if name else usage(), file=sys.stderr)
+        sys.exit(2)
+
+
+def usage() -> str:
+    """List the commands, a line each."""
+    lines = [f"  {name:8} {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        ["usage: reprocnn COMMAND ...", "", *lines, "", "`reprocnn COMMAND --help` says more; `reprocnn --version`."]
+    )
+
+
+def unknown(name: str) -> str:
+    """Say that there is no command `name`, which ones there are, and which is closest."""
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"error: reprocnn {name}: unknown command; {hint}known: {', '.join(COMMANDS)}"
+
+
+def call(name: str, arguments: list[str]) -> None:
+    """Call the command's `main`. Raises UserError if a library is missing; a judge exits with `CANNOT_SAY` instead."""
+    command = COMMANDS[name]
+    try:
+        importlib.import_module(command.module).main(arguments)
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if not library or library in OURS:
+            raise  # a fault of the project, whose traceback is of use
+        message = _missing(name, command.extra, library)
+        if name not in JUDGES:
+            raise UserError(message) from None
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(CANNOT_SAY)
+
+
+def _missing(name: str, extra: str, library: str) -> str:
+    where = f"({sys.executable} lacks {library})"
+    if extra:
+        return f"reprocnn {name} needs the extra \"{extra}\": pip install 'reprocnn[{extra}]' {where}"
+    return f"reprocnn {name} needs all of reprocnn's dependencies: pip install reprocnn {where}"
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("reprocnn")
+    except PackageNotFoundError:
+        return "(not installed)"

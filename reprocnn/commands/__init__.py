@@ -1,0 +1,1 @@
+"""The commands that are no tool of their own: demo, export, lineage, repro, summary, vega, verify."""

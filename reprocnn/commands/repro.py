@@ -1,0 +1,76 @@
+"""Run what changed of the pipeline and print the results.
+
+Where no source of the real data can be reached, the embedded sample is run instead, with a message; under CI=true that
+is an error.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from reprocnn import repository
+from reprocnn.commands import summary
+from reprocnn.core.errors import UserError
+from reprocnn.core.params import Source, read
+from reprocnn.datasets import DATASETS
+
+RAW = Path("data/raw")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Look for the data, run `dvc repro`, remove the checkpoints of finished trainings, print the table."""
+    argparse.ArgumentParser(prog="reprocnn repro", description=__doc__).parse_args(arguments)
+    source = read(Source).source
+    if not Path(".git").exists():
+        raise UserError("this folder is not a git clone, which DVC needs: get it with git clone instead of a copy")
+    if Path("data").is_symlink():
+        raise UserError(
+            "data: found a symbolic link, which DVC does not write through; make it a folder again and keep the bytes "
+            "elsewhere with `dvc config --local cache.dir PATH` and `dvc config --local cache.type symlink`"
+        )
+    unreachable: list[str] = []
+    if not looks_complete():
+        # An earlier run's cache may have them.
+        subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet", "download"], stderr=subprocess.DEVNULL)
+        unreachable = unreachable_sources() if source == "public" else []
+    if unreachable:
+        run_sample(unreachable)
+        return
+    repository.dvc("repro")
+    remove_finished()
+    summary.main([])
+
+
+def looks_complete() -> bool:
+    """Tell whether data/raw has the published files, by their sizes: DVC knows their digests, which take longer."""
+    files = [file for dataset in DATASETS for file in dataset.files]
+    return all((RAW / file.name).is_file() and (RAW / file.name).stat().st_size == file.size for file in files)
+
+
+def unreachable_sources() -> list[str]:
+    """Give the sources of a data set that is missing and that none of them has; empty if the run can start."""
+    from reprocnn.sources import raw_files  # slow to import, and not needed where nothing is to do
+
+    return raw_files.unreachable_sources()
+
+
+def run_sample(unreachable: list[str]) -> None:
+    """Run the embedded sample instead of the real data. Raises UserError under CI=true."""
+    message = f"no source of the real data can be reached; tried {', '.join(unreachable)}"
+    advice = "name a mirror, a folder or an address that has the files: DATASETS_MIRROR=/path/to/files make repro"
+    if os.environ.get("CI") == "true":
+        raise UserError(f"{message}\n{advice}")
+    print(f"{message}\n{advice}; what follows is the embedded sample", flush=True)
+    from reprocnn.commands import demo
+
+    demo.main([])
+
+
+def remove_finished() -> None:
+    """Remove the checkpoints of trainings whose results dvc.lock has."""
+    if Path("runs/checkpoints").exists():
+        from reprocnn.training import checkpoint
+
+        checkpoint.remove_finished()

@@ -1,0 +1,182 @@
+"""Check that the committed results are what the committed code makes.
+
+In seconds, without data and training: dvc.lock matches the code and the params, the results in git match dvc.lock, and
+the installed libraries are those that trained the networks. With --full, everything runs once more from the published
+files, in a clone of HEAD with a cache of its own. Where an output differs from dvc.lock, it names what explains that
+(another processor, thread count, precision ...), how much each metric changes, and whether the test accuracies differ
+by more than those of two seeds (benchmarks/results/seeds.csv).
+
+Exit code 1 if something is stale; in full also if an output differs without a reason, or an accuracy by more than
+seeds explain.
+"""
+
+import argparse
+import csv
+import math
+import shutil
+import statistics
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from reprocnn.core.errors import UserError
+from reprocnn.core.files import read_json
+from reprocnn.datasets import DATASETS
+from reprocnn.gate import lock
+from reprocnn.gate.values import flatten
+from reprocnn.repository import dvc, git
+
+LOCK = Path("dvc.lock")
+SEEDS = Path("benchmarks/results/seeds.csv")
+DETAILS = tuple(Path("evaluation") / f"{dataset.name}.json" for dataset in DATASETS)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Verify the repository in the working folder. Raises UserError with a line for each fault."""
+    parser = argparse.ArgumentParser(
+        prog="reprocnn verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--full", action="store_true", help="run everything again in a clone and compare")
+    options = parser.parse_args(arguments)
+    faults = lock.faults() + version_mismatches()
+    if faults:
+        raise UserError("\n".join(faults))
+    print(
+        "verify: dvc.lock matches the code, the results match dvc.lock, the installed versions are those that trained",
+        flush=True,
+    )
+    if options.full:
+        verify_full()
+
+
+def version_mismatches() -> list[str]:
+    """Give a line for each library whose installed version is not the one that trained the networks."""
+    lines = []
+    for path in DETAILS:
+        if not path.exists():
+            lines.append(f"{path}: missing; run `dvc repro`, or verify in the top folder of this project's repository")
+            continue
+        for library, trained in read_json(path)["versions"].items():
+            try:
+                installed = version(library)
+            except PackageNotFoundError:
+                installed = "none"
+            if installed != trained:
+                lines.append(
+                    f"{path}: trained with {library} {trained}, installed is {installed}; install the pinned versions "
+                    f"with make, or train again with `dvc repro -f`"
+                )
+    return lines
+
+
+def verify_full() -> None:
+    """Run the pipeline in a clone and compare.
+
+    Raises UserError if an output differs and nothing explains it, or a test accuracy by more than seeds explain.
+    """
+    if git("status", "--porcelain", "--untracked-files=no"):
+        raise UserError("this folder has uncommitted changes, which the clone would lack; commit them first")
+    if not SEEDS.exists():
+        raise UserError(f"{SEEDS}: missing; restore it with git checkout")
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        git("clone", "--quiet", str(Path().resolve()), str(clone))
+        if not Path("data/raw").is_dir():
+            dvc("repro", "download")
+        shutil.copytree("data/raw", clone / "data/raw")  # its digests are checked there
+        dvc("repro", "--force", cwd=clone)
+        compare_runs(Path(), clone)
+
+
+def compare_runs(committed: Path, again: Path) -> None:
+    """Print how the results in two folders differ. Raises UserError for what nothing explains."""
+    differing = different_outputs(committed / LOCK, again / LOCK)
+    if not differing:
+        print("verify: every output is byte for byte the same")
+        return
+    print("verify: outputs that differ from dvc.lock:", *differing, sep="\n  ")
+    reasons = environment_changes(committed, again)
+    print(*reasons, sep="\n")
+    unexplained = compare_metrics(read_metrics(committed), read_metrics(again))
+    if not reasons:
+        unexplained.append(
+            f"{differing[0]}: other bytes from the same processor, threads, precision, settings and versions; "
+            f"commit what `dvc repro -f` gives, and if that differs each time, report it"
+        )
+    if unexplained:
+        raise UserError("\n".join(unexplained))
+
+
+def environment_changes(committed: Path, again: Path) -> list[str]:
+    """Give a line for each difference in where the networks were trained, which explains other bits."""
+    lines = []
+    for path in DETAILS:
+        before, after = environment(committed / path), environment(again / path)
+        for key in before | after:
+            if before.get(key) != after.get(key):
+                lines.append(
+                    f"{path}: {key}: committed results {before.get(key, 'none')}, this run {after.get(key, 'none')}; "
+                    f"other bits are expected"
+                )
+    return lines
+
+
+def environment(path: Path) -> dict[str, Any]:
+    """Read device, settings and versions, by dotted key."""
+    details = read_json(path)
+    return flatten({key: details[key] for key in ("device", "settings", "versions")})
+
+
+def different_outputs(committed: Path, again: Path) -> list[str]:
+    """List the outputs whose digests differ between two dvc.lock files."""
+    before, after = output_digests(committed), output_digests(again)
+    return [path for path in before | after if before.get(path) != after.get(path)]
+
+
+def output_digests(path: Path) -> dict[str, str]:
+    """Read the digest of each output of a dvc.lock."""
+    stages = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Merge the metrics files, whose top-level keys are data sets."""
+    metrics: dict[str, Any] = {}
+    for path in sorted(folder.glob("metrics/*.json")):
+        metrics |= read_json(path)
+    return metrics
+
+
+def compare_metrics(committed: dict[str, Any], again: dict[str, Any]) -> list[str]:
+    """Print each metric that changed; give a line for each test accuracy that seeds do not explain."""
+    before, after = flatten(committed), flatten(again)
+    unexplained = []
+    for key in before | after:
+        if before.get(key) == after.get(key):
+            continue
+        message = f"{key}: {before.get(key)} -> {after.get(key)}"
+        dataset = key.partition(".")[0]
+        if key == f"{dataset}.test.accuracy":
+            noise = seed_noise(dataset)
+            if abs(float(str(after.get(key))) - float(str(before.get(key)))) <= noise:
+                message += f", within seed noise (two seeds differ by up to {noise:.4f})"
+            else:
+                message += f", BEYOND seed noise (two seeds differ by up to {noise:.4f})"
+                unexplained.append(message)
+        print(f"  {message}", flush=True)
+    return unexplained
+
+
+def seed_noise(dataset: str) -> float:
+    """Give the most that the test accuracies of two seeds differ by, 95 times of 100: 1.96 √2 standard deviations.
+
+    0 with fewer than two measured seeds, so that no difference counts as noise.
+    """
+    with SEEDS.open(encoding="utf-8", newline="") as file:
+        accuracies = [float(row["test_accuracy"]) for row in csv.DictReader(file) if row["setting"] == dataset]
+    if len(accuracies) < 2:
+        return 0.0
+    return 1.96 * math.sqrt(2) * statistics.stdev(accuracies)

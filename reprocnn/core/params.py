@@ -1,0 +1,254 @@
+"""params.yaml, read and checked: the whole file against params.schema.json, then the values that a caller asks for.
+
+One frozen dataclass per section; units and reasons are in params.yaml.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jsonschema
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+
+from reprocnn.core.errors import UserError
+
+FILE, SCHEMA = Path("params.yaml"), Path("params.schema.json")
+MAX_BYTES = 100_000  # some 50 times the file's size
+MAX_FAULTS = 5  # lines
+MAX_DEPTH = 20  # of nested keys; a deep target has 5
+View = TypeVar("View")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Whether the real data sets or the embedded sample are used."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and from which seed a network is trained."""
+
+    device: str
+    devices: int
+    threads: int
+    precision: str
+    seed: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Where a network is evaluated, and of what."""
+
+    source: str
+    device: str
+    threads: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a data set is split and normalized."""
+
+    val_fraction: float
+    split_seed: int
+    normalization: str
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are varied."""
+
+    shift: int
+    rotation: float
+    zoom: float
+    shear: float
+    elastic: float
+    fill_mode: typing.Literal["constant", "reflect"]
+    flip: bool
+
+
+@dataclass(frozen=True)
+class Recipe(Preparation, Augmentation):
+    """The whole section of a data set: its splits, its network and its training."""
+
+    train_on: str
+    network: str
+    filters: int
+    depth: int
+    kernel_size: int
+    dropout: float
+    epochs: int
+    batch_size: int
+    optimizer: str
+    lr_factor: float
+    warmup: float
+    lr_end: float
+    weight_decay: float
+    label_smoothing: float
+    first_size: float
+
+
+def read(view: type[View], section: str = "") -> View:
+    """Read the values that the dataclass `view` names, from the top of the file or from `section`.
+
+    Raises UserError with a line for each fault of the whole file.
+    """
+    values = load(FILE)
+    faults = check(values)
+    if section and section not in values:
+        faults.append(f"{section}: missing; add it")
+    if len(faults) > MAX_FAULTS:
+        faults = [*faults[: MAX_FAULTS - 1], f"and {len(faults) - MAX_FAULTS + 1} more faults"]
+    if faults:
+        raise UserError("\n".join(f"{FILE}: {fault}" for fault in faults))
+    return fill(view, values[section] if section else values)
+
+
+def fill(view: type[View], values: dict[str, Any]) -> View:
+    """Make a `view` of checked values, those of nested dataclasses too."""
+    types = typing.get_type_hints(view)
+    filled = {}
+    for field in dataclasses.fields(view):  # type: ignore[arg-type]
+        value, kind = values[field.name], types[field.name]
+        if dataclasses.is_dataclass(kind):
+            value = fill(kind, value)  # type: ignore[arg-type]
+        elif kind is float:
+            value = float(value)  # so that 1 and 1.0 are the same experiment
+        elif kind is int:
+            value = int(value)  # JSON Schema takes 3.0 for an integer
+        filled[field.name] = value
+    return view(**filled)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping as DVC does.
+
+    Raises UserError for repeated keys, anchors, aliases, tags, non-finite numbers and deep nesting.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; run from the top folder, or restore it with git checkout") from None
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path}: over {MAX_BYTES:,} bytes, expected a few thousand; restore it with git checkout")
+    try:
+        return parse(content.decode("utf-8-sig"))
+    # The last four are what ruamel.yaml raises on a tag that does not fit its value.
+    except (YAMLError, UnicodeDecodeError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: invalid YAML: {reason}; fix that line") from None
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Parse a YAML mapping by DVC's own rules (YAML 1.2 by ruamel.yaml), refusing what `load` lists with ValueError."""
+    depth = 0
+    for event in YAML(typ="safe").parse(text):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH:  # the parser in C would crash at some thousands
+            raise ValueError(f"line {line}: nested more than {MAX_DEPTH} deep")
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise ValueError(f"line {line}: anchors and aliases are not allowed")
+        if getattr(event, "tag", None) is not None:
+            raise ValueError(f"line {line}: tags are not allowed")
+    values = YAML(typ="safe").load(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"found {_show(values)}, expected keys with values")
+    _refuse_odd(values, "")
+    return values
+
+
+def _refuse_odd(values: Any, where: str) -> None:
+    """Raise ValueError for a number that is not finite, and for a key that is not a word."""
+    if isinstance(values, dict):
+        for key, value in values.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{where}: the key {key!r} is not a word")
+            _refuse_odd(value, f"{where}.{key}".removeprefix("."))
+    elif isinstance(values, list):
+        for value in values:
+            _refuse_odd(value, where)
+    elif isinstance(values, float) and not math.isfinite(values):
+        raise ValueError(f"{where}: {values} is not a finite number")
+
+
+def check(values: dict[str, Any]) -> list[str]:
+    """Give a line for each fault: where, what was found, what is allowed, what to do."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    faults = []
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(values):
+        where = ".".join(map(str, error.absolute_path))
+        prefix = f"{where}." if where else ""
+        if error.validator == "additionalProperties":
+            for key in sorted(set(error.instance) - set(error.schema["properties"]), key=str):
+                faults.append(_unknown(f"{prefix}{key}", error.schema["properties"]))
+        elif error.validator == "required":
+            faults += [
+                f"{prefix}{key}: missing; add it" for key in error.validator_value if f"'{key}' is a" in error.message
+            ]
+        elif len(error.absolute_path) == 1 and where not in schema["properties"]:
+            # The section of a further data set is checked as one; anything else up there is a mistake.
+            faults.append(_unknown(where, schema["properties"]))
+        else:
+            fault = f"{where}: found {_show(error.instance)}, expected {_expected(error.schema)}; set such a value"
+            faults += [fault] if fault not in faults else []
+    return sorted(faults) or _uneven_batches(values)
+
+
+def _uneven_batches(values: dict[str, Any]) -> list[str]:
+    """Find the batches that devices cannot share evenly; seen in a training only, it would be after another one."""
+    devices = values.get("devices")
+    sizes = {key: section.get("batch_size") for key, section in values.items() if isinstance(section, dict)}
+    return [
+        f"{key}.batch_size: found {size}, expected a multiple of devices, {devices}; set such a value"
+        for key, size in sizes.items()
+        if isinstance(devices, int) and devices > 0 and isinstance(size, int) and size % devices
+    ]
+
+
+def at(values: Any, key: str) -> Any:
+    """Give the value behind a dotted key. Raises KeyError or TypeError where there is none."""
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def _unknown(key: str, known: dict[str, Any]) -> str:
+    above, _, name = key.rpartition(".")
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"{key}: unknown key; did you mean {f'{above}.{near[0]}'.removeprefix('.')}?"
+    return f"{key}: unknown key; known: {', '.join(known)}"
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _expected(schema: dict[str, Any]) -> str:
+    if "expected" in schema:  # a keyword of ours, where the standard ones do not say why
+        return str(schema["expected"])
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    names = {
+        "number": "a number",
+        "integer": "a whole number",
+        "boolean": "true or false",
+        "object": "keys with values",
+    }
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+    bounds = [f"{word} {schema[key]}" for key, word in words.items() if key in schema]
+    kind = names.get(schema["type"], schema["type"])
+    return f"{kind}, {' and '.join(bounds)}" if bounds else kind

@@ -1,0 +1,1 @@
+"""A trained network, measured: metrics, test-time augmentation, architecture, FLOPs, filters and feature maps."""

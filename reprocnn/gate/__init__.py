@@ -1,0 +1,1 @@
+"""The metric gate: compares the committed results with targets and with another revision, in any DVC repository."""

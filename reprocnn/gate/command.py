@@ -1,0 +1,33 @@
+"""Judge the metrics against the targets of params.yaml and against another revision.
+
+REV is the merge base with the main branch by default. Exit code 0: passed. 1: a target is missed, or a metric with a
+target got worse. 2: no judgement, because a metric is missing or not a number, the test images differ, or the results
+are stale or those of the sample; stderr says why.
+
+The metric NAME.test.accuracy is judged image by image, by McNemar's exact test, where both revisions have
+plots/NAME/predictions.csv (y_true, y_pred); another accuracy by its count NAME.test.n, by Fisher's exact test of two
+proportions; anything else by `gate.tolerance` alone.
+"""
+
+import argparse
+import sys
+
+from reprocnn.gate import render
+from reprocnn.gate.compare import judge
+
+FORMATS = {"text": render.text, "json": render.as_json, "markdown": render.markdown}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the judgement and exit with its code."""
+    parser = argparse.ArgumentParser(
+        prog="reprocnn gate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--against", metavar="REV", help="any revision that git or DVC knows; default: the merge base")
+    parser.add_argument("--format", choices=FORMATS, default="text")
+    options = parser.parse_args(arguments)
+    judgement = judge(options.against)
+    print(FORMATS[options.format](judgement))
+    if judgement.exit_code == 2:
+        print(*[f"error: {reason}" for reason in judgement.reasons], sep="\n", file=sys.stderr)
+    sys.exit(judgement.exit_code)

@@ -1,0 +1,190 @@
+"""dvc.lock against the code and params it was made from, and against the results that git keeps."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dvc.dependency.param import ParamsDependency
+from dvc.dvcfile import PROJECT_FILE
+from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.repo import Repo
+from dvc.repo.brancher import switch
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.stage import PipelineStage
+from dvc_data.hashfile.build import build
+from dvc_data.hashfile.tree import Tree
+
+from reprocnn.core.errors import UserError
+from reprocnn.gate.values import Value, flatten
+
+MAX_REASONS = 3  # named for a stage
+COMMIT = "run `dvc repro` and commit"
+
+
+def faults() -> list[str]:
+    """Give a line for each result in git that differs from dvc.lock, and for each stage that is newer than dvc.lock.
+
+    Needs no data: what DVC keeps may be absent. Raises UserError if dvc.yaml or dvc.lock cannot be read.
+    """
+    with _open("workspace") as repo:
+        found = _changed_results(repo)
+        outs = {out.fs_path: out for out in repo.index.outs}
+        for stage in repo.index.stages:
+            if isinstance(stage, PipelineStage):
+                found += _stale_stage(stage, outs)
+        return found or _would_run(repo, outs)
+
+
+def changed_results(rev: str) -> list[str]:
+    """Give a line for each result in git that, at the revision, differs from its dvc.lock."""
+    with _open(rev) as repo:
+        return _changed_results(repo)
+
+
+@contextmanager
+def _open(rev: str) -> Iterator[Repo]:
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # it would report on stdout
+    try:
+        with Repo() as repo, switch(repo, rev):
+            yield repo
+    except NotDvcRepoError:
+        raise UserError("this folder is not a DVC repository; run from the top folder, or `dvc init` first") from None
+    except DvcException as error:
+        raise UserError(f"dvc: {' '.join(str(error).split())}; fix dvc.yaml or restore dvc.lock") from None
+
+
+def _changed_results(repo: Repo) -> list[str]:
+    restore = "restore it with git checkout, or run `dvc repro`"
+    lines = []
+    for out in repo.index.outs:
+        if out.use_cache or out.hash_info.value is None:
+            continue  # DVC keeps it, or its stage never ran, which is reported for the stage
+        if not repo.fs.exists(out.fs_path):
+            lines.append(f"{out.def_path}: missing, but in dvc.lock; {restore}")
+        elif _digest(repo, out) != out.hash_info.value:
+            lines.append(f"{out.def_path}: differs from dvc.lock; {restore}")
+    return lines
+
+
+def _digest(repo: Repo, out: Any) -> str:
+    if out.hash_name == "md5" and repo.fs.isfile(out.fs_path):
+        # From the bytes: DVC itself trusts the time and the size of a file that it has seen before.
+        return hashlib.md5(repo.fs.cat_file(out.fs_path), usedforsecurity=False).hexdigest()
+    return str(out.get_hash().value)
+
+
+def _stale_stage(stage: Any, outs: dict[str, Any]) -> list[str]:
+    """Give a line if the stage's command, params or deps are not those of dvc.lock."""
+    reasons = ["cmd changed"] if stage.cmd_changed else []
+    for dep in stage.deps:
+        if isinstance(dep, ParamsDependency):
+            reasons += _changed_params(dep)
+        else:
+            reasons += _changed_dep(dep, outs)
+    if not reasons:
+        return []
+    if all(dep.hash_info.value is None for dep in stage.deps):
+        return [f"dvc.lock: {stage.addressing}: missing; {COMMIT}"]
+    named = ", ".join(reasons[:MAX_REASONS])
+    if len(reasons) > MAX_REASONS:
+        named += f" and {len(reasons) - MAX_REASONS} more"
+    return [f"dvc.lock: {stage.addressing}: out of date ({named}); {COMMIT}"]
+
+
+def _changed_params(dep: Any) -> list[str]:
+    """Name what changed in the params of one file; of a section, the keys in it."""
+    reasons = []
+    for changes in dep.status().values():
+        if not isinstance(changes, dict):
+            reasons.append(f"params {changes}")  # one word for the whole file
+            continue
+        now = dep.read_params()
+        for key, change in changes.items():
+            before, after = (dep.hash_info.value or {}).get(key), now.get(key)
+            if isinstance(before, dict) and isinstance(after, dict):
+                reasons += _changed_keys(flatten(before, key), flatten(after, key)) or [f"{key} {change}"]
+            else:
+                reasons.append(f"{key} {change}")
+    return reasons
+
+
+def _changed_keys(before: dict[str, Value], after: dict[str, Value]) -> list[str]:
+    reasons = []
+    for key in before | after:
+        if key not in before:
+            reasons.append(f"{key} new")
+        elif key not in after:
+            reasons.append(f"{key} deleted")
+        elif before[key] != after[key]:
+            reasons.append(f"{key} modified")
+    return reasons
+
+
+def _changed_dep(dep: Any, outs: dict[str, Any]) -> list[str]:
+    """Name what changed of a dep, judging the outs of other stages by dvc.lock, since their files may be absent."""
+    if dep.fs_path in outs:
+        same = outs[dep.fs_path].hash_info == dep.hash_info
+        return [] if same else [f"{dep.def_path} from another run"]
+    inner = _outs_inside(dep, outs)
+    if inner:
+        tree = _folder_of_lock(dep, inner)
+        same = tree is None or tree.hash_info == dep.hash_info
+        return [] if same else [f"{dep.def_path} modified"]
+    status = dep.status()
+    if any(_is_inside(dep.fs_path, path) for path in outs):
+        status = {path: change for path, change in status.items() if change != "deleted"}
+    return [f"{path} {change}" for path, change in status.items()]
+
+
+def _outs_inside(dep: Any, outs: dict[str, Any]) -> list[Any]:
+    return [out for path, out in outs.items() if _is_inside(path, dep.fs_path)]
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _folder_of_lock(dep: Any, inner: list[Any]) -> Tree | None:
+    """List the dep's folder with the outs in it as in dvc.lock, None if what is in one of them is not known here."""
+    files: dict[tuple[str, ...], Any] = {}
+    if dep.exists:
+        folder: Any
+        _, _, folder = build(dep.local_cache, dep.fs_path, dep.fs, dep.hash_name, ignore=dep.dvcignore, dry_run=True)
+        files = {key: digest for key, _, digest in folder}
+    for out in inner:
+        top = dep.fs.relparts(out.fs_path, dep.fs_path)
+        files = {key: digest for key, digest in files.items() if key[: len(top)] != top}
+        if out.is_dir_checksum:
+            content = out.get_obj()
+            if content is None:
+                return None
+            files |= {top + key: digest for key, _, digest in content}
+        else:
+            files[top] = out.hash_info
+    tree = Tree()
+    for key, digest in files.items():
+        tree.add(key, None, digest)
+    tree.digest()
+    return tree
+
+
+def _would_run(repo: Repo, outs: dict[str, Any]) -> list[str]:
+    """Name what `dvc repro` itself would run, for whatever is not seen above."""
+    graph = get_active_graph(repo.index.graph)
+    with repo.lock:
+        stages = [
+            stage
+            for stage in plan_repro(graph, repo.stage.collect(PROJECT_FILE))
+            if _is_changed(stage, list(graph.successors(stage)), outs)
+        ]
+    return [f"dvc.lock: {stage.addressing}: would run again; {COMMIT}" for stage in stages]
+
+
+def _is_changed(stage: Any, upstream: list[Any], outs: dict[str, Any]) -> bool:
+    if any(not out.exists for dep in stage.deps for out in _outs_inside(dep, outs)):
+        # DVC takes a folder that lacks some of its files for a changed one; `_changed_dep` has judged it.
+        return bool(stage.always_changed or stage.changed_outs(allow_missing=True))
+    return bool(stage.changed(allow_missing=True, upstream=upstream))

@@ -1,0 +1,71 @@
+"""plots/NAME/predictions.csv, image by image: what McNemar's test counts."""
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from dvc.exceptions import DvcException
+
+from reprocnn.core.errors import UserError
+
+COLUMNS = ("y_true", "y_pred")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """True and predicted classes (n,), as numbers if all of them are."""
+
+    y_true: np.ndarray
+    y_pred: np.ndarray
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Tell for each image whether it is classified correctly."""
+        return np.asarray(self.y_true == self.y_pred)
+
+
+def read_predictions(where: str, accuracy: float, read: Callable[[], str]) -> Predictions | None:
+    """Parse what `read` gives, None where there is no such file; `where` names it in messages.
+
+    Raises UserError for a table without predictions, and for one whose accuracy is not the metric `accuracy`.
+    """
+    try:
+        predictions = _parse(read())
+    except (FileNotFoundError, DvcException):
+        return None
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{where}: expected a table with y_true and y_pred ({error}); run `dvc repro`") from None
+    share = float(predictions.correct.mean())
+    if not math.isclose(share, accuracy, abs_tol=1e-9):
+        raise UserError(f"{where}: {share:.6f} of it is correct, but the metric is {accuracy}; run `dvc repro`")
+    return predictions
+
+
+def check_same_images(path: str, rev: str, before: Predictions, after: Predictions) -> None:
+    """Raise UserError unless both sides list the same true classes."""
+    n_before, n_after = len(before.y_true), len(after.y_true)
+    if n_before != n_after:
+        raise UserError(f"{path}: {n_before:,} predictions at {rev}, {n_after:,} here: not the same test images")
+    if not np.array_equal(before.y_true, after.y_true):
+        raise UserError(f"{path}: other true classes here than at {rev}: not the same test images")
+
+
+def _parse(text: str) -> Predictions:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing")
+    rows = [[row[column] for column in COLUMNS] for row in reader]
+    if not rows:
+        raise ValueError("no rows")
+    empty = next((i for i, row in enumerate(rows) if not all(row)), None)
+    if empty is not None:
+        raise ValueError(f"an empty value in row {empty}")
+    classes = np.array(rows)
+    with suppress(ValueError):  # classes may be names
+        classes = classes.astype(np.float64)
+    return Predictions(classes[:, 0], classes[:, 1])

@@ -1,0 +1,1 @@
+"""Prepared images: read from disk, augmented, cut into batches."""

@@ -1,0 +1,1 @@
+"""The networks by name, the whitening layer, and the fast layers for training on a CPU."""

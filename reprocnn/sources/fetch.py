@@ -1,0 +1,220 @@
+"""Bytes from a folder or a web address, in bounded time and memory, kept only if they are the expected ones."""
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from reprocnn.core.errors import UserError
+from reprocnn.datasets import Archive, File
+
+TRIES = 3  # of one source, for what may pass: a time-out, a reset, a server's 5xx
+CONNECT_SECONDS, READ_SECONDS = 10, 30
+PAUSE_SECONDS = 2  # before the second try, twice that before the third
+STALL_SECONDS, STALL_BYTES = 30, 300_000  # slower than that, over that time: the next source
+CHUNK = 1 << 18
+
+
+class SourceError(Exception):
+    """One source did not give the right bytes; the message says which and why."""
+
+
+class _PassingError(Exception):
+    """A failure that another try may get past."""
+
+
+def mirrors(public: tuple[str, ...]) -> list[str]:
+    """List the sources in the order they are asked: those of DATASETS_MIRROR, then the public addresses."""
+    return [*os.environ.get("DATASETS_MIRROR", "").split(), *public]
+
+
+def fetch_file(file: File, sources: list[str], folder: Path) -> None:
+    """Put `file` below `folder` from the first source that has exactly its bytes.
+
+    Raises UserError if none has; what is below `folder` then is not to be used.
+    """
+    name = PurePosixPath(file.name).name  # the folder it gets here is not the server's
+
+    def store(source: str, stream: BinaryIO) -> None:
+        _store(file, stream, folder / file.name, _join(source, name))
+
+    _first(name, sources, store, file.size)
+
+
+def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str], folder: Path) -> None:
+    """Put the archive's `members` below `folder`, each checked, from the first source that has all of them.
+
+    Raises UserError if none has; what is below `folder` then is not to be used.
+    """
+
+    def store(source: str, stream: BinaryIO) -> None:
+        address = _join(source, archive.name)
+        wanted = {member.name: member for member in members}
+        # Unpacked front to back with a bound on both sides of gzip: what an archive claims of itself costs nothing.
+        packed = _Bounded(stream, archive.max_size, address)
+        unpacked = _Bounded(gzip.GzipFile(fileobj=packed), archive.max_size, address)
+        try:
+            with tarfile.open(fileobj=unpacked, mode="r|", bufsize=CHUNK) as tar:
+                for info in tar:
+                    member = wanted.get(info.name)
+                    if member and info.isreg():
+                        content = cast(BinaryIO, tar.extractfile(info))
+                        _store(member, content, folder / member.name, f"{address}: {member.name}")
+                        del wanted[info.name]
+                    if not wanted:
+                        return
+        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise SourceError(f"{address}: invalid or incomplete tar.gz archive ({error})") from None
+        raise SourceError(f"{address}: expected regular files {', '.join(sorted(wanted))}, found none")
+
+    _first(archive.name, sources, store, archive.size)
+
+
+def why_unavailable(name: str, source: str) -> str | None:
+    """Say why `source` has no file called `name`, None if it has; asks once and reads no content."""
+    try:
+        with _open(_join(source, name)):
+            return None
+    except (SourceError, _PassingError) as error:
+        return str(error)
+
+
+def _first(name: str, sources: list[str], store: Callable[[str, BinaryIO], None], size: int) -> None:
+    failures: list[str] = []
+    for source in sources:
+        if failures:
+            print(f"download: {failures[-1]}; next: {source}", flush=True)
+        try:
+            return _try(_join(source, name), lambda stream, source=source: store(source, stream), size)  # type: ignore[misc]
+        except SourceError as error:
+            failures.append(str(error))
+    listed = "\n".join(failures[-3:])
+    raise UserError(f"{name}: no source has it; name a folder or address that does in DATASETS_MIRROR\n{listed}")
+
+
+def _try(address: str, store: Callable[[BinaryIO], None], size: int) -> None:
+    for attempt in range(1, TRIES + 1):
+        try:
+            with _open(address) as stream:
+                bar = tqdm.wrapattr(stream, "read", total=size, desc=Path(address).name, disable=None, leave=False)
+                with bar as counted:
+                    store(cast(BinaryIO, counted))
+            return
+        except _PassingError as error:
+            if attempt == TRIES:
+                raise SourceError(f"{error}, after {TRIES} tries") from None
+            time.sleep(PAUSE_SECONDS * attempt)
+
+
+@contextmanager
+def _open(address: str) -> Iterator[BinaryIO]:
+    if not address.startswith(("http://", "https://")):
+        try:
+            file = _local(address).open("rb")
+        except OSError as error:
+            raise SourceError(f"{address}: {error.strerror or error}") from None
+        with file:
+            yield file
+        return
+    try:
+        with requests.get(
+            address,
+            stream=True,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            headers={"Accept-Encoding": "identity"},  # the published .gz files are wanted as they are
+        ) as response:
+            if response.status_code >= 500 or response.status_code == 429:
+                raise _PassingError(f"{address}: HTTP status {response.status_code}")
+            if response.status_code != 200:
+                raise SourceError(f"{address}: HTTP status {response.status_code}")
+            yield cast(BinaryIO, _Body(response, address))
+    except (requests.TooManyRedirects, requests.exceptions.SSLError, requests.exceptions.InvalidSchema) as error:
+        raise SourceError(f"{address}: {_short(error)}") from None
+    except requests.RequestException as error:
+        raise _PassingError(f"{address}: {_short(error)}") from None
+    except ValueError as error:  # an address that is none
+        raise SourceError(f"{address}: {_short(error)}") from None
+
+
+def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
+    """Writes `path` from `stream` if that gives the published bytes to the last one, or raises SourceError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as out:
+        # What is too long is not kept, but read a little further to tell what it is.
+        while size <= 2 * file.size and (chunk := stream.read(CHUNK)):
+            digest.update(chunk)
+            size += len(chunk)
+            if size <= file.size:
+                out.write(chunk)
+    if size != file.size or digest.hexdigest() != file.sha256:
+        more = "more than " if size > 2 * file.size else ""
+        raise SourceError(
+            f"{what}: not the published file: expected {file.size:,} bytes, sha256 {file.sha256[:16]}..., "
+            f"found {more}{size:,} bytes, sha256 {digest.hexdigest()[:16]}..."
+        )
+
+
+class _Body(io.RawIOBase):
+    """A response's content that gives up on a connection that breaks off, hangs or drips."""
+
+    def __init__(self, response: requests.Response, address: str) -> None:
+        self.raw, self.address = response.raw, address
+        self.since, self.bytes = time.monotonic(), 0
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            # What one call of recv gives: a read of a whole chunk would wait for each drop of a slow drip.
+            chunk: bytes = self.raw.read1(size)
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            raise _PassingError(f"{self.address}: {_short(error)}") from None
+        self.bytes += len(chunk)
+        seconds = time.monotonic() - self.since
+        if seconds > STALL_SECONDS:
+            if self.bytes < STALL_BYTES:
+                raise SourceError(f"{self.address}: only {self.bytes:,} bytes in {seconds:.0f} s")
+            self.since, self.bytes = time.monotonic(), 0
+        return chunk
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends in SourceError after `limit` bytes."""
+
+    def __init__(self, stream: Any, limit: int, address: str) -> None:
+        self.stream, self.left, self.limit, self.address = stream, limit, limit, address
+
+    def read(self, size: int = -1) -> bytes:
+        chunk: bytes = self.stream.read(size)
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise SourceError(f"{self.address}: over {self.limit:,} bytes")
+        return chunk
+
+
+def _join(source: str, name: str) -> str:
+    return f"{source.rstrip('/')}/{name}"
+
+
+def _local(address: str) -> Path:
+    return Path(unquote(urlsplit(address).path)) if address.startswith("file:") else Path(address).expanduser()
+
+
+def _short(error: BaseException) -> str:
+    """The innermost cause, which is the one that says something."""
+    while error.__context__ is not None or (error.args and isinstance(error.args[0], BaseException)):
+        inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else error.__context__
+        assert inner is not None
+        error = inner
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

@@ -1,0 +1,108 @@
+"""data/raw: what is there, what is missing, and how it gets in."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reprocnn.core.files import sha256
+from reprocnn.datasets import DATASETS, Dataset, File
+from reprocnn.sources import fetch
+
+RAW, INCOMING = Path("data/raw"), Path("data/.incoming")
+
+
+def write_sample() -> None:
+    """Write the embedded sample into data/raw, in the published formats."""
+    from reprocnn.sources import sample  # imports scikit-learn, which the published files do not need
+
+    with _incoming() as folder:
+        for dataset in DATASETS:
+            sample.write(dataset, folder)
+        _move_in()
+
+
+def fetch_missing() -> None:
+    """Fetch the published files that data/raw lacks, each kept only if its digest is the published one.
+
+    Raises UserError if no source has one of them.
+    """
+    lacking = missing()
+    with _incoming() as folder:
+        for dataset in DATASETS:
+            wanted = [file for file in dataset.files if file.name in lacking]
+            sources = fetch.mirrors(dataset.addresses)
+            if dataset.archive and wanted:
+                fetch.fetch_members(dataset.archive, dataset.files, sources, folder)
+                _move_in()
+            elif wanted:
+                for file in wanted:
+                    fetch.fetch_file(file, sources, folder)
+                    _move_in()
+    total = len(_names())
+    print(f"download: {total - len(lacking)} of {total} files were in place, {len(lacking)} fetched", flush=True)
+
+
+def missing() -> list[str]:
+    """Name the published files that data/raw lacks, or has with other bytes."""
+    return [file.name for dataset in DATASETS for file in dataset.files if not _is_intact(file)]
+
+
+def unreachable_sources() -> list[str]:
+    """Give the sources of a data set that is missing here and that none of them has; empty if the run can start."""
+    lacking = set(missing())
+    for dataset in DATASETS:
+        sources = fetch.mirrors(dataset.addresses)
+        if lacking & {file.name for file in dataset.files} and not _has_source(dataset, sources):
+            return sources
+    return []
+
+
+def remove_unexpected() -> None:
+    """Leave in data/raw nothing but the published names."""
+    names = _names()
+    for path in sorted(RAW.rglob("*"), reverse=True):  # a folder's content before the folder
+        name = path.relative_to(RAW).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            if not any(known.startswith(f"{name}/") for known in names):
+                path.rmdir()
+        elif name not in names:
+            path.unlink()
+
+
+@contextmanager
+def _incoming() -> Iterator[Path]:
+    """Give a folder for what is not checked yet, removed at the end; a full disk's error names it."""
+    shutil.rmtree(INCOMING, ignore_errors=True)
+    INCOMING.mkdir(parents=True)
+    try:
+        yield INCOMING
+    except OSError as error:
+        error.filename = error.filename or str(INCOMING)
+        raise
+    finally:
+        shutil.rmtree(INCOMING, ignore_errors=True)
+
+
+def _move_in() -> None:
+    """Rename what is complete and checked into data/raw."""
+    for path in sorted(INCOMING.rglob("*")):
+        if path.is_file():
+            target = RAW / path.relative_to(INCOMING)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+
+
+def _is_intact(file: File) -> bool:
+    path = RAW / file.name
+    return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
+
+
+def _has_source(dataset: Dataset, sources: list[str]) -> bool:
+    name = dataset.archive.name if dataset.archive else dataset.files[0].name
+    return any(fetch.why_unavailable(name, source) is None for source in sources)
+
+
+def _names() -> set[str]:
+    return {file.name for dataset in DATASETS for file in dataset.files}

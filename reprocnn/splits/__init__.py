@@ -1,0 +1,1 @@
+"""Raw files to arrays: decoding, splitting off the validation images, one-hot labels, normalization."""

@@ -1,0 +1,113 @@
+"""The two published formats, read into arrays without running or trusting their content."""
+
+import gzip
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reprocnn.core.errors import UserError
+from reprocnn.datasets import Dataset
+
+NUM_CLASSES = 10
+Labelled = tuple[np.ndarray, np.ndarray]
+MAX_BYTES = 1 << 28  # of one decoded file; MNIST's largest has 47 MB
+
+
+def read(dataset: Dataset, raw: Path) -> tuple[dict[str, Labelled], list[str]]:
+    """Decode the data set's files below `raw`: the splits `train` and `test`, and the names of the classes.
+
+    Raises UserError if a file is damaged or has other labels than the classes.
+    """
+    paths = [raw / file.name for file in dataset.files]
+    if dataset.reader == "idx":
+        return {"train": idx_pair(*paths[:2]), "test": idx_pair(*paths[2:])}, list(dataset.class_names)
+    by_name = {path.name: path for path in paths}
+    batches = [cifar_batch(by_name[f"data_batch_{number}"]) for number in range(1, 6)]
+    x, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return {"train": (x, labels), "test": cifar_batch(by_name["test_batch"])}, cifar_class_names(
+        by_name["batches.meta"]
+    )
+
+
+def idx_pair(images: Path, labels: Path) -> Labelled:
+    """Decode a file of images and its file of labels: uint8 (n, height, width, 1) and uint8 (n,)."""
+    x, y = idx(images, 3)[..., None], idx(labels, 1)
+    if len(x) != len(y) or y.max() >= NUM_CLASSES:
+        raise _damaged(
+            labels,
+            f"expected a label from 0 to 9 for each image, found {len(y):,} up to {y.max()} for {len(x):,} images",
+        )
+    return x, y
+
+
+def idx(path: Path, dimensions: int) -> np.ndarray:
+    """Decode a gzipped IDX file of unsigned bytes (yann.lecun.com/exdb/mnist): uint8, `dimensions` axes."""
+    try:
+        with gzip.open(path) as file:
+            content = file.read(MAX_BYTES + 1)
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise _damaged(path, f"invalid or incomplete gzip file ({error})") from None
+    header = 4 + 4 * dimensions
+    if len(content) > MAX_BYTES or content[:4] != bytes([0, 0, 8, dimensions]):
+        raise _damaged(
+            path, f"expected an IDX file of bytes with {dimensions} axes, found the start {content[:4].hex()}"
+        )
+    shape = [int(size) for size in np.frombuffer(content[4:header], ">i4")]
+    if len(content) - header != math.prod(shape) or min(shape) < 1:
+        raise _damaged(path, f"expected {math.prod(shape):,} bytes for {shape}, found {len(content) - header:,}")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Decode one batch of CIFAR-10 (cs.toronto.edu/~kriz/cifar.html): uint8 (n, 32, 32, 3), and labels uint8 (n,)."""
+    content = _unpickle(path)
+    try:
+        data, labels = content[b"data"], np.array(content[b"labels"])
+        if data.dtype != np.uint8 or data.shape != (len(labels), 3072) or labels.min() < 0 or labels.max() > 9:
+            raise ValueError(f"{data.dtype} {data.shape}, {len(labels)} labels")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _damaged(path, f"expected data uint8 (n, 3072) and n labels from 0 to 9, found {error}") from None
+    # Each row holds 1,024 red, then green, then blue values, row by row: (n, 3, 32, 32) to (n, 32, 32, 3).
+    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels.astype(np.uint8)
+
+
+def cifar_class_names(path: Path) -> list[str]:
+    """Read the ten names in the order of the labels, from batches.meta."""
+    try:
+        return [name.decode("ascii") for name in _unpickle(path)[b"label_names"]]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _damaged(path, f"expected ten label_names, found {error}") from None
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads NumPy arrays of numbers and Python's own values; anything else that a pickle names is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # Both names of the module: CIFAR-10 was pickled by an old NumPy, the sample by this one.
+        if (module.replace("._core", ".core"), name) == ("numpy.core.multiarray", "_reconstruct"):
+            return _reconstruct
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no data needs")
+
+
+def _reconstruct(kind: type, shape: tuple[int, ...], _: bytes) -> np.ndarray:
+    """An empty array, which the pickle then fills; what NumPy's own function of that name does for plain arrays."""
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError(f"it builds {kind} of {shape}")
+    return np.empty(shape, np.uint8)
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            return _Unpickler(file, encoding="bytes").load()
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+        raise _damaged(path, f"found a pickle of other things than numbers, or damage ({error})") from None
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path}: {what}; run `dvc repro -f download`")

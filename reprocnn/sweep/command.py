@@ -1,0 +1,95 @@
+"""Run many trainings at once, on the cores of this machine or on a Ray cluster; each result is a DVC experiment here.
+
+`reprocnn sweep 'lr=0.003,0.01' 'seed=range(0,4)'` runs the committed pipeline once for each combination, as
+`dvc exp run -S` does. RAY_ADDRESS names the cluster, if any. What several trials need, such as the prepared data, is
+made once. The same command again runs only what is missing. Exit code 1 if a trial fails.
+"""
+
+import argparse
+from dataclasses import replace
+
+from dvc.repo import Repo
+from hydra.core.override_parser.types import Override
+
+from reprocnn.core.errors import UserError
+from reprocnn.repository import git
+from reprocnn.sweep.cluster import Machines, connect
+from reprocnn.sweep.driver import Driver
+from reprocnn.sweep.experiments import Experiments, metric_files
+from reprocnn.sweep.jobs import Jobs, Sharing, pipeline_stages, template
+from reprocnn.sweep.overrides import Overrides, experiment_name, grid, parse
+from reprocnn.sweep.search import SAMPLERS, Proposal, Search
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a sweep of the repository in the working folder. Raises UserError if a trial fails."""
+    options = _options(arguments)
+    overrides = parse([*options.overrides, f"threads={options.threads}"])
+    search = Search(options.search, options.trials, options.minimize) if options.search else None
+    trials = [] if search else grid(overrides)
+    total = search.trials if search else len(trials)
+    _check_repository()
+    print(f"sweep: {total} trials of {options.threads} threads each", flush=True)
+    if options.dry:
+        for trial in trials:
+            print(experiment_name(trial), *trial)
+        return
+    failed = _sweep(overrides, search, trials, options).run()
+    if failed:
+        raise UserError(f"sweep: {failed} of {total} trials failed; fix that and run the same command again")
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="reprocnn sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="+", metavar="KEY=VALUES", help="as `dvc exp run -S` takes them")
+    parser.add_argument("--search", choices=SAMPLERS, help="draw values instead of taking all")
+    parser.add_argument("--trials", type=_positive, metavar="N", help="how many to draw")
+    parser.add_argument(
+        "--metric", default="mnist.val.accuracy", help="a number of DVC's metrics (default: %(default)s)"
+    )
+    parser.add_argument("--minimize", action="store_true", help="with --search optuna: lower is better")
+    parser.add_argument(
+        "--threads", type=_positive, default=2, metavar="N", help="threads per trial (default: %(default)s)"
+    )
+    parser.add_argument("--dry", action="store_true", help="only list the trials")
+    options = parser.parse_args(arguments)
+    if (options.search is None) != (options.trials is None):
+        raise UserError("sweep: --search and --trials go together, as in `--search optuna --trials 20`")
+    return options
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number, at least 1")
+    return int(text)
+
+
+def _check_repository() -> None:
+    """Raise UserError if workers would not get what is in the working folder."""
+    if git("status", "--porcelain"):
+        raise UserError("sweep: found uncommitted changes, which no worker would see; commit them first")
+    if git("rev-parse", "--is-shallow-repository").strip() == "true":
+        raise UserError("sweep: this clone is shallow, and workers need its history; run `git fetch --unshallow`")
+
+
+def _sweep(
+    overrides: list[Override], search: Search | None, trials: list[Overrides], options: argparse.Namespace
+) -> Driver:
+    """Connect to the cluster, check its machines, and put the parts of the sweep together."""
+    revision = git("rev-parse", "HEAD").strip()
+    repo = Repo()
+    experiments = Experiments(revision, options.metric, metric_files(repo))
+    job, stages = template(repo, revision), pipeline_stages(repo)
+    connect()
+    machines = Machines(options.threads)
+    job = replace(job, apart=not machines.inspect(job))
+    if search:
+        drawn = {one.key_or_group for one in overrides if one.is_sweep_override()}
+        proposals = search.proposals(overrides, experiments)
+    else:
+        drawn = set()
+        proposals = (Proposal(trial) for trial in trials)
+    jobs = Jobs(machines, job, stages, Sharing(stages, trials, drawn))
+    return Driver(machines, jobs, experiments, proposals, len(trials) or options.trials)

@@ -1,0 +1,113 @@
+"""The sweep's results as DVC experiments of this repository: listing, receiving and reading them."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.utils.serialize import PARSERS
+
+from reprocnn.core import params
+from reprocnn.core.errors import UserError
+from reprocnn.core.files import write_json
+from reprocnn.repository import git
+from reprocnn.sweep.overrides import Overrides, experiment_name
+from reprocnn.sweep.trial import Outcome
+
+RECORDS = Path("runs/sweep")  # what the trainings recorded of themselves, by experiment
+
+
+def metric_files(repo: Repo) -> list[str]:
+    """List the metric files that dvc.yaml declares, of stages and at top level. Raises UserError if there are none."""
+    files = [Path(path).as_posix() for path in repo.metrics.show()[""].get("data", {})]
+    if not files:
+        raise UserError("sweep: dvc.yaml: found no metrics; declare a file of them with `cache: false`")
+    return files
+
+
+class Experiments:
+    """Experiments on the commit `revision`, judged by the number `metric` in one of the metric `files`."""
+
+    def __init__(self, revision: str, metric: str, files: list[str]) -> None:
+        self.prefix = f"refs/exps/{revision[:2]}/{revision[2:]}"
+        self.metric, self.files = metric, files
+
+    def names(self) -> set[str]:
+        """List the experiments that exist now."""
+        return set(git("for-each-ref", "--format=%(refname:lstrip=4)", self.prefix).split())
+
+    def params(self, name: str) -> dict[str, Any]:
+        """Read the params.yaml of an experiment."""
+        return params.parse(git("show", f"{self.prefix}/{name}:params.yaml"))
+
+    def value(self, name: str) -> float | None:
+        """Read the metric of an experiment, None if that does not exist.
+
+        Raises UserError if its metric files hold no such number, or several.
+        """
+        if name not in self.names():
+            return None
+        metrics = self._metrics(name)
+        found = {
+            path: number for path, values in metrics.items() if (number := _number(values, self.metric)) is not None
+        }
+        if len(found) > 1:
+            raise UserError(f"sweep: --metric {self.metric}: found in {' and '.join(found)}, expected in one file")
+        if not found:
+            known = ", ".join(key for values in metrics.values() for key in _keys(values))
+            raise UserError(
+                f"sweep: --metric {self.metric}: found no such number in {', '.join(self.files)}; known: {known}"
+            )
+        return next(iter(found.values()))
+
+    def _metrics(self, name: str) -> dict[str, Any]:
+        """Read those metric files of an experiment that git keeps, by path."""
+        ref = f"{self.prefix}/{name}"
+        metrics = {}
+        for path in git("ls-tree", "-z", "--name-only", ref, "--", *self.files).split("\0"):
+            if path:
+                try:
+                    metrics[path] = PARSERS[Path(path).suffix.lower()](git("show", f"{ref}:{path}"), path)
+                except DvcException as error:
+                    raise UserError(f"sweep: {name}: {error}") from None
+        return metrics
+
+    def receive(self, overrides: Overrides, outcome: Outcome) -> None:
+        """Make an outcome an experiment of this repository, with its outputs in the cache."""
+        name = experiment_name(overrides)
+        ref = f"{self.prefix}/{name}"
+        with tempfile.NamedTemporaryFile() as bundle:
+            bundle.write(outcome.bundle)
+            bundle.flush()
+            git("fetch", "--quiet", bundle.name, f"+{ref}:{ref}")
+        record = {"records": outcome.records, "node": outcome.node, "seconds": outcome.seconds}
+        write_json(RECORDS / f"{name}.json", {"overrides": overrides} | record)
+        if outcome.pushed:
+            _fetch_outputs(name, ref)
+
+
+def _fetch_outputs(name: str, ref: str) -> None:
+    """Fetch an experiment's outputs from the default remote into the cache."""
+    repo = Repo()
+    remotes = {"remote": repo.config["remote"]}  # DVC would resolve relative paths of the committed config otherwise
+    try:
+        repo.fetch(revs=[git("rev-parse", ref).strip()], workspace=False, config=remotes)
+    except Exception as error:  # DVC's, or one of the many libraries of its remotes
+        raise UserError(
+            f"outputs not fetched: {error}; run `dvc exp apply {name}` and `dvc pull` to get them"
+        ) from None
+
+
+def _number(metrics: Any, key: str) -> float | None:
+    try:
+        return float(params.at(metrics, key))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _keys(values: Any, prefix: str = "") -> list[str]:
+    """List the dotted keys of nested mappings."""
+    if not isinstance(values, dict):
+        return [prefix.rstrip(".")]
+    return [key for name, value in values.items() for key in _keys(value, f"{prefix}{name}.")]

@@ -1,0 +1,125 @@
+"""What Ray runs for a trial: stages that other trials need too, each once, and then the trial itself."""
+
+import json
+import os
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import networkx
+import ray
+from dvc.dependency import ParamsDependency
+from dvc.repo import Repo
+from ray.exceptions import RayError
+
+from reprocnn.repository import git
+from reprocnn.sweep.cluster import Machines
+from reprocnn.sweep.overrides import Overrides, experiment_name
+from reprocnn.sweep.trial import Job, MachineError, run_job, versions
+
+Part = tuple[str, Overrides]  # a stage, and the overrides of a trial that reach it
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the pipeline, as far as sharing it is concerned."""
+
+    keys: frozenset[str]  # dotted params that it or a stage upstream depends on
+    upstream: tuple[str, ...]  # names of all stages before it
+
+
+def pipeline_stages(repo: Repo) -> dict[str, Stage]:
+    """Read the stages by name, in the order of the pipeline, from DVC's graph."""
+    graph = repo.index.graph
+    own = {
+        stage: {key for dep in stage.deps if isinstance(dep, ParamsDependency) for key in dep.params} for stage in graph
+    }
+    stages = {}
+    for stage in networkx.topological_sort(graph.reverse()):
+        upstream = networkx.descendants(graph, stage)
+        keys = own[stage].union(*(own[before] for before in upstream))
+        stages[stage.name] = Stage(frozenset(keys), tuple(before.name for before in upstream))
+    return stages
+
+
+def parts_of(trial: Overrides, stages: dict[str, Stage]) -> dict[str, Overrides]:
+    """Give each stage, in the order of the pipeline, those overrides of the trial that reach it."""
+    return {
+        name: tuple(one for one in trial if any(_overlap(one.partition("=")[0], key) for key in stage.keys))
+        for name, stage in stages.items()
+    }
+
+
+def _overlap(key: str, other: str) -> bool:
+    """Tell whether one of two dotted keys is the other or above it."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
+def template(repo: Repo, revision: str) -> Job:
+    """Describe the whole pipeline of `revision` without overrides, as run from this repository."""
+    cache = Path(repo.cache.local_cache_dir)
+    cache.mkdir(parents=True, exist_ok=True)
+    return Job(
+        name="",
+        revision=revision,
+        overrides=(),
+        target=None,
+        cache=str(cache),
+        remote=repo.config["remote"].get(repo.config["core"].get("remote"), {}).get("url"),
+        apart=False,
+        settings=json.loads(json.dumps(repo.config.read())),  # of all levels; as plain strings, paths stay absolute
+        versions=versions(),
+        variables={"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")},
+    )
+
+
+class Sharing:
+    """Which parts of trials are run once for all: those of several `trials`, or those that no `drawn` key reaches."""
+
+    def __init__(self, stages: dict[str, Stage], trials: list[Overrides], drawn: set[str]) -> None:
+        self.drawn = drawn
+        self.uses = Counter(part for trial in trials for part in parts_of(trial, stages).items())
+
+    def __contains__(self, part: Part) -> bool:
+        if self.drawn:
+            return not any(one.partition("=")[0] in self.drawn for one in part[1])
+        return self.uses[part] > 1
+
+
+class Jobs:
+    """Jobs of the cluster, all made from one `job` by other names, overrides and targets."""
+
+    def __init__(self, machines: Machines, job: Job, stages: dict[str, Stage], sharing: Sharing) -> None:
+        self.machines, self.job, self.stages, self.sharing = machines, job, stages, sharing
+        self.shared: dict[Part, Any] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            git("bundle", "create", "--quiet", f"{folder}/bundle", "HEAD")
+            self.repository = ray.put(Path(folder, "bundle").read_bytes())
+        self.task = ray.remote(num_cpus=machines.threads)(run_job)
+
+    def submit(self, trial: Overrides) -> Any:
+        """Start a trial, and before it what it shares with others; give Ray's reference to its outcome."""
+        parts = parts_of(trial, self.stages)
+        for part in parts.items():
+            if part not in self.shared and part in self.sharing:
+                stage, overrides = part
+                before = [(name, parts[name]) for name in self.stages[stage].upstream]
+                job = replace(self.job, name=f"{stage}-{experiment_name(overrides)}", overrides=overrides, target=stage)
+                self.shared[part] = self._start(job, before)
+        return self._start(replace(self.job, name=experiment_name(trial), overrides=trial), list(parts.items()))
+
+    def _start(self, job: Job, before: list[Part]) -> Any:
+        needed = [self.shared[part] for part in before if part in self.shared]
+        return self.task.options(**self.machines.options()).remote(job, self.repository, *needed)
+
+    def forget_failed(self) -> None:
+        """Let the next trial start again what failed because of a machine."""
+        for part, reference in list(self.shared.items()):
+            try:
+                ray.get(reference, timeout=0)
+            except MachineError:
+                del self.shared[part]
+            except RayError:  # still running, or failed for its own sake
+                pass

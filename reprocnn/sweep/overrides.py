@@ -1,0 +1,76 @@
+"""Values for params.yaml in Hydra's grammar, as `dvc exp run -S` takes them: read, checked and multiplied out."""
+
+import hashlib
+import itertools
+import json
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dvc.exceptions import InvalidArgumentError
+from dvc.utils.hydra import apply_overrides
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from reprocnn.core import params
+from reprocnn.core.errors import UserError
+
+Overrides = tuple[str, ...]  # of one trial, each as KEY=VALUE
+
+
+def parse(texts: list[str]) -> list[Override]:
+    """Read overrides and check every value against the schema. Raises UserError with a line per fault."""
+    parser = OverridesParser.create()
+    parsed: list[Override] = []
+    faults: list[str] = []
+    for text in texts:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            raise UserError(f"sweep: {text}: invalid override, expected KEY=VALUES ({error.args[0]})") from None
+        parsed.append(override)
+        for value in values(override):
+            faults += schema_faults(value)
+    counts = Counter(override.key_or_group for override in parsed)
+    faults += [f"{key}: given more than once (--threads sets threads)" for key, n in counts.items() if n > 1]
+    if faults:
+        raise UserError("\n".join(f"sweep: {fault}" for fault in dict.fromkeys(faults)))
+    return parsed
+
+
+def schema_faults(override: str) -> list[str]:
+    """Apply a single KEY=VALUE to a copy of params.yaml and give the schema's complaints."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(shutil.copy(params.FILE, folder))
+        try:
+            apply_overrides(path, [override])
+        except InvalidArgumentError:
+            apply_overrides(path, [f"+{override}"])  # a key that params.yaml lacks; the schema says it is unknown
+        return params.check(params.load(path))
+
+
+def values(override: Override) -> list[str]:
+    """Give each value of a sweep as KEY=VALUE; of an interval its two ends."""
+    key = override.key_or_group
+    if override.is_interval_sweep():
+        interval: Any = override.value()
+        return [f"{key}={interval.start}", f"{key}={interval.end}"]
+    if override.is_sweep_override():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return [str(override.input_line)]
+
+
+def grid(overrides: list[Override]) -> list[Overrides]:
+    """Combine all values with each other. Raises UserError for an interval."""
+    for override in overrides:
+        if override.is_interval_sweep():
+            raise UserError(f"sweep: {override.input_line}: an interval has no grid; add --search optuna --trials N")
+    return list(itertools.product(*map(values, overrides)))
+
+
+def experiment_name(overrides: Overrides) -> str:
+    """Name an experiment by its overrides, whatever their order."""
+    return f"sweep-{hashlib.sha256(json.dumps(sorted(overrides)).encode()).hexdigest()[:10]}"

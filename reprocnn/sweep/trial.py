@@ -1,0 +1,203 @@
+"""One job of a sweep, on whatever machine it falls to: the committed pipeline in a clone of its own."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+import ray
+from dvc.config import Config
+
+from reprocnn.core.errors import UserError
+from reprocnn.repository import git
+
+LIBRARIES = ("tensorflow", "keras", "numpy", "h5py", "dvc")
+DISK_FULL = os.strerror(errno.ENOSPC)
+
+
+class MachineError(Exception):
+    """A fault of the machine, not of the job: Ray's id of the machine, its host name, and what is wrong there."""
+
+
+class TrialError(Exception):
+    """What dvc says of a trial that failed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know to run the pipeline."""
+
+    name: str  # of the experiment
+    revision: str
+    overrides: tuple[str, ...]
+    target: str | None  # the last stage to run, if not the whole pipeline
+    cache: str  # DVC's, a folder
+    remote: str | None  # the URL of DVC's default remote
+    apart: bool  # whether some machine lacks that folder; what trials share then goes through the remote
+    settings: dict[str, Any]  # DVC's where the sweep was started, with absolute paths
+    versions: dict[str, str]  # of what changes the bits, where the sweep was started
+    variables: dict[str, str | None]  # of the environment, which Ray sets for its workers
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker sends back."""
+
+    bundle: bytes  # the experiment, as a git bundle
+    records: dict[str, Any]  # what the trainings recorded of themselves, by stage
+    pushed: bool  # whether the outputs are in the remote instead of the cache
+    node: str
+    seconds: float
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of Python and of those LIBRARIES that are installed here."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def shortcomings(job: Job) -> list[str]:
+    """Give a line for each reason why `job` cannot run on this machine."""
+    here, remote = versions(), job.remote or ""
+    lines = [
+        f"{name}: found {here.get(name, 'none')}, expected {wanted} as where the sweep was started; install that"
+        for name, wanted in job.versions.items()
+        if here.get(name) != wanted
+    ]
+    if not (has_cache(job) or "://" in remote or (remote and Path(remote).is_dir())):
+        lines.append(
+            f"{' and '.join(filter(None, [job.cache, remote]))}: missing, expected DVC's cache or default remote; "
+            f"mount it here, or give the repository a remote for all with `dvc remote add --default NAME URL`"
+        )
+    return lines
+
+
+def has_cache(job: Job) -> bool:
+    """Tell whether this machine has the folder of DVC's cache."""
+    return Path(job.cache).is_dir()
+
+
+def run_job(job: Job, repository: bytes, *needed: Any) -> Outcome:
+    """Run `job` in a clone of `repository`, a git bundle; Ray calls this when the jobs `needed` have ended.
+
+    Raises TrialError if the pipeline fails, MachineError if anything else does.
+    """
+    try:
+        return _run(job, repository)
+    except TrialError as error:
+        raise TrialError(f"{platform.node()}: {error}") from None
+    except (OSError, UserError) as error:
+        reason = DISK_FULL if DISK_FULL in str(error) else " ".join(str(error).split())
+        raise MachineError(ray.get_runtime_context().get_node_id(), platform.node(), reason) from None
+
+
+def _run(job: Job, repository: bytes) -> Outcome:
+    faults = shortcomings(job)
+    if faults:
+        raise UserError("; ".join(faults))
+    start = time.perf_counter()
+    place = _places() / hashlib.sha256(f"{job.cache} {job.revision}".encode()).hexdigest()[:12] / job.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{place}.lock", "w", encoding="utf-8") as lock:
+        # If a worker is killed, its dvc continues, and holds this until it ends.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        place.mkdir(exist_ok=True)
+        cached = has_cache(job)
+        if not (place / "ready").exists():
+            _clone(place, job, repository, cached)
+        ref = f"refs/exps/{job.revision[:2]}/{job.revision[2:]}/{job.name}"
+        if not git("for-each-ref", ref, cwd=place / "repository"):
+            _run_experiment(place, job, lock, cached)
+        bundle, records = _bundle(place, ref, job.revision), _records(place / "repository/runs")
+        shutil.rmtree(place)
+    return Outcome(bundle, records, not cached, platform.node(), time.perf_counter() - start)
+
+
+def _places() -> Path:
+    """Name the folder of all clones on this machine. Not at import, since gettempdir raises OSError on a full disk."""
+    return Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"
+
+
+def _clone(place: Path, job: Job, repository: bytes, cached: bool) -> None:
+    shutil.rmtree(place)
+    folder = place / "repository"
+    folder.mkdir(parents=True)
+    bundle = place / "bundle"
+    bundle.write_bytes(repository)
+    git("init", "--quiet", cwd=folder)
+    git("fetch", "--quiet", str(bundle), "HEAD", cwd=folder)
+    git("checkout", "--quiet", "--detach", job.revision, cwd=folder)
+    git("config", "user.name", "sweep", cwd=folder)
+    git("config", "user.email", "sweep@localhost", cwd=folder)
+    with Config(str(folder / ".dvc")).edit("local") as settings:
+        settings |= job.settings
+        settings["cache"] |= {"dir": job.cache if cached else str(_places() / "cache"), "type": "reflink,symlink,copy"}
+    (place / "ready").touch()
+
+
+def _run_experiment(place: Path, job: Job, lock: IO[str], cached: bool) -> None:
+    """Run `dvc exp run` on what the cache or the remote already has."""
+    command = ["exp", "run", "--name", job.name]
+    if cached and not job.apart:
+        with suppress(UserError):  # what the cache lacks is made
+            _dvc(place, job, lock, "checkout")
+    else:
+        _dvc(place, job, lock, "pull", "--allow-missing")
+        command.append("--pull")  # the remote's run cache saves runs too
+    for override in job.overrides:
+        command += ["--set-param", override]
+    if job.target:
+        command.append(job.target)
+    _dvc(place, job, lock, *command, error=TrialError)
+    if not cached or (job.apart and job.target):
+        _dvc(place, job, lock, "push", "--run-cache")
+
+
+def _bundle(place: Path, ref: str, revision: str) -> bytes:
+    path = place / "experiment"
+    git("bundle", "create", "--quiet", str(path), ref, f"^{revision}", cwd=place / "repository")
+    return path.read_bytes()
+
+
+def _records(folder: Path) -> dict[str, Any]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("train_*.json"))}
+
+
+def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, error: type[Exception] = UserError) -> None:
+    """Run dvc in the clone; raise `error` with its last lines, UserError if they say that the disk is full."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    # Analytics would be sent by a process that outlives dvc, and writes to the clone while that is removed.
+    changed = {"PATH": path, "DVC_NO_ANALYTICS": "1"} | job.variables
+    environment = {key: value for key, value in (os.environ | changed).items() if value is not None}
+    log = place / "log"
+    with log.open("wb") as output:
+        code = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=place / "repository",
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock.fileno()],
+        ).returncode
+    if code:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        if any(DISK_FULL in line for line in lines):
+            raise UserError(DISK_FULL)
+        errors = [line for line in lines if line.lower().startswith("error")] or lines[-3:]
+        raise error("\n".join(errors[-3:]))

@@ -1,0 +1,1 @@
+"""The training loop, its checkpoints, the optimizer and the schedules."""

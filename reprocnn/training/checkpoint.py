@@ -1,0 +1,114 @@
+"""Checkpoints of an unfinished training, so that a killed run resumes after its last finished epoch.
+
+Kept in runs/checkpoints/STAGE-DIGEST/, outside what DVC tracks, since DVC deletes a stage's outs when it starts. The
+digest covers all that the training is made from, so other params, code, data or versions start from scratch. The
+checkpoint of a finished training stays until dvc.lock has its result: dvc may be killed before.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reprocnn.core import params
+from reprocnn.core.files import atomic_write, sha256, write_json, write_text
+
+ROOT = Path("runs/checkpoints")
+KEPT = 3  # other unfinished trainings of a stage
+
+
+def folder(stage: str, environment: Any) -> Path:
+    """Give the folder of this training, named by the deps and params that dvc.yaml gives the stage, and `environment`.
+
+    Reports the unfinished trainings that it does not resume, and removes all of them but the newest `KEPT`.
+    """
+    declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+    values = params.load(params.FILE)
+    made_from = {
+        "deps": {path: sha256(Path(path)) for path in declared["deps"]},
+        "params": {key: params.at(values, key) for key in declared["params"]},
+        "environment": environment,
+    }
+    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+    place = ROOT / f"{stage}-{digest[:16]}"
+    others = [other for other in ROOT.glob(f"{stage}-*") if other != place]
+    others.sort(key=lambda other: other.stat().st_mtime)
+    if not place.exists():
+        for other in others:
+            what = _differing(other / "made_from.json", made_from)
+            print(f"{other}: unfinished, with other {what}, ignored; training starts from scratch", flush=True)
+    for other in others[:-KEPT]:
+        shutil.rmtree(other)
+    write_json(place / "made_from.json", made_from)
+    return place
+
+
+def save(place: Path, model: Any, rows: list[dict[str, Any]]) -> None:
+    """Write weights, optimizer and the `rows` of the finished epochs, then remove the previous checkpoint."""
+    weights = place / f"epoch-{len(rows):04}.weights.h5"
+    save_weights(model, weights)
+    # The record comes last and names the weights' digest: weights without it, or with another one, do not count.
+    write_json(weights.with_suffix("").with_suffix(".json"), {"state": sha256(weights), "rows": rows})
+    for old in place.glob("epoch-*"):
+        if not old.name.startswith(f"epoch-{len(rows):04}."):
+            old.unlink()
+
+
+def save_weights(model: Any, path: Path) -> None:
+    """Write a Keras model's weights, and its optimizer's if it is compiled, atomically, or raise OSError."""
+    optimizer = getattr(model, "optimizer", None)  # a model that was never compiled has none
+    variables = [*model.variables, *(optimizer.variables if optimizer else [])]
+    size = sum(4096 + 4 * math.prod(variable.shape) for variable in variables) + (1 << 16)
+    with atomic_write(path) as partial:
+        # HDF5 crashes the process on a full disk, so reserve the space first.
+        partial.write_bytes(bytes(size))
+        model.save_weights(partial)
+
+
+def restore(place: Path, model: Any) -> list[dict[str, Any]]:
+    """Load the newest intact checkpoint into the compiled `model`; give the rows of its epochs, if any."""
+    for record in sorted(place.glob("epoch-*.json"), reverse=True):
+        weights = record.with_suffix(".weights.h5")
+        try:
+            content = json.loads(record.read_text(encoding="utf-8"))
+            intact = content["state"] == sha256(weights)
+        except (OSError, ValueError, KeyError):
+            intact = False
+        if intact:
+            model.optimizer.build(model.trainable_variables)
+            model.load_weights(weights)
+            return content["rows"]
+        print(f"{weights}: damaged, ignored; its record is now {record.name}.damaged", flush=True)
+        os.replace(record, record.with_suffix(".json.damaged"))
+    return []
+
+
+def finish(stage: str, place: Path, result: Path) -> None:
+    """Remove all checkpoints of `stage` but, if dvc is to take over `result`, those in `place`."""
+    for other in ROOT.glob(f"{stage}-*"):
+        if other != place or "DVC_STAGE" not in os.environ:
+            shutil.rmtree(other)
+    if place.exists():
+        write_text(place / "result", hashlib.md5(result.read_bytes(), usedforsecurity=False).hexdigest())
+
+
+def remove_finished() -> None:
+    """Remove the checkpoints of the trainings whose results dvc.lock has."""
+    lock = Path("dvc.lock")
+    locked = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    for result in ROOT.glob("*/result"):
+        if result.read_text(encoding="utf-8") in locked:
+            shutil.rmtree(result.parent)
+
+
+def _differing(path: Path, made_from: dict[str, Any]) -> str:
+    try:
+        other = json.loads(path.read_text(encoding="utf-8"))
+        return ", ".join(key for key in made_from if other[key] != made_from[key])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "deps, params or environment"

@@ -1,0 +1,255 @@
+"""Whole models: what is done on purpose, nested and opaque models, the exercise's networks, Keras' applications."""
+
+import numpy as np
+import pytest
+
+from reprocnn.audit import api
+from reprocnn.audit.api import audit
+from reprocnn.backend import keras, layers
+from reprocnn.core.errors import UserError
+from reprocnn.networks import build
+from reprocnn.networks.whitening import set_whitening
+from tests.audit.models import (
+    CATEGORICAL,
+    LOGITS,
+    PIXELS,
+    SPARSE,
+    attention,
+    bottleneck,
+    by_code,
+    chain,
+    conv,
+    decoder,
+    dense,
+    faint_branch,
+    found,
+    head,
+    narrow_branch,
+    network,
+    residual,
+    squeeze_and_excitation,
+)
+
+
+@pytest.mark.parametrize(
+    "build", [residual, faint_branch, bottleneck, narrow_branch, decoder, attention, squeeze_and_excitation]
+)
+def test_finds_nothing_in_common_designs(build):
+    assert audit(build(), **({} if build is decoder else CATEGORICAL)) == []
+
+
+def test_finds_nothing_in_a_transformer():
+    inputs = keras.Input((20,), dtype="int32")
+    x = layers.Embedding(100, 16, mask_zero=True)(inputs)
+    x = layers.Add()([x, layers.MultiHeadAttention(2, 8, name="attention")(x, x)])
+    x = layers.LayerNormalization()(x)
+    y = layers.Dense(16)(layers.Dropout(0.1)(layers.Dense(32, activation="gelu")(x)))
+    x = layers.LayerNormalization()(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling1D()(x)
+    assert audit(keras.Model(inputs, head(2)(x)), **SPARSE, num_classes=2) == []
+
+
+def test_judges_recurrent_and_transposed_layers():
+    text = chain((20,), layers.Embedding(50, 8), layers.Bidirectional(layers.LSTM(4)), head(), dtype="int32")
+    assert audit(text, **SPARSE) == []
+    ones = {"kernel_initializer": "ones", "recurrent_initializer": "ones"}
+    lstm = chain((5, 3), layers.LSTM(4, name="lstm", **ones), head(kernel_initializer="ones"))
+    # Of the 16 columns, the four units of each gate are alike.
+    assert found(lstm, "symmetry")[0][1] == "16 of 16 units start equal (all 1) and get equal gradients"
+    larger = layers.Conv2DTranspose(4, 3, activation="relu")
+    start = [dense(32, "start", activation="relu"), layers.Reshape((4, 4, 2))]
+    assert audit(chain((4,), *start, larger, conv(1, 3, "pixels", activation="tanh"))) == []
+
+
+def test_reads_nested_models():
+    inner = chain((8,), dense(20, "hidden", activation="softmax"), dense(4, "out", activation="relu"))
+    inner.name = "inner"
+    inputs = keras.Input((8,))
+    outer = keras.Model(inputs, head()(inner(inputs)))
+    assert [(one.code, one.layer) for one in audit(outer)] == [("hidden-softmax", "inner/hidden")]
+
+
+def test_finds_a_pair_across_the_border_of_a_nested_model():
+    inner = chain((8,), dense(16, "first"))
+    inner.name = "inner"
+    inputs = keras.Input((8,))
+    assert found(keras.Model(inputs, head()(inner(inputs))), "linear-pair") == [
+        ("head", "no activation between it and inner/first: 8 to 16 to 3 units")
+    ]
+
+
+def test_judges_subclassed_models_by_weights_and_gradients():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__(name="own")
+            self.hidden = dense(6, "hidden", activation="relu", kernel_initializer="zeros")
+            self.out = head()
+
+        def call(self, x):
+            return self.out(self.hidden(x))
+
+    model = Own()
+    model(np.zeros((1, 8)))
+    assert found(model, "symmetry", x=PIXELS["x"])[0][0] == "own/hidden"
+    with pytest.raises(UserError, match=r"own: cannot compute a batch .*give audit\(\) a batch x"):
+        audit(model)
+
+
+def test_does_not_judge_the_loss_of_several_outputs():
+    image, number = keras.Input((12, 12, 3)), keras.Input((4,))
+    x = layers.Concatenate()([layers.GlobalAveragePooling2D()(conv(8, 3, "conv")(image)), number])
+    model = keras.Model({"image": image, "number": number}, [head()(x), dense(1, "score")(x)])
+    assert audit(model, loss="categorical_crossentropy", num_classes=10) == []
+
+
+def test_reports_a_frozen_backbone_once_with_its_size():
+    backbone = chain((12, 12, 3), conv(4, 3, "a"), conv(8, 3, "b"), layers.GlobalAveragePooling2D())
+    backbone.name, backbone.trainable = "backbone", False
+    inputs = keras.Input((12, 12, 3))
+    model = keras.Model(inputs, head()(backbone(inputs)))
+    # 3 * 3 * 3 * 4 + 3 * 3 * 4 * 8
+    assert found(model, "frozen-random") == [
+        ("backbone/a", "this layer and 1 more: 396 frozen weights, as random as at the start")
+    ]
+
+
+def test_accepts_the_frozen_whitening_layer():
+    model = network("cifar_cnn", (32, 32, 3))
+    x = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), dtype=np.uint8)
+    set_whitening(model, x)
+    assert audit(model, **CATEGORICAL, num_classes=10, x=x) == []
+
+
+def test_takes_the_compiled_loss_by_default():
+    model = chain((8,), head(activation=None))
+    model.compile(loss="categorical_crossentropy")
+    assert [one.code for one in audit(model)] == ["logits-as-probabilities"]
+    assert audit(model, **LOGITS) == []
+
+
+def test_leaves_the_model_as_it_was_and_repeats_its_findings():
+    stack = [dense(6, "hidden", use_bias=False), layers.BatchNormalization(), layers.Dropout(0.5), layers.ReLU()]
+    model = chain((8,), *stack, head(kernel_initializer="zeros"))
+    before = [variable.value.numpy() for variable in model.variables]
+    assert audit(model, **PIXELS) == audit(model, **PIXELS)
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.variables, strict=True))
+    assert model.get_layer("hidden").output.shape == (None, 6)  # the audit added no call
+
+
+def test_refuses_a_model_that_is_not_built_or_cannot_compute_the_batch():
+    with pytest.raises(UserError, match="expected a built model"):
+        audit(keras.Sequential([layers.Dense(3)]))
+    with pytest.raises(UserError, match="cannot compute a batch"):
+        audit(chain((8,), head()), x=np.zeros((4, 9)))
+
+
+WARMUP = {
+    "symmetry": ["conv2d", "conv2d_1", "conv2d_2"],
+    "no-gradient": ["conv2d_3", "conv2d_4"],
+    "dropout-on-output": ["dropout_1"],
+    "many-filters": ["conv2d"],
+    "fewer-filters": ["conv2d_1", "conv2d_2", "conv2d_3"],
+    "large-kernel": ["conv2d_3", "conv2d_4"],
+    "hidden-softmax": ["activation_5", "activation_6"],
+    "sigmoid-output": ["activation_7"],
+}
+
+
+@pytest.mark.parametrize("size", [100, 32, 28])
+def test_finds_the_flaws_of_the_warm_up(size):
+    findings = audit(network("warmup", (size, size, 3)), **CATEGORICAL, num_classes=10)
+    # Three 3x3 kernels without padding and a pooling by 6 leave (100 - 6) // 6 = 15, where 10x10 fits; but 4 and 3.
+    too_small = {} if size == 100 else {"kernel-over-map": ["conv2d_3", "conv2d_4"]}
+    assert by_code(findings) == WARMUP | too_small
+    messages = {(one.code, one.layer): one.message for one in findings}
+    assert messages["many-filters", "conv2d"] == "512 filters of 27 inputs each (3x3x3), 19 times as many"  # 18.96
+    assert messages["fewer-filters", "conv2d_3"] == "8 filters after the 32 of conv2d_2"
+    assert messages["large-kernel", "conv2d_3"] == "a 10x10x32 kernel with 8 filters, 25,600 weights"
+    if size == 32:  # positions are 4 before to 5 after the middle; those over 3 away never lie on the map of 4
+        assert messages["kernel-over-map", "conv2d_3"] == (
+            "a 10x10 kernel on a 4x4 map; 49 of its 100 positions ever see a value"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mnist_cnn", {}),
+        ("cifar_cnn", {}),
+        ("assignment", {"heavy-dense": ["dense"]}),  # 193,700 of 198,470
+        ("one_conv", {"heavy-dense": ["dense"]}),  # 135,300 of 136,390
+    ],
+)
+def test_audits_the_networks_of_params_yaml(name, expected, project):
+    assert by_code(api.audit_by_name(name)) == expected
+
+
+def test_finds_the_flaws_of_the_exercises_own_training():
+    """The exercise assigns the scaled pixels to a name it never trains on, and asks for logits after a softmax."""
+    model = build.assignment((28, 28, 1), 10, layers.Rescaling(1.0))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert by_code(audit(model, loss=loss, num_classes=10)) == {
+        "unscaled-input": ["conv2d"],
+        "heavy-dense": ["dense"],
+        "probabilities-as-logits": ["dense_1"],
+    }
+
+
+def test_reports_a_layer_that_is_used_twice_once():
+    left, right = keras.Input((8,)), keras.Input((8,))
+    twin = dense(20, "twin", activation="softmax")
+    last = head()
+    model = keras.Model([left, right], layers.Add()([last(twin(left)), last(twin(right))]))
+    assert by_code(audit(model)) == {"hidden-softmax": ["twin"]}
+
+
+def test_accepts_mixed_precision():
+    policy = keras.DTypePolicy("mixed_bfloat16")
+    stack = [conv(8, 3, "first", dtype=policy), layers.GlobalAveragePooling2D(dtype=policy), head(dtype="float32")]
+    assert audit(chain((12, 12, 3), *stack), **CATEGORICAL) == []
+
+
+# Application: size of the image, and the number of warnings and notes by rule. None may have an error.
+BIASES = "bias-before-norm"
+APPLICATIONS = {
+    # Glorot's scale before ReLU halves the variance at each layer, and nothing normalizes: the authors trained the
+    # deep ones from the weights of a shallow one (arXiv 1409.1556, section 3.1). Right.
+    "VGG16": (64, {"drifting-signal": 1}),
+    "VGG19": (64, {"drifting-signal": 1}),
+    # Keras' ResNets have a bias before each batch norm, kept so that old weights fit. Right, and harmless.
+    "ResNet50": (96, {BIASES: 53}),
+    "ResNet101": (96, {BIASES: 104}),
+    "ResNet152": (96, {BIASES: 155}),
+    "ResNet50V2": (96, {}),
+    "ResNet101V2": (96, {}),
+    "InceptionV3": (139, {}),
+    "InceptionResNetV2": (139, {}),
+    "Xception": (96, {}),
+    "MobileNet": (96, {}),
+    "MobileNetV2": (96, {}),
+    "MobileNetV3Small": (160, {}),
+    "MobileNetV3Large": (160, {}),
+    "DenseNet121": (96, {}),
+    "DenseNet169": (96, {}),
+    "DenseNet201": (96, {}),
+    # Its 7x7 and 5x5 kernels meet maps of 6x6 and 3x3 because the image here is 96 wide; at 224 there are none. Right.
+    "NASNetMobile": (96, {"kernel-over-map": 22}),
+    "EfficientNetB0": (160, {}),
+    "EfficientNetB1": (160, {}),
+    "EfficientNetV2B0": (96, {}),
+    "EfficientNetV2B1": (96, {}),
+    "EfficientNetV2B2": (96, {}),
+    "EfficientNetV2S": (96, {}),
+    # Likewise its depthwise 7x7 kernels on the 6x6 and 3x3 maps of a 96 wide image: nine and three blocks.
+    "ConvNeXtTiny": (96, {"kernel-over-map": 12}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_finds_no_errors_in_applications_and_the_warnings_they_deserve(name):
+    size, expected = APPLICATIONS[name]
+    model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=10)
+    findings = audit(model, **CATEGORICAL, num_classes=10)
+    assert [one for one in findings if one.level == "error"] == []
+    assert {code: len(layers) for code, layers in by_code(findings).items()} == expected

@@ -1,0 +1,263 @@
+"""Stale results are found without data; what is run again is compared."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reprocnn.commands import verify
+from reprocnn.core.errors import UserError
+from reprocnn.gate import lock
+from tests.conftest import ROOT, call, commit
+
+
+@pytest.fixture
+def clone(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is in git of the finished repository: no data, no models."""
+    folder = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(finished), str(folder))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def edit(path: str, old: str, new: str) -> None:
+    text = Path(path).read_text(encoding="utf-8")
+    assert old in text
+    Path(path).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_a_clone_without_data_is_current(clone):
+    assert not (clone / "data/raw").exists()
+    assert lock.faults() == []
+    assert verify.version_mismatches() == []
+    assert "verify: dvc.lock matches the code" in call(clone, "python", "-m", "reprocnn", "verify")
+
+
+def test_with_data_it_is_current_too(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    assert lock.faults() == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "metrics/mnist.json",
+        "metrics/cifar.json",
+        "evaluation/mnist.json",
+        "plots/cifar/history.csv",
+        "plots/mnist/predictions.csv",
+        "report/report.md",
+        "report/index.html",
+    ],
+)
+def test_a_result_that_is_missing_or_edited_is_reported(clone, path):
+    content = Path(path).read_bytes()
+    Path(path).write_bytes(content + b" ")
+    assert lock.faults()[0].startswith(f"{path}: differs from dvc.lock")
+    Path(path).unlink()
+    assert lock.faults() == [f"{path}: missing, but in dvc.lock; restore it with git checkout, or run `dvc repro`"]
+
+
+def test_a_figure_that_is_missing_or_edited_is_reported(clone):
+    figure = Path("report/figures/cifar_confusion.svg")
+    figure.write_bytes(figure.read_bytes() + b" ")
+    assert lock.faults()[0].startswith("report/figures: differs from dvc.lock")
+    figure.unlink()
+    assert lock.faults()[0].startswith("report/figures: differs from dvc.lock")
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "message"),
+    [
+        ("reprocnn/networks/build.py", '"""', '""" ', "train_mnist: out of date (reprocnn/networks modified)"),
+        ("params.yaml", "seed: 0", "seed: 1", "train_mnist: out of date (seed modified)"),
+        ("dvc.yaml", "python -m stages.plot", "python -m stages.plot -x", "plot: out of date (cmd changed)"),
+    ],
+)
+def test_a_lock_that_is_out_of_date_is_reported(clone, path, old, new, message):
+    edit(path, old, new)
+    assert any(message in line for line in lock.faults())
+    assert message in call(clone, "python", "-m", "reprocnn", "verify", check=False)
+
+
+def test_a_further_param_of_a_stage_is_reported(clone):
+    pipeline = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))
+    pipeline["stages"]["train_mnist"]["params"].append("gate.alpha")
+    Path("dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
+    message = "train_mnist: out of date (gate.alpha new)"
+    assert any(message in line for line in lock.faults())
+    assert message in call(clone, "python", "-m", "reprocnn", "verify", check=False)
+
+
+def test_halves_of_two_locks_do_not_pass_for_one(clone):
+    locked = yaml.safe_load(Path("dvc.lock").read_text())
+    model = locked["stages"]["train_mnist"]["outs"][0]
+    assert model["path"] == "models/mnist"
+    model["md5"] = "0" * 32 + ".dir"
+    Path("dvc.lock").write_text(yaml.safe_dump(locked))
+    assert (
+        "dvc.lock: evaluate_mnist: out of date (models/mnist from another run); run `dvc repro` and commit"
+        in lock.faults()
+    )
+
+
+def test_a_lock_that_is_missing_or_broken_is_reported(clone):
+    text = Path("dvc.lock").read_text()
+    Path("dvc.lock").unlink()
+    assert "dvc.lock: train_mnist: missing; run `dvc repro` and commit" in lock.faults()
+    Path("dvc.lock").write_text(text[:300] + "<<<<")
+    with pytest.raises(UserError, match=r"restore dvc\.lock"):
+        lock.faults()
+    output = call(clone, "python", "-m", "reprocnn", "verify", check=False)
+    assert "Traceback" not in output
+    assert "restore dvc.lock" in output
+
+
+def test_other_versions_are_reported(clone):
+    details = json.loads(Path("evaluation/mnist.json").read_text())
+    assert set(details["device"]) == {"kind", "name", "threads", "precision", "instructions", "count"}
+    assert set(details["versions"]) == {"h5py", "keras", "numpy", "tensorflow"}
+    details["versions"] |= {"keras": "2.0.0", "nosuch": "1.0"}
+    Path("evaluation/mnist.json").write_text(json.dumps(details))
+    first, second = verify.version_mismatches()
+    assert first.startswith("evaluation/mnist.json: trained with keras 2.0.0, installed is ")
+    assert "trained with nosuch 1.0, installed is none" in second
+
+
+def test_in_full_the_bytes_are_the_same(copy, monkeypatch, capsys):
+    """The real command on the sample: everything runs in a clone, and equals the lock."""
+    output = call(copy, "python", "-m", "reprocnn", "verify", "--full")
+    assert "Running stage 'train_cifar'" in output
+    assert "every output is byte for byte the same" in output
+    assert call(copy, "git", "status", "--porcelain") == ""
+
+
+def run_again(clone: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, object]) -> None:
+    """Lets `dvc repro` in verify's clone give another model, of a device with what is `changed`."""
+
+    def repro(*_: str, cwd: Path) -> None:
+        locked = yaml.safe_load((cwd / "dvc.lock").read_text())
+        locked["stages"]["train_mnist"]["outs"][0]["md5"] = "0" * 32
+        (cwd / "dvc.lock").write_text(yaml.safe_dump(locked))
+        details = json.loads((cwd / "evaluation/mnist.json").read_text())
+        details["device"] |= changed
+        (cwd / "evaluation/mnist.json").write_text(json.dumps(details))
+
+    monkeypatch.setattr(verify, "dvc", repro)
+    (clone / "data/raw").mkdir()
+    verify.verify_full()
+
+
+def test_in_full_another_device_explains_other_bytes(clone, monkeypatch, capsys):
+    device = json.loads(Path("evaluation/mnist.json").read_text())["device"]
+    run_again(clone, monkeypatch, {"threads": 63, "precision": "float16"})
+    printed = capsys.readouterr().out
+    assert f"device.threads: committed results {device['threads']}, this run 63; other bits are expected" in printed
+    assert f"device.precision: committed results {device['precision']}, this run float16" in printed
+    assert "cifar" not in printed
+
+
+def test_in_full_other_bytes_without_a_reason_are_a_fault(clone, monkeypatch):
+    with pytest.raises(UserError, match="other bytes from the same processor, threads"):
+        run_again(clone, monkeypatch, {})
+
+
+@pytest.mark.slow
+def test_in_full_another_instruction_set_is_reported(copy):
+    """The real command where oneDNN may use one thread and AVX2 alone, which cannot multiply in bfloat16."""
+    one = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
+    output = call(copy, *one, "python", "-m", "reprocnn", "verify", "--full", check=False, ONEDNN_MAX_CPU_ISA="AVX2")
+    assert "outputs that differ from dvc.lock" in output
+    assert "settings.ONEDNN_MAX_CPU_ISA: committed results none, this run AVX2" in output
+    assert bool(one) == ("this run 1; other bits" in output)
+    assert "without a reason" not in output
+    assert "Traceback" not in output
+    assert "from the same processor" not in output
+
+
+def test_in_full_uncommitted_changes_are_refused(clone):
+    edit("README.md", "MNIST", "MNIST ")
+    with pytest.raises(UserError, match="commit them first"):
+        verify.verify_full()
+
+
+def test_in_full_what_differs_is_reported_with_its_metrics(clone, tmp_path, capsys):
+    locked = yaml.safe_load(Path("dvc.lock").read_text())
+    locked["stages"]["evaluate_mnist"]["outs"][0]["md5"] = "0" * 32
+    other = tmp_path / "other.lock"
+    other.write_text(yaml.safe_dump(locked))
+    assert verify.different_outputs(Path("dvc.lock"), Path("dvc.lock")) == []
+    path = locked["stages"]["evaluate_mnist"]["outs"][0]["path"]
+    assert verify.different_outputs(Path("dvc.lock"), other) == [path]
+
+    metrics = {"mnist": {"test": {"accuracy": 0.95, "loss": 0.1}}}
+    Path("benchmarks/results/seeds.csv").write_text(
+        "setting,test_accuracy\nmnist,0.94\nmnist,0.96\nmnist-fast,0.5\ncifar,0.9\n"
+    )
+    noise = 1.96 * 0.02  # the standard deviation of 0.94 and 0.96 is 0.02 / √2
+    assert verify.seed_noise("mnist") == pytest.approx(noise)
+    assert verify.compare_metrics(metrics, {"mnist": {"test": {"accuracy": 0.95 - 0.99 * noise, "loss": 0.2}}}) == []
+    printed = capsys.readouterr().out
+    assert "mnist.test.loss: 0.1 -> 0.2" in printed
+    assert "within seed noise" in printed
+    (line,) = verify.compare_metrics(metrics, {"mnist": {"test": {"accuracy": 0.95 - 1.01 * noise, "loss": 0.1}}})
+    assert line.startswith("mnist.test.accuracy: 0.95 -> 0.91")
+    assert "BEYOND seed noise" in line
+    assert verify.compare_metrics(metrics, metrics) == []
+
+
+def test_no_data_and_no_model_is_in_git():
+    tracked = call(ROOT, "git", "ls-files").splitlines()
+    assert {"metrics/mnist.json", "metrics/cifar.json"} <= set(tracked)
+    assert not [path for path in tracked if path.endswith((".npy", ".npz", ".h5", ".gz", ".keras"))]
+
+
+def test_verify_needs_neither_tensorflow_nor_much_time(clone):
+    code = (
+        "heavy = {'keras', 'tensorflow', 'sklearn', 'matplotlib', 'pandas'}; "
+        "import sys, reprocnn.commands.verify, reprocnn.gate.command; print(sorted(heavy & set(sys.modules)))"
+    )
+    assert call(clone, "python", "-c", code) == "[]\n"
+
+
+def test_a_commit_without_its_results_is_found(clone):
+    """As after a merge that took the code of one side and the results of the other."""
+    edit("params.yaml", "label_smoothing: 0.2", "label_smoothing: 0.1")
+    commit(clone)
+    assert "cifar.label_smoothing modified" in call(clone, "python", "-m", "reprocnn", "verify", check=False)
+
+
+def test_outside_of_the_repository_a_line_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(UserError, match=r"^this folder is not a DVC repository"):
+        verify.main([])
+    call(tmp_path, "git", "init", "--quiet")
+    call(tmp_path, "dvc", "init", "--quiet")
+    with pytest.raises(UserError, match=r"^dvc: '.*dvc\.yaml' does not exist"):
+        verify.main([])
+    Path("dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(UserError, match=r"^evaluation/mnist\.json: missing; .* of this project's repository\n.*cifar"):
+        verify.main([])
+
+
+def test_metrics_are_merged_from_their_files(tmp_path):
+    (tmp_path / "metrics").mkdir()
+    for name, accuracy in (("mnist", 0.9), ("cifar", 0.8)):
+        (tmp_path / f"metrics/{name}.json").write_text(json.dumps({name: {"test": {"accuracy": accuracy}}}))
+    assert verify.read_metrics(tmp_path) == {
+        "mnist": {"test": {"accuracy": 0.9}},
+        "cifar": {"test": {"accuracy": 0.8}},
+    }
+
+
+def test_one_seed_explains_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    verify.SEEDS.parent.mkdir(parents=True)
+    verify.SEEDS.write_text("setting,test_accuracy\nmnist,0.94\n")
+    assert verify.seed_noise("mnist") == 0
+    [line] = verify.compare_metrics({"mnist": {"test": {"accuracy": 0.94}}}, {"mnist": {"test": {"accuracy": 0.95}}})
+    assert "BEYOND seed noise" in line

@@ -1,0 +1,458 @@
+"""The gate on small git + DVC repositories: two states of a result, and what is to be said of them."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reprocnn.core import params as params_module
+from reprocnn.core.errors import UserError
+from reprocnn.gate import command, compare, limits, values
+from tests.conftest import ROOT, call, commit
+
+IMAGES = 1000
+METRICS, PREDICTIONS = Path("metrics/digits.json"), Path("plots/digits/predictions.csv")
+DVC_YAML: dict[str, Any] = {
+    "stages": {
+        "evaluate": {
+            "cmd": "python evaluate.py",
+            "deps": ["evaluate.py"],
+            "params": ["seed"],
+            "metrics": [{str(METRICS): {"cache": False}}],
+            "plots": [{str(PREDICTIONS): {"cache": False}}],
+        }
+    }
+}
+
+
+@dataclass
+class State:
+    """A result of which the images numbered `wrong` are misclassified; `change` may then spoil its metrics."""
+
+    wrong: set[int] = field(default_factory=lambda: set(range(40)))
+    images: int = IMAGES
+    digest: str | None = "the same images"
+    shifted: int = 0  # makes other labels
+    predictions: bool = True
+    change: Callable[[dict[str, Any]], Any] = lambda metrics: None
+    alpha: float = 0.01
+    tolerance: float = 0.05
+    target: Any = 0.9
+
+    def write(self) -> None:
+        Path("evaluate.py").write_text("print('a model, measured')\n")
+        Path("dvc.yaml").write_text(yaml.safe_dump(DVC_YAML))
+        limits = {"digits": {"test": {"accuracy": {"at_least": self.target}}}}
+        settings = {"seed": 0, "targets": limits, "gate": {"alpha": self.alpha, "tolerance": self.tolerance}}
+        Path("params.yaml").write_text(yaml.safe_dump(settings))
+        right = self.images - len(self.wrong)
+        test: dict[str, Any] = {"n": self.images, "accuracy": right / self.images, "errors": len(self.wrong)}
+        if self.digest:
+            test["digest"] = self.digest
+        metrics = {"digits": {"source": "public", "test": test}}
+        self.change(metrics)
+        METRICS.parent.mkdir(exist_ok=True)
+        METRICS.write_text(json.dumps(metrics))
+        PREDICTIONS.parent.mkdir(parents=True, exist_ok=True)
+        lines = ["index,y_true,y_pred,confidence"]
+        for i in range(self.images):
+            label = (i + self.shifted) % 10
+            lines.append(f"{i},{label},{(label + 1) % 10 if i in self.wrong else label},0.9")
+        PREDICTIONS.write_text("\n".join(lines) + "\n")
+        if not self.predictions:
+            PREDICTIONS.unlink()
+        lock()
+
+
+def lock() -> None:
+    """Writes the dvc.lock that `dvc repro` would write for the files that are here."""
+
+    def entry(path: Path) -> dict[str, Any]:
+        content = path.read_bytes()
+        return {"path": str(path), "hash": "md5", "md5": hashlib.md5(content).hexdigest(), "size": len(content)}
+
+    evaluate = {
+        "cmd": "python evaluate.py",
+        "deps": [entry(Path("evaluate.py"))],
+        "params": {"params.yaml": {"seed": 0}},
+        "outs": [entry(path) for path in (METRICS, PREDICTIONS) if path.exists()],
+    }
+    if not PREDICTIONS.exists():
+        stages = {"evaluate": {**DVC_YAML["stages"]["evaluate"], "plots": []}}
+        Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"evaluate": evaluate}}))
+
+
+def save() -> None:
+    call(Path(), "git", "add", "--all")
+    commit(Path())
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(tmp_path, "git", "init", "--quiet", "--initial-branch=main")
+    Path(".dvc").mkdir()
+    Path(".dvc/config").write_text("")
+    Path(".dvc/.gitignore").write_text("/tmp\n/cache\n/config.local\n")
+    return tmp_path
+
+
+@dataclass
+class Scenario:
+    name: str
+    code: int
+    told: str
+    then: State | None
+    now: State
+    after: Callable[[], Any] = lambda: None  # what happens to the files once they are written
+    against: str | None = "HEAD"
+
+
+def accuracy(value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda metrics: metrics["digits"]["test"].__setitem__("accuracy", value)
+
+
+def edit(path: str, old: str, new: str) -> Callable[[], None]:
+    def change() -> None:
+        text = Path(path).read_text()
+        assert old in text
+        Path(path).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def renamed(metrics: dict[str, Any]) -> None:
+    metrics["digits"]["test"]["acc"] = metrics["digits"]["test"].pop("accuracy")
+
+
+def of_the_sample(metrics: dict[str, Any]) -> None:
+    metrics["digits"]["source"] = "sample"
+
+
+def nothing_known(metrics: dict[str, Any]) -> None:
+    metrics.clear()
+    metrics["speed"] = 3.0
+
+
+def loss(value: float) -> Callable[[dict[str, Any]], None]:
+    return lambda metrics: metrics["digits"]["test"].__setitem__("loss", value)
+
+
+def target_of_the_loss() -> None:
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["targets"]["digits"]["test"]["loss"] = {"at_most": 0.2}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+
+
+def wrong(*ranges: tuple[int, int]) -> set[int]:
+    return {i for first, end in ranges for i in range(first, end)}
+
+
+BASE = State()
+NO_PREDICTIONS = State(predictions=False)
+SCENARIOS = [
+    Scenario("no change", 0, "target met, same", BASE, State()),
+    Scenario("improvement", 0, "target met, better", BASE, State(wrong((0, 20)))),
+    Scenario("drop within noise", 0, "worse within noise", BASE, State(wrong((5, 50)))),
+    # Of n images that changed all were lost: p is 1/2^n, 0.0156 for 6 and 0.0078 for 7.
+    Scenario("six lost, none won", 0, "6 lost, 0 won, p = 0.016", BASE, State(wrong((0, 46)))),
+    Scenario("seven lost, none won", 1, "7 lost, 0 won, p = 0.0078", BASE, State(wrong((0, 47)))),
+    Scenario("seven lost, stricter alpha", 0, "within noise", BASE, State(wrong((0, 47)), alpha=0.001)),
+    Scenario("significant drop", 1, "WORSE (p < 0.01)", BASE, State(wrong((0, 60)))),
+    # 100 lost and 80 won: 2 points less, p = 0.08.
+    Scenario("drop beyond the tolerance", 1, "WORSE (by more than 0.01)", State(wrong((0, 80))),
+             State(wrong((100, 200)), tolerance=0.01, target=0.5)),
+    Scenario("drop of just the tolerance", 0, "worse within noise", State(wrong((0, 80))),
+             State(wrong((100, 200)), tolerance=0.02, target=0.5)),
+    Scenario("below the target", 1, "BELOW TARGET", BASE, State(target=0.961)),
+    Scenario("just at the target", 0, "target met", BASE, State(target=0.96)),
+    Scenario("below the target though better", 1, "BELOW TARGET, better", BASE, State(wrong((0, 30)), target=0.98)),
+    Scenario("first commit", 0, "since there is no commit yet", None, State(), against=None),
+    Scenario("first commit, below the target", 1, "BELOW TARGET, new", None, State(target=0.99), against=None),
+    Scenario("extra metric", 0, "digits.test.loss", BASE, State(change=loss(0.3))),
+    Scenario("extra metric that is no number", 0, "target met", BASE, State(change=loss(math.nan))),
+    Scenario("metric missing", 2, "digits.test.accuracy: missing", BASE,
+             State(change=lambda metrics: metrics["digits"]["test"].pop("accuracy"))),
+    Scenario("metric renamed", 2, "digits.test.accuracy: missing", BASE, State(change=renamed)),
+    Scenario("metric null", 2, "digits.test.accuracy: missing or null", BASE, State(change=accuracy(None))),
+    Scenario("metric NaN", 2, "found nan here", BASE, State(change=accuracy(math.nan))),
+    Scenario("metric infinite", 2, "found inf here", BASE, State(change=accuracy(math.inf))),
+    Scenario("metric true", 2, "found True here", BASE, State(change=accuracy(True))),
+    Scenario("metric text", 2, "found '0.96' here", BASE, State(change=accuracy("0.96"))),
+    Scenario("metric NaN before", 2, "found nan at HEAD", State(change=accuracy(math.nan)), State()),
+    Scenario("metric null before, as good as new", 0, "target met, new", State(change=accuracy(None)), State()),
+    Scenario("no metric in common", 2, "no metric in common", State(change=nothing_known), State()),
+    Scenario("other test images", 2, "other test images", BASE, State(digest="others")),
+    Scenario("other test images, judged by tolerance", 2, "other test images", State(change=loss(0.1)),
+             State(change=loss(0.1), digest="others"), target_of_the_loss),
+    Scenario("digest gone", 2, "other test images", BASE, State(digest=None)),
+    Scenario("another number of predictions", 2, "1,000 predictions at HEAD, 900 here", State(digest=None),
+             State(images=900, digest=None)),
+    Scenario("other labels", 2, "other true classes", State(digest=None), State(shifted=1, digest=None)),
+    Scenario("sample", 2, "here: results of the sample (digits.source)", BASE, State(change=of_the_sample)),
+    Scenario("sample, without a data set's name", 2, "here: results of the sample (source)", BASE,
+             State(change=lambda metrics: metrics.update(source="sample"))),
+    Scenario("sample before", 2, "at HEAD: results of the sample", State(change=of_the_sample), State()),
+    Scenario("metric edited by hand", 2, "metrics/digits.json: differs from dvc.lock", BASE, State(),
+             edit(str(METRICS), "0.96", "0.97")),
+    Scenario("predictions edited by hand", 2, "predictions.csv: differs from dvc.lock", BASE, State(),
+             edit(str(PREDICTIONS), "0,0,1", "0,0,0")),
+    Scenario("metrics deleted", 2, "metrics/digits.json: missing", BASE, State(), METRICS.unlink),
+    Scenario("code newer than the lock", 2, "evaluate: out of date (evaluate.py modified)", BASE, State(),
+             edit("evaluate.py", "a model", "another model")),
+    Scenario("params newer than the lock", 2, "evaluate: out of date (seed modified)", BASE, State(),
+             edit("params.yaml", "seed: 0", "seed: 1")),
+    Scenario("command newer than the lock", 2, "out of date (cmd changed)", BASE, State(),
+             edit("dvc.yaml", "evaluate.py", "evaluate.py --fast")),
+    Scenario("no lock", 2, "dvc.lock: evaluate: missing", BASE, State(), Path("dvc.lock").unlink),
+    Scenario("bad revision", 2, "nosuch: no such revision", BASE, State(), against="nosuch"),
+    Scenario("no predictions before, drop within noise", 0, "two proportions, predictions missing",
+             NO_PREDICTIONS, State(wrong((0, 45)))),
+    # Fisher's tea: 3 of 4 and 1 of 4, (16 + 1) / 70.
+    Scenario("no predictions before, by hand", 0, "p = 0.24",
+             State({0}, images=4, predictions=False), State({0, 1, 2}, images=4, target=0, tolerance=1)),
+    Scenario("no predictions before, significant drop", 1, "WORSE (p < 0.01)", NO_PREDICTIONS, State(wrong((0, 70)))),
+    Scenario("no predictions now", 1, "two proportions", BASE, State(wrong((0, 70)), predictions=False)),
+    Scenario("predictions of another model", 2, "0.960000 of it is correct, but the metric is 0.95", BASE,
+             State(change=accuracy(0.95))),
+    Scenario("a limit from above", 0, "≤ 0.2", State(change=loss(0.10)), State(change=loss(0.14)), target_of_the_loss),
+    Scenario("a limit from above, passed", 1, "ABOVE TARGET", State(change=loss(0.19)), State(change=loss(0.21)),
+             target_of_the_loss),
+    Scenario("a limit from above, worse", 1, "WORSE (by more than 0.05)", State(change=loss(0.1)),
+             State(change=loss(0.16)), target_of_the_loss),
+    Scenario("no limits of the gate", 2, "gate.alpha: found None", BASE, State(), edit("params.yaml", "gate", "gates")),
+    Scenario("no targets", 2, "targets: found none", BASE, State(), edit("params.yaml", "targets", "aims")),
+    Scenario("a target without direction", 2, "expected METRIC.at_least or METRIC.at_most", BASE, State(),
+             edit("params.yaml", "at_least", "least")),
+    Scenario("params.yaml is broken", 2, "params.yaml: invalid YAML", BASE, State(),
+             edit("params.yaml", "seed: 0", "seed: [")),
+    Scenario("dvc.yaml is broken", 2, "dvc: ", BASE, State(), edit("dvc.yaml", "stages", "scenes")),
+]  # fmt: skip
+
+
+def outcome(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the gate, run in this process."""
+    with pytest.raises(SystemExit) as ended:
+        command.main(list(arguments))
+    out, err = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, out, err
+
+
+def play(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
+    if scenario.then:
+        scenario.then.write()
+        save()
+    scenario.now.write()
+    scenario.after()
+    arguments = [f"--against={scenario.against}"] if scenario.against else []
+    code, out, err = outcome(capsys, *arguments)
+    assert code == scenario.code, out + err
+    assert scenario.told in out + err, out + err
+    assert f"gate: {['passed', 'failed: ', 'cannot judge'][code]}" in out
+    assert bool(err) == (code == 2)
+    assert all(line.startswith("error: ") for line in err.splitlines())
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_scenario(scenario, repository, capsys):
+    play(scenario, capsys)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_a_gate_that_always_says_the_same_would_be_found(code, tmp_path, monkeypatch, capsys):
+    """Every scenario that is to end otherwise has to fail with such a gate."""
+    reasons = ["whatever"] if code else []
+    constant = compare.Judgement("HEAD", code, ["passed", "failed", "cannot judge"][code], reasons)
+    monkeypatch.setattr(command, "judge", lambda rev: constant)
+    monkeypatch.chdir(tmp_path)
+    for scenario in [one for one in SCENARIOS if one.code != code]:
+        bare = Scenario(scenario.name, scenario.code, scenario.told, None, State(), against=scenario.against)
+        with pytest.raises(AssertionError):
+            play(bare, capsys)
+
+
+def test_the_three_formats_and_the_exit_code_agree(repository, capsys):
+    BASE.write()
+    save()
+    for state, verdict in ((State(), "passed"), (State(wrong((0, 60))), "failed"), (State(digest="x"), "cannot judge")):
+        state.write()
+        code, out, _ = outcome(capsys, "--against=HEAD", "--format=json")
+        judgement = json.loads(out)
+        assert judgement["verdict"] == verdict
+        assert judgement["exit_code"] == code == ["passed", "failed", "cannot judge"].index(verdict)
+        assert bool(judgement["reasons"]) == (code > 0)
+        again, out, _ = outcome(capsys, "--against=HEAD", "--format=markdown")
+        assert again == code
+        assert out.startswith(f"### gate: {verdict}")
+        assert all(reason in out for reason in judgement["reasons"])
+
+
+def test_json_has_the_figures(repository, capsys):
+    BASE.write()
+    save()
+    State(wrong((5, 60))).write()
+    row = json.loads(outcome(capsys, "--against=HEAD", "--format=json")[1])["metrics"][0]
+    assert (row["metric"], row["then"], row["now"]) == ("digits.test.accuracy", 0.96, 0.945)
+    assert row["change"] == pytest.approx(-0.015)
+    assert row["interval"] == pytest.approx([0.9291, 0.9575], abs=5e-4)  # Wilson's formula
+    expected = sum(math.comb(25, k) for k in range(20, 26)) / 2**25  # 20 lost, 5 won
+    assert row["p"] == pytest.approx(expected)
+    assert row["failed"] is True
+
+
+def test_markdown_shows_changed_params(repository, capsys):
+    BASE.write()
+    save()
+    State(alpha=0.00002).write()
+    out = outcome(capsys, "--against=HEAD", "--format=markdown")[1]
+    assert "| gate.alpha" in out
+    assert "| 0.01" in out
+    assert "| 2e-05" in out
+    assert "seed" not in out
+
+
+def test_it_reads_what_dvc_metrics_diff_reads(repository, capsys):
+    BASE.write()
+    save()
+    State(wrong((0, 45)), change=loss(0.3)).write()
+    rows = json.loads(outcome(capsys, "--against=HEAD", "--format=json")[1])["metrics"]
+    diff = json.loads(call(repository, "dvc", "metrics", "diff", "--json", "HEAD"))[str(METRICS)]
+    assert {row["metric"]: (row["then"], row["now"]) for row in rows} == {
+        key: (change.get("old"), change["new"]) for key, change in diff.items()
+    }
+
+
+def test_a_revision_before_the_metrics_leaves_the_targets(repository, capsys):
+    Path("README").write_text("A beginning.\n")
+    save()
+    State().write()
+    code, out, _ = outcome(capsys)
+    assert code == 0
+    assert "which has no metrics" in out
+    State(target=0.99).write()
+    assert outcome(capsys)[0] == 1
+
+
+def test_a_base_whose_metrics_were_edited_by_hand_is_not_believed(repository, capsys):
+    BASE.write()
+    edit(str(METRICS), "0.96", "0.90")()
+    save()
+    State(wrong((0, 80))).write()
+    code, _, err = outcome(capsys, "--against=HEAD")
+    assert code == 2
+    assert "metrics/digits.json: differs from dvc.lock" in err
+    assert "at HEAD" in err
+
+
+def test_it_compares_with_the_merge_base_unless_told(repository, capsys):
+    BASE.write()
+    save()
+    call(repository, "git", "checkout", "--quiet", "-b", "feature")
+    State(wrong((0, 45))).write()
+    save()
+    call(repository, "git", "checkout", "--quiet", "main")
+    State(wrong((0, 10))).write()
+    save()
+    call(repository, "git", "checkout", "--quiet", "feature")
+    base = call(repository, "git", "merge-base", "main", "feature").strip()
+    code, out, _ = outcome(capsys, "--format=json")
+    assert code == 0
+    assert base.startswith(json.loads(out)["against"])
+    assert json.loads(out)["metrics"][0]["then"] == 0.96
+    assert outcome(capsys, "--against=main")[0] == 1
+
+
+def test_without_a_main_branch_it_compares_with_head(repository, capsys):
+    BASE.write()
+    save()
+    call(repository, "git", "branch", "--move", "trunk")
+    State(wrong((0, 60))).write()
+    code, out, _ = outcome(capsys)
+    assert code == 1
+    assert "0.9600" in out
+
+
+def test_a_shallow_clone_is_told_to_fetch(repository, tmp_path, capsys, monkeypatch):
+    BASE.write()
+    save()
+    call(repository, "git", "checkout", "--quiet", "-b", "feature")
+    Path("note").write_text("x")
+    save()
+    call(repository, "git", "checkout", "--quiet", "main")
+    Path("other").write_text("x")
+    save()
+    call(repository, "git", "clone", "--quiet", "--depth=1", "--no-single-branch", f"file://{repository}", "shallow")
+    monkeypatch.chdir("shallow")
+    call(Path(), "git", "checkout", "--quiet", "feature")
+    code, _, err = outcome(capsys)
+    assert code == 2
+    assert "fetch-depth: 0" in err
+
+
+@pytest.mark.parametrize("kind", ["no repository", "no dvc"])
+def test_a_folder_that_is_no_repository_is_told(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    if kind == "no dvc":
+        call(tmp_path, "git", "init", "--quiet")
+    State().write()
+    code, _, err = outcome(capsys)
+    assert code == 2
+    assert "not a DVC repository" in err
+
+
+def test_this_project_is_judged_by_its_schema_too(repository, capsys):
+    BASE.write()
+    save()
+    State().write()
+    shutil.copy(ROOT / "params.schema.json", ".")
+    code, _, err = outcome(capsys)
+    assert code == 2
+    assert "mnist: missing" in err
+
+
+def test_limits_of_this_project(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    targets = limits.read_limits().targets
+    assert targets["mnist.test.accuracy"] == ("at_least", 0.99)
+    assert targets["cifar.test.accuracy"][0] == "at_least"
+    assert targets["cifar.test.accuracy"][1] >= 0.85
+
+
+def test_a_result_of_the_sample_is_refused_as_its_users_run_it(finished):
+    """The command itself, in the sample's repository, and make's word for it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "reprocnn", "gate", "--against", "HEAD"], cwd=finished, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "results of the sample" in done.stderr
+    assert "Traceback" not in done.stderr
+    listed = call(ROOT, "make", "--dry-run", "gate", "AGAINST=v1", "FORMAT=json", PATH=os.environ["PATH"])
+    assert "python -m reprocnn gate --against 'v1' --format 'json'" in listed
+
+
+def test_a_file_of_params_it_cannot_read_is_a_line(repository):
+    State().write()
+    Path("params.yaml").unlink()
+    with pytest.raises(UserError, match=r"params\.yaml: missing"):
+        params_module.load(Path("params.yaml"))
+    assert compare.judge(None).exit_code == 2
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_a_number_too_large_for_a_float_is_none(value):
+    """JSON has whole numbers of any length. Found by test_fuzz.py."""
+    assert not values.is_number(value)
+    assert values.count("a.accuracy", {"a.accuracy": 0.5, "a.n": abs(value)}) is None

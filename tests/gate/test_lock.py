@@ -1,0 +1,244 @@
+"""dvc.lock is judged in a clone without data: stages that depend on folders of code, of data and of results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reprocnn.core.errors import UserError
+from reprocnn.gate import lock
+from tests.conftest import ROOT, call, commit
+
+SCRIPT = """
+import pathlib
+import sys
+
+def write(path, text):
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+stage = sys.argv[1]
+if stage == "prepare":
+    for split in ("train", "test"):
+        write(f"data/prepared/digits/{split}/x.npy", split)
+elif stage == "train":
+    write("models/digits/weights", pathlib.Path("data/prepared/digits/train/x.npy").read_text())
+elif stage == "evaluate":
+    write("evaluation/digits.npz", "maps")
+    write("evaluation/digits.json", "{}")
+    write("metrics/digits.json", '{"digits": {"source": "public", "test": {"n": 10, "accuracy": 0.9}}}')
+else:
+    write("report/report.md", pathlib.Path("evaluation/digits.json").read_text())
+    write("report/figures/curve.svg", "curve")
+"""
+PIPELINE: dict[str, Any] = {
+    "prepare": {"deps": ["code"], "params": ["split_seed"], "outs": ["data/prepared"]},
+    "train": {"deps": ["code", "data/prepared/digits/train"], "params": ["seed", "digits"], "outs": ["models/digits"]},
+    "evaluate": {
+        "deps": ["code", "data/prepared/digits/test", "models"],
+        "outs": ["evaluation/digits.npz"],
+        "metrics": [{"metrics/digits.json": {"cache": False}}],
+        "plots": [{"evaluation/digits.json": {"cache": False}}],
+    },
+    "plot": {"deps": ["code", "evaluation", "metrics"], "outs": [{"report": {"cache": False}}]},
+}
+PARAMS = {
+    "split_seed": 3,
+    "seed": 0,
+    "digits": {"network": "small", "layers": {"width": 8, "depth": 2}},
+    "targets": {"digits": {"test": {"accuracy": {"at_least": 0.8}}}},
+    "gate": {"alpha": 0.01, "tolerance": 0.05},
+}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline, run and committed, with its data and its cache."""
+    folder = tmp_path_factory.mktemp("original")
+    call(folder, "git", "init", "--quiet", "--initial-branch=main")
+    call(folder, "dvc", "init", "--quiet")
+    (folder / "code").mkdir()
+    (folder / "code/make.py").write_text(SCRIPT)
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    stages = {name: {"cmd": f"python code/make.py {name}", **stage} for name, stage in PIPELINE.items()}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    call(folder, "dvc", "repro")
+    call(folder, "git", "add", "--all")
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def clone(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What git has of it."""
+    folder = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(original), str(folder))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def edit(path: str, old: str, new: str) -> None:
+    text = Path(path).read_text()
+    assert old in text
+    Path(path).write_text(text.replace(old, new, 1))
+
+
+def stale(stage: str, reason: str) -> str:
+    return f"dvc.lock: {stage}: out of date ({reason}); run `dvc repro` and commit"
+
+
+def test_a_clone_without_data_is_up_to_date(clone):
+    assert not Path("data/prepared").exists()
+    assert not Path("models/digits").exists()
+    assert not Path("evaluation/digits.npz").exists()
+    assert Path("evaluation/digits.json").exists()
+    assert lock.faults() == []
+
+
+def test_with_data_and_cache_it_is_up_to_date(original, monkeypatch):
+    monkeypatch.chdir(original)
+    assert lock.faults() == []
+
+
+def test_a_changed_file_of_a_code_folder_is_named_by_its_folder(clone):
+    edit("code/make.py", "curve", "curves")
+    assert lock.faults() == [stale(stage, "code modified") for stage in PIPELINE]
+
+
+@pytest.mark.parametrize("change", ["added", "removed"])
+def test_a_file_more_or_less_in_a_code_folder_is_found(clone, change):
+    if change == "added":
+        Path("code/more.py").touch()
+    else:
+        Path("code/make.py").rename("code/made.py")
+    assert stale("plot", "code modified") in lock.faults()
+
+
+def test_a_changed_param_is_named(clone):
+    edit("params.yaml", "split_seed: 3", "split_seed: 4")
+    assert lock.faults() == [stale("prepare", "split_seed modified")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("width: 8", "width: 9", "digits.layers.width modified"),
+        ("width: 8", "depth2: 8", "digits.layers.depth2 new"),
+        ("  network: small\n", "", "digits.network deleted"),
+    ],
+)
+def test_a_changed_key_of_a_section_is_named(clone, old, new, reason):
+    edit("params.yaml", old, new)
+    [line] = lock.faults()
+    assert line.startswith("dvc.lock: train: out of date (")
+    assert reason in line
+
+
+def test_an_empty_section_more_is_found(clone):
+    edit("params.yaml", "  network: small\n", "  network: small\n  augmentation: {}\n")
+    assert lock.faults() == [stale("train", "digits modified")]
+
+
+def test_a_section_that_is_gone_is_named(clone):
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    del values["digits"]
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    assert lock.faults() == [stale("train", "digits deleted")]
+
+
+def test_a_changed_command_is_named(clone):
+    edit("dvc.yaml", "make.py train", "make.py train --fast")
+    assert lock.faults() == [stale("train", "cmd changed")]
+
+
+@pytest.mark.parametrize("path", ["metrics/digits.json", "evaluation/digits.json"])
+def test_a_changed_result_is_named(clone, path):
+    restore = "restore it with git checkout, or run `dvc repro`"
+    Path(path).write_text(Path(path).read_text() + " ")
+    assert lock.faults() == [f"{path}: differs from dvc.lock; {restore}"]
+    Path(path).unlink()
+    assert lock.faults() == [f"{path}: missing, but in dvc.lock; {restore}"]
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_changed_file_of_a_result_folder_is_found(clone, committed):
+    edit("report/figures/curve.svg", "curve", "CURVE")
+    if committed:
+        commit(clone)
+        [line] = lock.changed_results("HEAD")
+        assert line.startswith("report: differs from dvc.lock")
+        assert lock.changed_results("HEAD~") == []
+    [line] = lock.faults()
+    assert line.startswith("report: differs from dvc.lock")
+
+
+def test_a_further_file_beside_results_is_found(clone):
+    Path("evaluation/note.txt").write_text("by hand")
+    assert lock.faults() == [stale("plot", "evaluation modified")]
+
+
+@pytest.mark.parametrize(
+    ("path", "stage", "reason"),
+    [
+        ("evaluation/digits.npz", "plot", "evaluation modified"),
+        ("evaluation/digits.json", "plot", "evaluation modified"),
+        ("metrics/digits.json", "plot", "metrics modified"),
+    ],
+)
+def test_halves_of_two_locks_do_not_pass_for_one(clone, path, stage, reason):
+    """A result's digest is replaced where its stage made it, and stays where the next stage read it."""
+    locked = yaml.safe_load(Path("dvc.lock").read_text())
+    [out] = [out for made in locked["stages"].values() for out in made["outs"] if out["path"] == path]
+    out["md5"] = "0" * 32
+    Path("dvc.lock").write_text(yaml.safe_dump(locked))
+    assert stale(stage, reason) in lock.faults()
+
+
+def test_a_stage_that_never_ran_is_named(clone):
+    locked = yaml.safe_load(Path("dvc.lock").read_text())
+    del locked["stages"]["plot"]
+    Path("dvc.lock").write_text(yaml.safe_dump(locked))
+    assert lock.faults() == ["dvc.lock: plot: missing; run `dvc repro` and commit"]
+
+
+@pytest.mark.parametrize("path", ["evaluation/digits.npz", "data/prepared/digits/train/x.npy", "models/digits/weights"])
+def test_changed_data_is_found_where_there_is_data(original, tmp_path, monkeypatch, path):
+    folder = tmp_path / "copy"
+    call(tmp_path, "cp", "--recursive", str(original), str(folder))
+    monkeypatch.chdir(folder)
+    Path(path).unlink()
+    Path(path).write_text("by hand")
+    assert any("would run again" in line or "out of date" in line for line in lock.faults())
+
+
+def test_a_repository_without_a_pipeline_is_a_line(clone):
+    Path("dvc.yaml").unlink()
+    with pytest.raises(UserError, match=r"^dvc: '.*dvc\.yaml' does not exist; fix dvc\.yaml or restore dvc\.lock$"):
+        lock.faults()
+
+
+def test_a_stage_that_always_runs_is_found_though_its_data_is_absent(clone):
+    edit("dvc.yaml", "  plot:\n", "  plot:\n    always_changed: true\n")
+    assert lock.faults() == ["dvc.lock: plot: would run again; run `dvc repro` and commit"]
+
+
+def test_the_gate_judges_a_repository_that_has_a_stages_package_of_its_own(clone):
+    """As installed beside a user's code: nothing of theirs is imported, and nothing that trains or draws."""
+    Path("stages").mkdir()
+    Path("stages/__init__.py").write_text("raise SystemExit('imported')\n")
+    program = """
+import sys
+from reprocnn.gate import command
+try:
+    command.main(["--against=HEAD", "--format=json"])
+finally:
+    print(sorted({"keras", "tensorflow", "sklearn", "matplotlib", "pandas", "stages"} & set(sys.modules)))
+"""
+    printed = call(clone, "python", "-c", program, PYTHONPATH=str(ROOT))
+    judgement, _, imported = printed.rpartition("}")
+    assert imported.strip() == "[]"
+    assert json.loads(judgement + "}")["verdict"] == "passed"
+    assert "gate: passed" in call(clone, "python", "-m", "reprocnn", "gate", "--against=HEAD", PYTHONPATH=str(ROOT))

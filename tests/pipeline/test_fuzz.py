@@ -1,0 +1,203 @@
+"""Inputs that nobody thought of: hypothesis makes them from what the project reads.
+
+A few in the ordinary tests; `make fuzz` continues for FUZZ_SECONDS. Inputs that found something have tests of their
+own: here, in test_params.py and in test_gate.py.
+"""
+
+import json
+import math
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.utils.serialize import parse_yaml
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from reprocnn.core import params
+from reprocnn.core.errors import UserError
+from reprocnn.gate import compare, predictions, render
+from reprocnn.gate.values import flatten
+from tests.conftest import ROOT
+
+PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
+PREDICTIONS = "index,y_true,y_pred,confidence\n" + "".join(f"{i},{i % 10},{i * i % 10},0.5\n" for i in range(20))
+# Where readers of YAML, CSV and JSON disagree, or numbers end.
+ODD = [
+    "010", "0o10", "08", "0x1F", "1_000", "1__0", "1:30", "yes", "on", "TRUE", "~", "null", "1e-05", "1e400", "-0",
+    "5.", ".5", "+1", ".inf", ".nan", "NaN", "Infinity", "2001-01-01", "<<", "=", "!!int 1", "&a 1", "*a", "[1]",
+    "{a: 1}", "- 1", "? 1", "|", "'", '"', "#", "%", "@", "\t1", "1\r", "\x00", "\ufeff", "\u2028", "1" * 400,
+]  # fmt: skip
+SCALARS = st.one_of(
+    st.sampled_from(ODD),
+    st.integers().map(str),
+    st.floats().map(repr),
+    st.text(max_size=8),
+    st.text("0123456789_.:eExobn+-", max_size=6),
+)
+NUMBERS = st.one_of(
+    st.integers(), st.floats(), st.floats(0, 1), st.integers(0, 2000), st.sampled_from([10**400, -(10**400), 2**63])
+)
+LEAVES = st.one_of(NUMBERS, st.none(), st.booleans(), st.text(max_size=4), st.just("sample"))
+
+
+@st.composite
+def edited(draw: Any, text: str, separators: str) -> bytes:
+    """`text` with some values between `separators` replaced, or some bytes of it."""
+    for _ in range(draw(st.integers(1, 3))):
+        lines = text.split("\n")
+        at = draw(st.integers(0, len(lines) - 1))
+        parts = lines[at].split(separators)
+        parts[draw(st.integers(0, len(parts) - 1))] = draw(SCALARS)
+        lines[at] = separators.join(parts)
+        text = "\n".join(lines)
+    content = text.encode("utf-8", errors="surrogatepass")
+    if draw(st.booleans()):
+        start = draw(st.integers(0, len(content)))
+        content = content[:start] + draw(st.binary(max_size=4)) + content[start + draw(st.integers(0, 40)) :]
+    return content
+
+
+def results(name: str = "mnist") -> Any:
+    """A metrics.json, more or less."""
+    test = st.fixed_dictionaries({}, optional=dict.fromkeys(["accuracy", "n", "digest", "loss", "errors"], LEAVES))
+    sane = st.fixed_dictionaries({"accuracy": st.floats(0, 1), "n": st.integers(1, 2000), "digest": st.just("a")})
+    section = st.one_of(LEAVES, st.fixed_dictionaries({"test": st.one_of(test, sane, LEAVES)}))
+    sections = dict.fromkeys(("mnist", "cifar"), section)
+    strange = st.dictionaries(
+        st.text(max_size=3), st.recursive(LEAVES, lambda x: st.lists(x, max_size=2), max_leaves=3)
+    )
+    both = st.fixed_dictionaries({name: st.fixed_dictionaries({"test": sane}) for name in ("mnist", "cifar")})
+    return st.one_of(both, st.fixed_dictionaries({"source": LEAVES}, optional=sections), strange)
+
+
+def check_params(content: bytes) -> None:
+    """Either values, the ones that DVC reads, or at most five lines that say where."""
+    params.FILE.write_bytes(content)
+    try:
+        params.read(params.Run)
+        params.read(params.Recipe, "mnist")
+    except UserError as error:
+        lines = str(error).splitlines()
+        assert 1 <= len(lines) <= params.MAX_FAULTS
+        assert all(line.startswith("params.yaml: ") and len(line) < 600 for line in lines), lines
+    else:
+        ours = flatten(params.load(params.FILE))
+        assert flatten(parse_yaml(content.decode("utf-8-sig"), "params.yaml")) == ours
+    assert params.FILE.read_bytes() == content
+
+
+def check_predictions(case: tuple[bytes, bytes, float]) -> None:
+    """Either each side's right and wrong images, or a line."""
+    here, there, accuracy = case
+    path = Path("plots/mnist/predictions.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found: list[Any] = []
+    for content in (here, there):
+        path.write_bytes(content)
+        try:
+            read = partial(path.read_text, encoding="utf-8")
+            found.append(predictions.read_predictions(f"{path} here", accuracy, read))
+        except UserError as error:
+            [line] = str(error).splitlines()
+            assert line.startswith("plots/mnist/predictions.csv here: ")
+    for one in found:
+        assert one is not None
+        assert math.isclose(one.correct.mean(), accuracy, abs_tol=1e-9)
+
+
+def check_gate(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Passed means that each target is met by a number; whatever comes, the verdict is JSON and text."""
+    then, now = case
+    fakes: dict[str, Any] = {
+        "lock.faults": list,
+        "lock.changed_results": lambda rev: [],
+        "describe": lambda rev: rev,
+        "dvc.api.params_show": lambda rev=None: {},
+        "dvc.api.metrics_show": lambda rev=None: shown(then if rev else now),
+        "dvc.api.read": absent,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, fake in fakes.items():
+            patch.setattr(f"reprocnn.gate.compare.{name}", fake)
+        judgement = compare.judge("HEAD")
+    said = json.loads(render.as_json(judgement), parse_constant=absent)
+    assert said["exit_code"] == judgement.exit_code
+    assert len(render.text(judgement)) + len(render.markdown(judgement)) > 0
+    assert all(reason == " ".join(reason.split()) for reason in judgement.reasons)
+    assert (judgement.exit_code == 0) == (not judgement.reasons)
+    if judgement.exit_code == 0:
+        assert "sample" not in [value for key, value in flatten(now).items() if key.split(".")[-1] == "source"]
+        for name, target in params.load(params.FILE)["targets"].items():
+            assert target["test"]["accuracy"]["at_least"] <= now[name]["test"]["accuracy"] < math.inf
+
+
+def shown(metrics: Any) -> Any:
+    """What dvc makes of a metrics file: no lists, no nulls."""
+    kept = {key: shown(value) if isinstance(value, dict) else value for key, value in metrics.items()}
+    return {key: value for key, value in kept.items() if isinstance(value, int | float | str | dict)}
+
+
+def absent(*_: Any, **__: Any) -> Any:
+    raise FileNotFoundError
+
+
+@dataclass(frozen=True)
+class Inputs:
+    made: Any
+    check: Callable[[Any], None]
+
+    def run(self, examples: int, number: int | None = None) -> int:
+        """Tries `examples` inputs, other ones with another `number`; how many they were."""
+        tried = 0
+
+        @settings(
+            max_examples=examples, deadline=None, database=None, derandomize=number is None,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(self.made)
+        def try_one(made: Any) -> None:
+            nonlocal tried
+            tried += 1
+            self.check(made)
+
+        (try_one if number is None else seed(number)(try_one))()
+        return tried
+
+
+INPUTS = {
+    "params.yaml": Inputs(edited(PARAMS, ":"), check_params),
+    "params.yaml of bytes": Inputs(st.one_of(st.binary(), st.text().map(str.encode)), check_params),
+    "predictions.csv": Inputs(
+        st.tuples(edited(PREDICTIONS, ","), edited(PREDICTIONS, ","), st.sampled_from([0.2, 0.25, 0.3, 1.0])),
+        check_predictions,
+    ),
+    "metrics.json": Inputs(st.tuples(results(), results()), check_gate),
+}
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_few_inputs(project, name):
+    assert INPUTS[name].run(40) >= 20
+
+
+@pytest.mark.fuzz
+@pytest.mark.timeout(0)
+def test_many_inputs(project):
+    seconds, number = float(os.environ.get("FUZZ_SECONDS", 600)), int(os.environ.get("FUZZ_SEED", 0))
+    number = number or random.SystemRandom().randrange(1, 2**32)
+    print(f"fuzz: FUZZ_SEED={number}")
+    end, tried = time.monotonic() + seconds, Counter[str]()
+    while time.monotonic() < end:
+        for name, inputs in INPUTS.items():
+            tried[name] += inputs.run(300, number)
+        number += 1
+    print("fuzz:", ", ".join(f"{count:,} of {name}" for name, count in tried.items()))
+    assert min(tried.values()) >= 300

@@ -1,0 +1,105 @@
+"""Each sentence on a made-up history that calls for it, and on one that does not."""
+
+import pandas as pd
+import pytest
+
+from reprocnn.report import curves
+
+
+def history(val_accuracy=None, val_loss=None, loss=None, lr=None) -> pd.DataFrame:
+    n = len(next(column for column in (val_accuracy, val_loss, loss, lr) if column is not None))
+    columns = {
+        "epoch": range(1, n + 1),
+        "loss": loss or [1.0 - 0.1 * i for i in range(n)],
+        "accuracy": [0.9] * n,
+        "val_loss": val_loss or [0.5] * n,
+        "val_accuracy": val_accuracy or [0.9] * n,
+        "lr": lr or [0.1] * n,
+    }
+    return pd.DataFrame(columns)
+
+
+def test_the_epoch_that_crosses_the_target():
+    sentence = curves.crossing(history(val_accuracy=[0.97, 0.985, 0.991, 0.99]), 0.99)
+    assert sentence == "The validation accuracy reached the target of 99.0% in epoch 3 of 4."
+    sentence = curves.crossing(history(val_accuracy=[0.97, 0.9876, 0.985]), 0.99)
+    assert sentence == "The validation accuracy never reached the target of 99.0%: its best was 98.76%, in epoch 2."
+    assert curves.crossing(history(val_accuracy=[0.97, 0.995]), None) is None
+
+
+def test_overfitting():
+    sentence = curves.overfitting(history(val_loss=[0.5, 0.4, 0.45, 0.6], loss=[0.5, 0.3, 0.2, 0.1]))
+    assert sentence == (
+        "It overfits after epoch 2: the validation loss rose from 0.400 to 0.600 while the training loss fell from "
+        "0.300 to 0.100."
+    )
+
+
+@pytest.mark.parametrize(
+    ("val_loss", "loss"),
+    [
+        ([0.5, 0.4, 0.41, 0.41], [0.5, 0.3, 0.2, 0.1]),  # within 5 % of the least
+        ([0.5, 0.4, 0.9, 0.41], [0.5, 0.3, 0.2, 0.1]),  # a spike that comes back
+        ([0.5, 0.45, 0.4, 0.6], [0.5, 0.3, 0.2, 0.1]),  # one epoch alone
+        ([0.5, 0.4, 0.6, 0.7], [0.5, 0.3, 0.4, 0.5]),  # both rise: it diverges
+    ],
+)
+def test_no_overfitting(val_loss, loss):
+    assert curves.overfitting(history(val_loss=val_loss, loss=loss)) is None
+
+
+def test_spikes():
+    sentence = curves.spikes(history(val_loss=[1.0, 2.0, 1.0, 0.9, 1.5, 0.8]))
+    assert sentence == "The validation loss spiked in epochs 2, 5: 2.000 at most, between 1.000 and 1.000."
+    assert curves.spikes(history(val_loss=[1.0, 1.4, 1.0, 0.9])) is None
+    assert curves.spikes(history(val_loss=[3.0, 1.0, 0.9, 2.0])) is None  # the first and the last have one neighbour
+
+
+def test_gain_while_the_learning_rate_fell():
+    falling = [1.0, 0.8, 0.5, 0.2]
+    sentence = curves.schedule(history(val_accuracy=[0.5, 0.6, 0.8, 0.9], lr=falling), 1000)
+    assert sentence == (
+        "The validation accuracy gained 30.0 points after epoch 2, while the learning rate fell from 0.5, half its "
+        "peak or less, to 0.2."
+    )
+    assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.8, 0.9], lr=[1.0] * 4), 1000) is None
+    # 0.6 and 1,000 images: two standard errors are 0.031.
+    assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.62, 0.63], lr=falling), 1000) is None
+    # A warm-up is below half the peak before the peak.
+    assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.8, 0.9], lr=[0.1, 0.4, 1.0, 0.9]), 1000) is None
+
+
+@pytest.mark.parametrize(
+    ("val_accuracy", "start"),
+    [
+        ([0.5, 0.6, 0.7, 0.8, 0.9], "It was still improving at the end: the last epoch gained 10.0 points."),
+        (
+            [0.5, 0.6, 0.9, 0.9, 0.9],
+            "It had levelled off at the end: the last epoch changed the validation accuracy by",
+        ),
+        ([0.5, 0.6, 0.9, 0.9, 0.8], "It got worse at the end: the last epoch cost 10.0 points."),
+        ([0.5] * 8 + [0.6, 0.7], "It was still improving at the end: the last 2 epochs gained 20.0 points."),
+    ],
+)
+def test_the_end(val_accuracy, start):
+    assert str(curves.ending(history(val_accuracy=val_accuracy), 1000)).startswith(start)
+
+
+def test_too_short_for_an_end():
+    assert curves.ending(history(val_accuracy=[0.5, 0.6, 0.7]), 1000) is None
+
+
+def test_without_validation_nothing_is_said():
+    trained_on_all = history(val_accuracy=[float("nan")] * 5, val_loss=[float("nan")] * 5, lr=[1, 0.8, 0.6, 0.4, 0.2])
+    assert curves.explain(trained_on_all, 0.99, 1000) == []
+
+
+def test_all_of_a_curve_in_order():
+    sentences = curves.explain(
+        history(val_accuracy=[0.5, 0.4, 0.8, 0.9], val_loss=[1.0, 2.0, 0.8, 0.5], lr=[1, 0.7, 0.4, 0.1]), 0.85, 1000
+    )
+    assert [sentence.split()[0:3] for sentence in sentences] == [
+        ["The", "validation", "accuracy"], ["The", "validation", "loss"],
+        ["The", "validation", "accuracy"], ["It", "was", "still"],
+    ]  # fmt: skip
+    assert [sentence.split()[3] for sentence in sentences[:3]] == ["reached", "spiked", "gained"]

@@ -1,0 +1,118 @@
+"""The report as a reader has it: in a browser, on a phone and on a screen, in the light and in the dark."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.support import browser
+
+pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
+PAGE = ROOT / "report/index.html"
+LOOKS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.chromium() as started:
+        yield started
+
+
+def edited(tmp_path: Path, old: str, new: str) -> Path:
+    text = PAGE.read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "page.html"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("width", "scheme"), LOOKS)
+def test_the_page_has_no_faults(chromium, width, scheme):
+    with browser.opened(chromium, PAGE, width, scheme) as seen:
+        assert seen.complaints == []
+        assert seen.requests == []
+        assert seen.broken_images() == []
+        assert seen.overlaps() == []
+        assert seen.wider_than_the_window() == []
+        assert seen.faint_texts() == []
+        assert len(seen.page.query_selector_all("svg[role=img][aria-label]")) == len(
+            seen.page.query_selector_all("svg")
+        )
+
+
+def test_the_pages_of_the_sample_are_as_good(chromium, finished):
+    """Other numbers, names and curves than the committed ones."""
+    for width in (390, 1280):
+        with browser.opened(chromium, finished / "report/index.html", width) as seen:
+            assert (seen.complaints, seen.requests, seen.broken_images()) == ([], [], [])
+            assert (seen.overlaps(), seen.wider_than_the_window()) == ([], [])
+
+
+def test_dark_is_dark(chromium):
+    background = "getComputedStyle(document.body).backgroundColor"
+    colours = {}
+    for scheme in ("light", "dark"):
+        with browser.opened(chromium, PAGE, 390, scheme) as seen:
+            colours[scheme] = [int(value) for value in re.findall(r"\d+", seen.page.evaluate(background))]
+    assert min(colours["light"]) > 200
+    assert max(colours["dark"]) < 50
+
+
+def test_the_contents_lead_to_their_chapters(chromium):
+    with browser.opened(chromium, PAGE, 390) as seen:
+        targets = [link.get_attribute("href") for link in seen.page.query_selector_all("nav a")]
+        assert len(targets) >= 2
+        assert [target for target in targets if len(seen.page.query_selector_all(target)) != 1] == []
+
+
+def test_no_id_is_there_twice(chromium):
+    with browser.opened(chromium, PAGE, 390) as seen:
+        ids = seen.page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_an_overlap_is_found(chromium, tmp_path):
+    planted = '<p style="position: absolute; top: 1rem">Planted</p><h1>'
+    with browser.opened(chromium, edited(tmp_path, "<h1>", planted), 390) as seen:
+        assert any("'Planted'" in pair for pair in seen.overlaps())
+
+
+def test_an_overlap_within_a_figure_is_found(chromium, tmp_path):
+    planted = '<text transform="translate(30 20)">Planted</text><text transform="translate(40 24)">over</text></svg>'
+    with browser.opened(chromium, edited(tmp_path, "</svg>", planted), 390) as seen:
+        assert "'Planted' and 'over'" in seen.overlaps() or "'over' and 'Planted'" in seen.overlaps()
+
+
+def test_what_is_too_wide_is_found(chromium, tmp_path):
+    with browser.opened(chromium, edited(tmp_path, "<h1>", '<p style="width: 500px">Planted</p><h1>'), 390) as seen:
+        assert len(seen.wider_than_the_window()) == 1
+
+
+def test_a_request_is_refused_and_found(chromium, tmp_path):
+    """By the page's own policy; without it, by the lack of a network."""
+    image = '<img src="https://images.example/a.png" alt=""><h1>'
+    path = edited(tmp_path, "<h1>", image)
+    with browser.opened(chromium, path, 390) as seen:
+        assert any("Content Security Policy" in complaint for complaint in seen.complaints)
+        assert seen.broken_images() != []
+    path.write_text(re.sub(r"<meta http-equiv=[^>]*>", "", path.read_text(encoding="utf-8")), encoding="utf-8")
+    with browser.opened(chromium, path, 390) as seen:
+        assert "https://images.example/a.png" in seen.requests
+
+
+def test_a_broken_image_is_found(chromium, tmp_path):
+    with browser.opened(
+        chromium, edited(tmp_path, "<h1>", '<img src="data:image/png;base64,AA" alt=""><h1>'), 390
+    ) as seen:
+        assert seen.broken_images() == ["data:image/png;base64,AA"]
+
+
+def test_a_faint_text_is_found(chromium, tmp_path):
+    with browser.opened(chromium, edited(tmp_path, "<h1>", '<p style="color: #aaa">Planted</p><h1>'), 390) as seen:
+        assert [text for text in seen.faint_texts() if "Planted" in text] == ["'Planted': 2.3"]
+
+
+def test_a_complaint_is_found(chromium, tmp_path):
+    with browser.opened(chromium, edited(tmp_path, "<h1>", "<script>nosuch()</script><h1>"), 390) as seen:
+        assert seen.complaints

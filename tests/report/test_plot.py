@@ -1,0 +1,226 @@
+"""The report's words, from made-up results."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reprocnn.core.errors import UserError
+from reprocnn.core.files import write_json
+from reprocnn.core.params import Recipe
+from reprocnn.datasets import CIFAR, MNIST
+from reprocnn.report import chapters, results, tables
+from reprocnn.report.results import Result
+from tests.conftest import ROOT, call
+from tests.report.test_choices import LAYERS, RECIPE
+
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2],
+        "loss": [1.0, 0.5],
+        "accuracy": [0.6, 0.8],
+        "val_loss": [1.1, 0.7],
+        "val_accuracy": [0.5, 0.7],
+        "lr": [0.1, 0.05],
+    }
+)
+TEST = {
+    "n": 10_000, "errors": 36, "accuracy": 0.9964, "accuracy_low": 0.995, "accuracy_high": 0.9974,
+    "top2_accuracy": 0.9997, "loss": 0.5, "calibration_error": 0.1,
+}  # fmt: skip
+DETAILS: dict[str, Any] = {
+    "parameters": 1234,
+    "weights": "0123456789abcdef",
+    "reliability": [{"n": 4, "confidence": 0.85, "accuracy": 0.75}],
+    "validation_images": 100,
+    "classes": [
+        {"class": "cat", "precision": None, "recall": 0.5, "n": 2},
+        {"class": "dog", "precision": 1.0, "recall": 1.0, "n": 2},
+    ],
+    "layers": LAYERS,
+    "images": {"training": [1000, 1500], "validation": [40, 60], "test": [2, 2]},
+    "normalization": {
+        "method": "center",
+        "check": {"min": -0.5, "max": 0.5, "mean": [-0.026], "std": [0.247]},
+    },
+    "block_shapes": [[14, 14, 16], [14, 14, 16], [7, 7, 32]],
+}
+
+
+def result(target: float = 0.99, source: str = "public", recipe: Recipe = RECIPE, **details) -> Result:
+    return Result(
+        dataset=MNIST, source=source, test=TEST, target=target, recipe=recipe, peak_lr=0.01, seed=7, history=HISTORY,
+        predictions=pd.DataFrame(), details=DETAILS | details, images={"filters": np.zeros((16, 5, 5, 1), np.uint8)},
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_measured(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("benchmarks/results").mkdir(parents=True)
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+
+
+def test_the_summary_says_it_in_plain_words():
+    text = chapters.summarize([result()])
+    assert cells(text)[2:] == [
+        ["test accuracy", "**99.64%**"],
+        ["errors", "36 of 10,000 digits wrong"],
+        ["95 % interval", "99.50% to 99.74%"],
+        ["target", "99.0%, met"],
+        ["network", "`mnist_cnn`, 1,234 parameters"],
+        ["training", "2 epochs, seed 7"],
+        ["weights", "SHA-256 `0123456789ab`"],
+    ]
+    assert "make repro" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "verdict"), [(0.999, "public", "99.9%, **missed**"), (0.5, "sample", "none")]
+)
+def test_the_summary_judges_by_the_target(target, source, verdict):
+    assert ["target", verdict] in cells(chapters.summarize([result(target, source)]))
+
+
+def test_a_chapter_is_computed_from_its_figures():
+    chapter = chapters.write_chapter(result())
+    text = {section.title: section.text for section in chapter.sections}
+    assert "among the two most probable for 99.97%" in chapter.text
+    assert "never reached the target of 99.0%" in text["How it learned"]
+    assert "Peak learning rate 0.01." in text["How it learned"]
+    assert "it is overconfident" in text["Where it errs"]
+    assert ["cat", "-", "50.00%", "2"] in cells(text["Where it errs"])
+    assert "16 filters of the first convolution, 5×5" in text["What it sees"]
+    assert ["dog", "1,500", "60", "2"] in cells(text["The data"])
+    assert all(figure.alt.startswith("MNIST: ") for section in chapter.sections for figure in section.figures)
+    sample = chapters.write_chapter(result(source="sample"))
+    assert sample.title == "sample: digits"
+    assert "target" not in sample.sections[1].text
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "error", "sentence"),
+    [
+        ((0.5, 0.8), 0.1, "off by 10.0 points on average (expected calibration error 0.1000): it is overconfident."),
+        ((0.7, 1.0), 0.1, "it is underconfident."),
+        ((0.5, 1.0), 0.1, ": in both directions."),
+    ],
+)
+def test_the_calibration_error_in_words(accuracies, error, sentence):
+    bins = [{"n": 10, "confidence": c, "accuracy": a} for c, a in zip((0.6, 0.9), accuracies, strict=True)]
+    assert sentence in chapters.explain_reliability(bins, error)
+
+
+def test_the_data_in_words():
+    text = chapters.explain_data(DETAILS)
+    assert "2,500 images for training, 100 for validation, 4 for the test." in text
+    assert (
+        "The rarest class of the training images is cat with 1,000, the most frequent dog with 1,500, 1.50 times"
+        in text
+    )
+    assert "x / 255 - 0.5. Checked on the training images: values from -0.500 to 0.500, mean -0.026, " in text
+    assert "trained on the first two together" not in text
+    even = DETAILS | {"images": {"training": [5, 5], "validation": [1, 1], "test": [1, 1]}, "validation_images": None}
+    assert "Each class has the same number of training images, 5." in chapters.explain_data(even)
+    assert "trained on the first two together" in chapters.explain_data(even)
+
+
+def test_experiments_are_those_that_are_measured():
+    assert chapters.write_experiments([result()]) == []
+    columns = "fed,epoch,steps,whole,hardware,date"
+    (tables.FOLDER / "waits.csv").write_text(f"{columns}\narrays,1,5,10,a machine,2026-01-02\n")
+    (tables.FOLDER / "search.csv").write_text("change,seed,val_accuracy,val_loss\n,0,0.99,0.1\n")
+    (chapter,) = chapters.write_experiments([result()])
+    waits, search = chapter.sections
+    assert ["arrays", "1", "5.0 s", "10.0 s", "10.0 s"] in cells(waits.text)
+    assert waits.text.endswith("`benchmarks/results/waits.csv`, a machine, 2026-01-02")
+    assert ["none", "1", "1", "1", "0.1000", "0.1000"] in cells(search.text)
+    # Errors cannot be counted of the sample's validation images, nor of none.
+    for other in (result(source="sample"), result(validation_images=None)):
+        (chapter,) = chapters.write_experiments([other])
+        assert [section.title for section in chapter.sections] == [waits.title]
+
+
+def test_a_data_set_has_a_title_for_its_source():
+    assert results.title(MNIST, "public") == "MNIST"
+    assert results.title(CIFAR, "sample") == "sample: shapes"
+
+
+def test_targets_come_from_the_params(project):
+    assert results.target("mnist") == 0.99
+    with pytest.raises(UserError, match=r"params\.yaml: targets\.letters\.test\.accuracy\.at_least: missing"):
+        results.target("letters")
+
+
+def test_a_result_is_read_from_what_the_stages_wrote(project):
+    write_stage_outputs(project)
+    loaded = results.load(MNIST)
+    assert (loaded.title, loaded.judged_by, loaded.target) == ("sample: digits", None, 0.99)
+    assert loaded.peak_lr == pytest.approx(0.01)
+    assert loaded.class_names == ["cat", "dog"]
+    assert loaded.history["val_accuracy"].tolist() == [0.5, 0.7]
+    assert loaded.images["filters"].shape == (16, 5, 5, 1)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["metrics/mnist.json", "evaluation/mnist.json", "evaluation/mnist.npz", "plots/mnist/history.csv",
+     "plots/mnist/predictions.csv"],
+)  # fmt: skip
+def test_a_missing_output_is_named(project, path):
+    write_stage_outputs(project)
+    (project / path).unlink()
+    with pytest.raises(UserError, match=f"^{path}: missing; run `dvc repro`"):
+        results.load(MNIST)
+
+
+def test_the_stage_writes_the_same_report_again_without_keras(project):
+    """The real stage, in a process of its own, on made-up results of both data sets."""
+    for dataset in (MNIST, CIFAR):
+        write_stage_outputs(project, dataset.name)
+    program = "import sys; from stages import plot; plot.main(); print({'keras', 'tensorflow'} & set(sys.modules))"
+    written = []
+    for _ in range(2):
+        assert call(project, "python", "-c", program, PYTHONPATH=str(ROOT)).splitlines() == [
+            "plot: report/report.md, report/index.html", "set()",
+        ]  # fmt: skip
+        written.append({path.name: path.read_bytes() for path in (project / "report").rglob("*") if path.is_file()})
+    assert written[0] == written[1]
+    kinds = ["network", "curves", "reliability", "confusion", "mistakes", "examples", "filters", "maps"]
+    figures = {f"{name}_{kind}.svg" for name in ("mnist", "cifar") for kind in kinds}
+    assert set(written[0]) == figures | {"report.md", "index.html"}
+    text = written[0]["report.md"].decode()
+    assert text.startswith("# Report: sample: digits and sample: shapes\n")
+    assert set(re.findall(r"\]\(figures/(\w+\.svg)\)", text)) == figures
+
+
+def write_stage_outputs(folder: Path, name: str = "mnist") -> None:
+    """Write what the plot stage reads of the data set `name`, two classes of the sample."""
+    for parent in ("metrics", "evaluation", f"plots/{name}"):
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    write_json(folder / f"metrics/{name}.json", {name: {"source": "sample", "test": TEST}})
+    write_json(folder / f"evaluation/{name}.json", DETAILS)
+    HISTORY.to_csv(folder / f"plots/{name}/history.csv", index=False)
+    predictions = pd.DataFrame({"y_true": [0, 0, 1, 1], "y_pred": [0, 1, 1, 1], "confidence": [0.9, 0.8, 0.7, 0.6]})
+    predictions.to_csv(folder / f"plots/{name}/predictions.csv", index_label="index")
+    rng = np.random.default_rng(0)
+
+    def images(*shape: int) -> np.ndarray:
+        return rng.integers(0, 256, shape, np.uint8)
+
+    arrays: dict[str, Any] = {f"maps_{i}": images(2, *shape[:2]) for i, shape in enumerate(DETAILS["block_shapes"])}
+    np.savez(
+        folder / f"evaluation/{name}.npz",
+        index=np.array([1]),
+        x=images(1, 8, 8, 1),
+        examples=images(2, 8, 8, 1),
+        variations=images(2, 2, 8, 8, 1),
+        filters=images(16, 5, 5, 1),
+        **arrays,
+    )

@@ -1,0 +1,38 @@
+"""Values in Hydra's grammar: multiplied out, named, and checked before anything starts."""
+
+import pytest
+
+pytest.importorskip("hydra", reason="the sweep extra is not installed")
+from reprocnn.core.errors import UserError
+from reprocnn.sweep.overrides import experiment_name, grid, parse
+
+
+def test_overrides_are_those_of_dvc(repository):
+    trials = grid(parse(["lr=0.1,0.2", "seed=range(0,3)", "threads=1"]))
+    assert len(trials) == 6
+    assert trials[1] == ("lr=0.1", "seed=1", "threads=1")
+    assert len({experiment_name(trial) for trial in trials}) == 6
+    assert experiment_name(trials[1]) == experiment_name(tuple(reversed(trials[1])))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["lr=0.1,2"], "lr: found 2, expected a number, above 0 and at most 1"),
+        (["lr=0"], "lr: found 0, expected"),
+        (["lrr=0.1"], "lrr: unknown key; did you mean lr?"),
+        (["seed=one,2"], 'seed: found "one", expected a whole number'),
+        (["lr=interval(0.1,3)"], "lr: found 3"),
+        (["lr"], "lr: invalid override, expected KEY=VALUES"),
+        (["lr=0.1", "lr=0.2"], "lr: given more than once"),
+    ],
+)
+def test_bad_overrides_are_refused_before_anything_starts(repository, overrides, message):
+    with pytest.raises(UserError) as error:
+        parse(overrides)
+    assert message in str(error.value)
+
+
+def test_an_interval_has_no_grid(repository):
+    with pytest.raises(UserError, match="an interval has no grid; add --search"):
+        grid(parse(["lr=interval(0.1,0.2)"]))

@@ -1,0 +1,137 @@
+"""The command on this machine alone: what it refuses, what it leaves, what it does when started again."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+pytest.importorskip("ray", reason="the sweep extra is not installed")
+from reprocnn.sweep.overrides import experiment_name
+from tests.conftest import call
+from tests.sweep import tiny
+
+CONNECT = """
+import ray
+from reprocnn.sweep.cluster import connect
+connect()
+print(len(ray.nodes()))
+print(ray.get(ray.remote(lambda: __import__("reprocnn").__file__).remote()))
+"""
+
+
+def test_uncommitted_changes_are_refused(repository):
+    (repository / "params.yaml").write_text("lr: 0.2\nseed: 0\nsplit: 1\nthreads: 0\n")
+    assert "found uncommitted changes" in tiny.sweep(repository, "lr=0.1", check=False)
+
+
+def test_dry_lists_the_trials_and_starts_nothing(repository):
+    output = tiny.sweep(repository, "lr=0.1,0.2", "seed=range(0,2)", "--threads=1", "--dry")
+    assert "4 trials of 1 threads each" in output
+    assert output.count("threads=1") == 4
+    assert not (repository.parent / "seen").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_leaves_experiments_and_starting_it_again_runs_what_is_missing(repository):
+    """One trial fails: the others continue, it is reported, and it alone runs again."""
+    arguments = ["lr=0.2,0.5", "seed=1,2", "split=3", "--threads=1"]
+    output = tiny.sweep(repository, *arguments, check=False)
+    assert output.count("failed: ") == 2
+    assert "the loss is nan" in output
+    assert "error: sweep: 2 of 4 trials failed" in output
+    assert "val.accuracy 0.8100" in output  # 1 - 0.2 + 1 / 100
+    assert sorted(tiny.seen(repository)) == [
+        "prepare 0.1 0", "train 0.2 1", "train 0.2 2", "train 0.5 1", "train 0.5 2",
+    ]  # fmt: skip
+    listed = json.loads(call(repository, "dvc", "exp", "show", "--json"))
+    names = [one["name"] for one in listed[1]["experiments"]] if listed[1].get("experiments") else []
+    assert len(names) == 2
+    assert call(repository, "git", "status", "--porcelain") == ""
+
+    (repository.parent / "seen").write_text("")
+    again = tiny.sweep(repository, *arguments, check=False)
+    assert again.count("exists") == 2
+    assert sorted(tiny.seen(repository)) == ["train 0.5 1", "train 0.5 2"]
+
+    name = experiment_name(("lr=0.2", "seed=2", "split=3", "threads=1"))
+    assert json.loads((repository / f"runs/sweep/{name}.json").read_text())["records"]["train_it"] == {"threads": 1}
+    call(repository, "dvc", "exp", "apply", name)
+    assert yaml.safe_load((repository / "params.yaml").read_text())["seed"] == 2
+    assert json.loads((repository / "metrics/val.json").read_text())["val"]["accuracy"] == pytest.approx(0.82)
+    assert (repository / "data.txt").read_text() == "3"
+    assert "up to date" in call(repository, "dvc", "status")
+
+
+def test_a_stale_address_is_ignored_and_workers_import_this_package(repository, monkeypatch):
+    """Ray's temporary folder names a cluster that is gone, as a killed Ray leaves it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # Ray's sockets have room for short paths alone
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray/ray_current_cluster").write_text("127.0.0.1:1")
+        output = call(repository, sys.executable, "-c", CONNECT, RAY_TMPDIR=folder)
+    nodes, package = output.splitlines()[-2:]
+    assert nodes == "1"
+    assert package.startswith(folder)
+    assert package.endswith("/reprocnn/__init__.py")
+
+
+def test_a_trial_is_what_dvc_exp_run_gives(repository):
+    tiny.sweep(repository, "lr=0.2", "--threads=1")
+    name = experiment_name(("lr=0.2", "threads=1"))
+    call(repository, "dvc", "exp", "run", "--name", "by-hand", "-S", "lr=0.2", "-S", "threads=1")
+    refs = call(repository, "git", "for-each-ref", "--format=%(refname)", "refs/exps").split()
+    own, by_hand = (next(ref for ref in refs if ref.endswith(f"/{one}")) for one in (name, "by-hand"))
+    assert call(repository, "git", "diff", own, by_hand) == ""
+
+
+@pytest.mark.slow
+def test_optuna_learns_from_the_trials_and_from_those_that_are_there(repository):
+    arguments = ["lr=tag(log, interval(0.001,0.4))", "seed=choice(0,1,2)", "--threads=1", "--search=optuna"]
+    output = tiny.sweep(repository, *arguments, "--trials=4")
+    assert output.count("train") == 0
+    assert output.count(" s on ") == 4
+    again = tiny.sweep(repository, *arguments, "--trials=6")
+    assert again.count(" s on ") == 2
+    rates = [float(line.split()[1]) for line in tiny.seen(repository) if line.startswith("train")]
+    assert len(set(rates)) == 6
+    assert all(0.001 <= rate <= 0.4 for rate in rates)
+
+
+@pytest.mark.slow
+def test_values_that_are_drawn_twice_run_once(repository):
+    """With all cores for one trial, so that the first has ended when the second is drawn."""
+    arguments = ["seed=choice(0,1)", f"--threads={os.cpu_count()}", "--search=random", "--trials=4"]
+    output = tiny.sweep(repository, *arguments)
+    trained = tiny.trainings(repository)
+    assert len(trained) == output.count(" s on ") <= 2
+    assert output.count("exists") == 4 - len(trained)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_seeds_of_a_sweep_become_the_table_over_seeds(copy, tmp_path, monkeypatch):
+    """The real pipeline, on the sample: a trial has the bits of a training by hand with as many threads."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    output = call(copy, sys.executable, "-m", "reprocnn", "sweep", "seed=1,2", "--threads=1")
+    assert output.count(" s on ") == 2
+    name = experiment_name(("seed=1", "threads=1"))
+    weights = json.loads((copy / f"runs/sweep/{name}.json").read_text())["records"]["train_mnist"]["weights"]
+    call(copy, "dvc", "repro", "--quiet")  # nothing of the sweep's is in the way
+    params = copy / "params.yaml"
+    params.write_text(params.read_text().replace("seed: 0", "seed: 1", 1).replace("threads: 0", "threads: 1", 1))
+    call(copy, "dvc", "repro", "--single-item", "--force", "train_mnist")
+    assert json.loads((copy / "runs/train_mnist.json").read_text())["weights"] == weights
+    call(copy, "git", "restore", ".")
+
+    call(copy, sys.executable, "-m", "benchmarks", "seeds", "mnist", "--sweep")
+    rows = pd.read_csv(copy / "benchmarks/results/seeds.csv").query("setting == 'mnist' and seed in [1, 2]")
+    assert len(rows) == 2
+    assert rows["hardware"].str.contains("1 threads").all()
+    ref = next(one for one in call(copy, "git", "for-each-ref", "--format=%(refname)").split() if one.endswith(name))
+    metrics = json.loads(call(copy, "git", "show", f"{ref}:metrics/mnist.json"))
+    assert rows.set_index("seed").loc[1, "test_accuracy"] == pytest.approx(metrics["mnist"]["test"]["accuracy"])

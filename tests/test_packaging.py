@@ -1,0 +1,158 @@
+"""The built package, in an environment of its own that has what `pip install reprocnn` brings."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, commit, environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+MEGABYTES = 400
+
+EVALUATE = """\
+import json
+from pathlib import Path
+
+from stages import scores
+
+Path("metrics.json").write_text(json.dumps({"digits": {"test": {"n": 1000, "accuracy": scores.ACCURACY}}}))
+"""
+DVC_YAML = """\
+stages:
+  evaluate:
+    cmd: python -m stages.evaluate
+    deps: [stages/evaluate.py] # its code
+    metrics: [metrics.json: {cache: false}]
+"""
+PARAMS = """\
+targets: {digits: {test: {accuracy: {at_least: 0.9}}}}
+gate: {alpha: 0.01, tolerance: 0.01}
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """Build wheel and sdist of a copy, as the build leaves folders behind."""
+    folder = tmp_path_factory.mktemp("built")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("reprocnn", "stages"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory) -> Path:
+    """Install the wheel with its dependencies, of the pinned versions, into a new environment; give its bin/."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    pip = [str(folder / "venv/bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    if subprocess.run([*pip, "install", "--dry-run", "--no-deps", "tabulate"], capture_output=True).returncode:
+        pytest.skip("needs a package index")
+    pins = re.findall(r"^(\S+==[^\\\n]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    (folder / "constraints.txt").write_text("\n".join(pins))
+    (wheel,) = built.glob("*.whl")
+    done = subprocess.run(
+        [*pip, "install", "--constraint", str(folder / "constraints.txt"), str(wheel)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "venv/bin"
+
+
+@pytest.fixture
+def foreign(installed, tmp_path: Path) -> Path:
+    """Make a DVC repository that has its own package `stages`, and run and commit it."""
+    (tmp_path / "stages").mkdir()
+    for name, text in {
+        "stages/__init__.py": "",
+        "stages/scores.py": "ACCURACY = 0.95\n",
+        "stages/evaluate.py": EVALUATE,
+        "dvc.yaml": DVC_YAML,
+        "params.yaml": PARAMS,
+    }.items():
+        (tmp_path / name).write_text(text)
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=tmp_path, check=True)
+    for command in (["dvc", "init", "--quiet"], ["dvc", "repro"], ["git", "add", "--all"]):
+        assert run(installed, tmp_path, *command).returncode == 0
+    commit(tmp_path)
+    return tmp_path
+
+
+def run(installed: Path, folder: Path, *command: str) -> subprocess.CompletedProcess:
+    path = os.pathsep.join([str(installed), os.environ["PATH"]])
+    return subprocess.run(command, cwd=folder, env=environment(PATH=path), capture_output=True, text=True)
+
+
+def test_the_index_would_take_it(built):
+    packages = [str(path) for path in built.iterdir() if path.suffix in (".whl", ".gz")]
+    assert len(packages) == 2
+    done = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *packages], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_holds_the_package_alone(built):
+    (wheel,), (source,) = built.glob("*.whl"), built.glob("*.tar.gz")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"reprocnn"}
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "reprocnn").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert expected <= set(names)
+    with tarfile.open(source) as archive:
+        assert expected <= {name.partition("/")[2] for name in archive.getnames()}
+
+
+def test_it_brings_no_tensorflow_and_is_small(installed):
+    done = subprocess.run(["du", "-sm", str(installed.parent)], check=True, capture_output=True, text=True)
+    names = {path.name for path in installed.parent.glob("lib/python*/site-packages/*")}
+    assert not names & {"tensorflow", "keras", "pandas", "sklearn", "matplotlib", "stages"}
+    assert int(done.stdout.split()[0]) < MEGABYTES
+
+
+def test_the_gate_judges_a_repository_with_stages_of_its_own(installed, foreign):
+    done = run(installed, foreign, "reprocnn", "gate", "--against", "HEAD")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (foreign / "stages/scores.py").write_text("ACCURACY = 0.85\n")
+    assert run(installed, foreign, "dvc", "repro", "--force").returncode == 0
+    done = run(installed, foreign, "reprocnn", "gate", "--against", "HEAD")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "digits.test.accuracy" in done.stdout
+
+
+def test_lineage_of_that_repository(installed, foreign):
+    done = run(installed, foreign, "reprocnn", "lineage")
+    assert (done.returncode, done.stdout) == (1, "dvc.yaml: evaluate: deps: add stages/scores.py\n"), done.stderr
+    done = run(installed, foreign, "reprocnn", "lineage", "--fix")
+    assert done.returncode == 0
+    assert "deps: [stages/evaluate.py, stages/scores.py] # its code" in (foreign / "dvc.yaml").read_text()
+
+
+def test_verify_needs_no_extra(installed, foreign):
+    done = run(installed, foreign, "reprocnn", "verify")
+    assert "Traceback" not in done.stderr
+    assert "needs" not in done.stderr
+
+
+@pytest.mark.parametrize(("name", "code"), [("audit", 2), ("sweep", 1)])
+def test_a_command_without_its_extra_says_what_to_install(installed, foreign, name, code):
+    arguments = {"audit": ["mnist_cnn"], "sweep": ["-S", "seed=1,2"]}[name]
+    done = run(installed, foreign, "reprocnn", name, *arguments)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"error: reprocnn {name} needs the extra \"{name}\": pip install 'reprocnn[{name}]'")
+    assert len(done.stderr.splitlines()) == 1
