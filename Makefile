@@ -91,7 +91,7 @@ bench-insights: $(INSTALLED) ## test the exercise's insights, five seeds each (4
 bench-grudges: $(INSTALLED) ## train the warm-up network, fixed step by step (up to 60 minutes)
 	@python -m benchmarks grudges
 
-readme: $(INSTALLED) ## write the README's tables and figures from metrics/ and benchmarks/results/
+readme: $(INSTALLED) ## write the tables of README and guide, and the figures, from metrics/ and benchmarks/results/
 	@python -m benchmarks tables
 	@python -m benchmarks figures
 

@@ -23,7 +23,7 @@ SCRIPTS = {
     "tried": "one change of mnist-fast each: results/tried.csv",
     "insights": "the exercise's insights: results/insights.csv",
     "grudges": "the exercise's warm-up network, fixed step by step: results/grudges.csv",
-    "tables": "write the README's tables; --check compares them",
+    "tables": "write the tables of README.md and docs/guide.md; --check compares them",
     "figures": "draw figures/*.svg",
     "watched": "train as the stage does, and note the test accuracy after each epoch (for seeds)",
     "keras_mnist": "the peers of MNIST in Keras (for bench)",

@@ -1,4 +1,4 @@
-"""What the README names is there."""
+"""What the README and the guide name is there."""
 
 import importlib.util
 import os
@@ -17,7 +17,8 @@ from reprocnn.cli import COMMANDS
 from reprocnn.networks import build
 from tests.conftest import ROOT, environment
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "docs/guide.md"]
+README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def test_its_make_targets_are_those_of_the_makefile():
@@ -39,10 +40,18 @@ def test_help_lists_every_target():
 
 
 def test_its_files_are_there():
-    named = re.findall(r"`((?:stages|reprocnn|tests|benchmarks|docs|report)/[\w/.]+\w)`|\]\(([\w/.]+)\)", README)
-    paths = {first or second for first, second in named}
-    assert len(paths) > 8
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    paths = {
+        ROOT / name for name in re.findall(r"`((?:stages|reprocnn|tests|benchmarks|docs|report)/[\w/.]+\w)`", README)
+    }
+    for page in PAGES:
+        links = re.findall(r"\]\(([\w/.-]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))
+        paths |= {page.parent / link for link in links}
+    assert len(paths) > 20
+    assert [path for path in paths if not path.exists()] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 @pytest.mark.parametrize("path", ["README.md", "benchmarks/README.md", "docs/*.md", "Makefile", ".github/workflows/*"])

@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
         for step, (fix, changes) in enumerate(FIXES.items()):
             design = replace(design, **changes)
             if (str(step), str(seed)) not in known:
-                row = {"step": step, "mend": fix, "seed": seed, **measure(design, seed, device)}
+                row = {"step": step, "fix": fix, "seed": seed, **measure(design, seed, device)}
                 results.add(TABLE, [row], order=_order)
     print(summary(pd.read_csv(TABLE)))
 
@@ -110,7 +110,7 @@ def build(design: Design, shape: tuple[int, ...], num_classes: int, normalizatio
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """Summarize the accuracies after each fix: mean, standard deviation and number."""
-    return table.groupby(["step", "mend"])["val_accuracy"].agg(["mean", "std", "count"]).reset_index()
+    return table.groupby(["step", "fix"])["val_accuracy"].agg(["mean", "std", "count"]).reset_index()
 
 
 def _train(model: keras.Model, data: arrays.Split, val: arrays.Split, seed: int) -> tuple[float, float]:

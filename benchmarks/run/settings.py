@@ -1,4 +1,4 @@
-"""Named settings: what each changes of params.yaml. The README has them as `-S` for `dvc exp run`."""
+"""Named settings: what each changes of params.yaml. docs/guide.md has them as `-S` for `dvc exp run`."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""The README's tables, from metrics/ and benchmarks/results/.
+"""The tables of README.md and docs/guide.md, from metrics/ and benchmarks/results/.
 
-Writes them into README.md between their markers; with --check, compares them and writes nothing.
+Writes them between their markers; with --check, compares them and writes nothing.
 """
 
 import hashlib
@@ -23,7 +23,8 @@ from reprocnn.report.cells import spread
 from reprocnn.report.tables import markdown
 from reprocnn.report.tables import tables as measured_tables
 
-README, LOCK = Path("README.md"), Path("dvc.lock")
+PAGES, LOCK = (Path("README.md"), Path("docs/guide.md")), Path("dvc.lock")
+BETWEEN = "\f"  # pages, while they are filled as one text
 SEEDS, MISTAKES = results.FOLDER / "seeds.csv", results.FOLDER / "mistakes.csv"
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 
@@ -31,21 +32,23 @@ ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 def main(arguments: list[str]) -> None:
     """Write or check the tables."""
     parser = command.parser("tables", __doc__)
-    parser.add_argument("--check", action="store_true", help="fail if the README's tables are not those of the results")
+    parser.add_argument("--check", action="store_true", help="fail if the tables are not those of the results")
     check = parser.parse_args(arguments).check
-    text = README.read_text(encoding="utf-8")
+    text = BETWEEN.join(page.read_text(encoding="utf-8") for page in PAGES)
     filled = fill(text)
+    pages = " and ".join(map(str, PAGES))
     if not check:
-        write_text(README, filled)
+        for page, content in zip(PAGES, filled.split(BETWEEN), strict=True):
+            write_text(page, content)
     elif filled != text:
         changed = next(new for old, new in zip(text.splitlines(), filled.splitlines(), strict=False) if old != new)
-        raise UserError(f"{README}: its tables are not those of the results, which give\n{changed}\nrun `make readme`")
+        raise UserError(f"{pages}: not the tables of the results, which give\n{changed}\nrun `make readme`")
     else:
-        print(f"verify: the tables of {README} are those of the results")
+        print(f"verify: the tables of {pages} are those of the results")
 
 
 def fill(text: str) -> str:
-    """Give the README's text with its tables as they should be. Raises UserError for a marker not found once."""
+    """Give the pages' text with its tables as they should be. Raises UserError for a marker not found once."""
     tables = {"this commit": this_commit(), "over seeds": over_seeds(), "false alarms": false_alarms()}
     n_val = read_json(Path("evaluation/mnist.json"))["validation_images"]
     tables |= {name: markdown(table) for name, table in measured_tables(n_val).items()}
@@ -55,7 +58,9 @@ def fill(text: str) -> str:
         _, end, after = rest.partition("<!-- end -->")
         if text.count(start) != 1 or not end:
             found = text.count(start)
-            raise UserError(f"{README}: expected one {start.strip()} with its <!-- end -->, found {found}; add it once")
+            raise UserError(
+                f"{PAGES[0]}, {PAGES[1]}: expected one {start.strip()} and its <!-- end -->, found {found}; add it"
+            )
         text = before + start + table + end + after
     return text
 

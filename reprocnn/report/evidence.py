@@ -35,9 +35,9 @@ class Evidence:
 
     def fix_effect(self, fix: str) -> str | None:
         """Say what one fix of the warm-up network changed, those before it kept."""
-        if self.flaws is None or fix not in set(self.flaws["mend"]):
+        if self.flaws is None or fix not in set(self.flaws["fix"]):
             return None
-        after = self.flaws[self.flaws["mend"] == fix]
+        after = self.flaws[self.flaws["fix"] == fix]
         before = self.flaws[self.flaws["step"] == after["step"].iloc[0] - 1]
         if before.empty:
             return None

@@ -199,10 +199,10 @@ TABLES = {
         file="grudges",
         title="What each flaw costs",
         text="The exercise's flawed network on CIFAR-10, fixed one flaw at a time; each fix keeps those before it.",
-        by=("step", "mend"),
+        by=("step", "fix"),
         prepare=lambda runs: runs.sort_values("step", kind="stable"),
         columns={
-            "fix": first("mend"),
+            "fix": first("fix"),
             "parameters": first("parameters", "{:,}"),
             "validation accuracy": _one_decimal,
             "loss": mean("val_loss", "{:.2f}"),

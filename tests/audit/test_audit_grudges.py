@@ -75,7 +75,7 @@ def test_resumes_the_table_row_by_row(tmp_path, monkeypatch):
     assert len(trained) == 3
     table = pd.read_csv(grudges.TABLE)
     assert grudges.TABLE.read_text().splitlines()[:2] == first
-    assert list(zip(table["step"], table["mend"], table["seed"], table["images"], strict=True)) == [
+    assert list(zip(table["step"], table["fix"], table["seed"], table["images"], strict=True)) == [
         (0, "as it is", 0, 20),
         (1, "softmax output", 0, 20),
     ]

@@ -15,16 +15,18 @@ from tests.conftest import ROOT, call
 
 
 def test_the_tables_of_the_readme_are_compared(tmp_path):
-    for name in ("README.md", "metrics", "params.yaml", "dvc.lock", "evaluation", "benchmarks"):
+    for name in ("README.md", "docs", "metrics", "params.yaml", "dvc.lock", "evaluation", "benchmarks"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     check = ["python", "-m", "benchmarks", "tables", "--check"]
     call(tmp_path, "python", "-m", "benchmarks", "tables", PYTHONPATH=str(ROOT))
-    assert "the tables of README.md are those of the results" in call(tmp_path, *check, PYTHONPATH=str(ROOT))
+    assert "the tables of README.md and docs/guide.md are those of the results" in call(
+        tmp_path, *check, PYTHONPATH=str(ROOT)
+    )
     metrics = json.loads((tmp_path / "metrics/mnist.json").read_text())
     metrics["mnist"]["test"]["accuracy"] = 0.1234
     (tmp_path / "metrics/mnist.json").write_text(json.dumps(metrics))
     output = call(tmp_path, *check, check=False, PYTHONPATH=str(ROOT))
-    assert "error: README.md: its tables are not those of the results" in output
+    assert "error: README.md and docs/guide.md: not the tables of the results" in output
     assert "12.34%" in output
     assert "make readme" in output
 

@@ -151,9 +151,9 @@ def test_a_pythonpath_in_the_command(foreign):
 
 
 def test_paths_are_those_of_the_stages_wdir(foreign):
-    files = {"work/a.py": "import b, shared\n", "work/b.py": "x = 1\n", "shared.py": "x = 1\n"}
+    files = {"work/a.py": "import b, common\n", "work/b.py": "x = 1\n", "common.py": "x = 1\n"}
     foreign({"dvc.yaml": stage("python a.py", "a.py", more="    wdir: work\n"), **files})
-    assert lines(Path()) == ["dvc.yaml: a: deps: add ../shared.py", "dvc.yaml: a: deps: add b.py"]
+    assert lines(Path()) == ["dvc.yaml: a: deps: add ../common.py", "dvc.yaml: a: deps: add b.py"]
 
 
 def test_a_dvc_yaml_below_the_top(foreign, monkeypatch):

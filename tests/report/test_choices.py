@@ -183,13 +183,13 @@ def test_what_the_recipe_has_now_is_no_change(folder):
 
 def test_a_fix_stands_beside_its_layer(folder):
     (folder / "grudges.csv").write_text(
-        "step,mend,seed,val_accuracy\n0,as it is,0,0.1\n1,softmax output,0,0.4\n1,softmax output,1,0.5\n"
+        "step,fix,seed,val_accuracy\n0,as it is,0,0.1\n1,softmax output,0,0.4\n1,softmax output,1,0.5\n"
     )
     (output,) = [line for line in of_layers().splitlines() if "softmax." in line]
     assert '"softmax output" took the validation accuracy from 10.0% to 45.0% (mean of 2 seeds).' in output
     assert "as it is" not in of_layers()
     assert Evidence("mnist").fix_effect("as it is") is None  # nothing before it
-    (folder / "grudges.csv").write_text("step,mend,seed,val_accuracy\n0,as it is,0,0.1\n1,softmax output,0,0.1\n")
+    (folder / "grudges.csv").write_text("step,fix,seed,val_accuracy\n0,as it is,0,0.1\n1,softmax output,0,0.1\n")
     effect = Evidence("mnist").fix_effect("softmax output")
     assert effect
     assert effect.endswith('"softmax output" left the validation accuracy at 10.0% (one seed).')

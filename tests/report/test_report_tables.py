@@ -85,7 +85,7 @@ def test_search_by_hand():
 
 def test_grudges_by_hand():
     rows = [(1, "fixed", 0, 0.5, 2.0, 99), (0, "as it is", 0, 0.1, 2.5, 1234), (1, "fixed", 1, 0.6, 1.0, 99)]
-    columns = ["step", "mend", "seed", "val_accuracy", "val_loss", "parameters"]
+    columns = ["step", "fix", "seed", "val_accuracy", "val_loss", "parameters"]
     _, fixed = cells("grudges", pd.DataFrame(rows, columns=columns))
     assert fixed == ["fixed", "99", "55.0% ± 7.1", "1.50", "2"]
 
