@@ -4,12 +4,12 @@ BIN := .venv/bin
 LOCK := requirements$(if $(GPU),-gpu).lock
 INSTALLED := .venv/.installed$(if $(GPU),-gpu)
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-# Test files side by side on all cores, but at most four: each process holds a TensorFlow.
-SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
+# Tests side by side on all cores, but at most four: each process holds a TensorFlow.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data test-kill fuzz demo export gate gate-comment verify lineage audit audit-rules bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-grudges readme check extras lock clean
+.PHONY: help repro test test-slow test-data test-kill fuzz mutants coverage demo export gate gate-comment verify lineage audit audit-rules bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-grudges readme check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ repro: $(INSTALLED) ## run what changed of the pipeline and show the results (GP
 test: $(INSTALLED) ## the fast tests: no network, no data
 	@python -m pytest $(SIDE_BY_SIDE) -m "not data and not slow and not fuzz and not kill"
 
-test-slow: $(INSTALLED) ## the slow tests: queued experiments, the built package
+test-slow: $(INSTALLED) ## the slow tests: clusters, queued experiments, the built package
 	@python -m pytest $(SIDE_BY_SIDE) -m slow
 
 test-data: $(INSTALLED) ## the tests on the real data, which DATASETS_MIRROR names
@@ -31,6 +31,15 @@ test-kill: $(INSTALLED) ## kill the pipeline at random moments, KILLS=30 times; 
 
 fuzz: $(INSTALLED) ## generated inputs (hypothesis), for SECONDS=600; SEED repeats a run
 	@FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$(or $(SEED),0) python -m pytest -m fuzz --capture=no
+
+mutants: $(INSTALLED) ## plant known faults one at a time and see which ones the tests miss (AREA=numbers: of one list)
+	@python -m tests.support.mutants $(AREA)
+
+coverage: $(INSTALLED) ## the lines that the fast and the slow tests run, sub-processes included: at least 95 %
+	@python -m pip install --quiet --disable-pip-version-check 'coverage>=7.10'
+	@coverage erase
+	@coverage run -m pytest $(SIDE_BY_SIDE) -m "not data and not fuzz and not kill"
+	@coverage combine --quiet && coverage report
 
 demo: $(INSTALLED) ## the pipeline on the embedded sample, in demo/
 	@python -m reprocnn demo
@@ -111,7 +120,7 @@ lock: ## pin the newest versions of the dependencies
 	done
 
 clean: ## remove leftovers of runs; not data, models, results or .venv
-	@rm -rf demo export runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@rm -rf demo export runs build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
 	@find reprocnn stages tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch is only for the benchmarks. PIP_EXTRA_INDEX_URL can name PyTorch's index of CPU builds, without gigabytes of CUDA.
@@ -131,7 +140,7 @@ $(INSTALLED): pyproject.toml $(LOCK)
 	  echo "making .venv with $$($$python --version)"; $$python -m venv .venv || exit 1; \
 	fi
 	@echo "installing $(LOCK)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement $(LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m reprocnn vega
 	@touch $@

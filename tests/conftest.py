@@ -1,47 +1,38 @@
-"""A repository of the sample, run once for all tests that need a result, and ways to run commands in copies of it."""
+"""A repository of the sample, run once for all tests that need a result, and small projects."""
 
+import json
 import os
 import shutil
-import subprocess
-import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from filelock import FileLock
 
 import reprocnn.backend  # noqa: F401, before any test imports Keras
 from reprocnn.commands.demo import make_copy
 from tests.support import mirror
-
-ROOT = Path(__file__).parent.parent
-OVERRIDES = {
-    "source": "sample",
-    "mnist.epochs": 3,
-    "mnist.batch_size": 64,
-    "mnist.filters": 8,
-    "cifar.epochs": 3,
-    "cifar.batch_size": 100,
-    "cifar.filters": 8,
-}
+from tests.support.commands import OVERRIDES, ROOT, call, commit
+from tests.support.warm import server
 
 
-def environment(**more: str) -> dict[str, str]:
-    """Give the variables of a user who has activated the environment, on a machine without a network."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    # A proxy that refuses at once: an attempt to leave this machine fails, and fast.
-    nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
-    kept = {key: value for key, value in os.environ.items() if key not in ("DATASETS_MIRROR", "CI")}
-    return {**kept, **nowhere, "PATH": path, **more}
+def pytest_configure(config: pytest.Config) -> None:
+    """Start, in the process above all workers, the server from which commands are forked; COLD=1 does without."""
+    if hasattr(config, "workerinput") or os.environ.get("COLD") or not hasattr(os, "pidfd_open"):
+        return
+    folder = tempfile.TemporaryDirectory(prefix="warm-")
+    process = server.start(Path(folder.name))
 
+    def stop() -> None:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
+        folder.cleanup()
 
-def call(folder: Path, *command: str, check: bool = True, **more: str) -> str:
-    """Give what `command` prints in `folder`, stdout and stderr; a failure fails the test unless `check` is off."""
-    done = subprocess.run(
-        command, cwd=folder, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert not check or done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}"
-    return done.stdout
+    config.add_cleanup(stop)
 
 
 @pytest.fixture
@@ -75,18 +66,25 @@ def good(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Path:
-    """The sample's pipeline, run and committed. Read only: tests that change something take a `copy`.
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample's pipeline, run and committed, once for all workers, each stage a process of its own.
 
-    opened/STAGE lists what each stage opened to read.
+    Read only: tests that run a command in it take a `copy`. ../opened/STAGE lists what each stage opened to read.
     """
-    folder = tmp_path_factory.mktemp("finished") / "repository"
-    make_copy(ROOT, folder, OVERRIDES)
-    opened = folder.parent / "opened"
-    opened.mkdir()
-    call(folder, "dvc", "repro", PYTHONPATH=str(ROOT / "tests/support/audit"), AUDIT_FOLDER=str(opened))
-    call(folder, "git", "add", "--all")
-    commit(folder)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / "finished/repository", shared / "finished/done"
+    with FileLock(shared / "finished.lock"):
+        if not done.exists():
+            shutil.rmtree(folder.parent, ignore_errors=True)  # of a worker that failed
+            make_copy(ROOT, folder, OVERRIDES)
+            opened = folder.parent / "opened"
+            opened.mkdir()
+            call(folder, "dvc", "repro", PYTHONPATH=str(ROOT / "tests/support/opened"), OPENED_FOLDER=str(opened))
+            call(folder, "git", "add", "--all")
+            commit(folder)
+            done.touch()
     return folder
 
 
@@ -110,6 +108,19 @@ def fresh(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def commit(folder: Path) -> None:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
-    call(folder, "git", *identity, "commit", "--quiet", "--all", "--message=A result")
+@pytest.fixture
+def prepared(project: Path) -> Callable[..., None]:
+    """Writes data/prepared/mnist with `n` training images of `shape`, and eight for validation."""
+    (project / "dvc.yaml").write_text("stages: {train_mnist: {deps: [], params: [seed]}}")
+
+    def write(n: int, shape: tuple[int, int, int], val_shape: tuple[int, int, int] | None = None) -> None:
+        folder = Path("data/prepared/mnist")
+        rng = np.random.default_rng(0)
+        for split, count, size in (("train", n, shape), ("val", 8, val_shape or shape)):
+            (folder / split).mkdir(parents=True)
+            np.save(folder / split / "x.npy", rng.integers(0, 256, (count, *size), dtype=np.uint8))
+            np.save(folder / split / "y.npy", np.eye(10, dtype=np.float32)[rng.integers(0, 10, count)])
+        scale = {"scale": [1 / 255] * shape[-1], "offset": [0.0] * shape[-1]}
+        (folder / "normalization.json").write_text(json.dumps(scale))
+
+    return write

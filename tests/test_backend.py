@@ -1,8 +1,13 @@
 """What the machine is taken to be, from what it says of itself."""
 
 import builtins
+import importlib
 import io
+import os
+import sys
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from reprocnn import backend
@@ -52,7 +57,12 @@ def test_auto_takes_bfloat16_where_the_processor_has_it(cpuinfo, flags, precisio
     [
         ("avx512_core_amx", "mixed_bfloat16", "amx_bf16"),
         ("AVX512_CORE_BF16", "mixed_bfloat16", "avx512_bf16"),
+        ("AVX512_CORE_FP16", "mixed_bfloat16", "avx512_bf16"),
         ("AVX512_CORE", "float32", "avx512f"),
+        ("AVX512_CORE_VNNI", "float32", "avx512f"),
+        ("avx2_vnni", "float32", "avx2"),
+        ("AVX2_VNNI_2", "float32", "avx2"),
+        ("AVX", "float32", ""),
         ("AVX2", "float32", "avx2"),
         ("SSE41", "float32", ""),
     ],
@@ -76,6 +86,98 @@ def test_without_cpuinfo_the_platform_names_the_processor(cpuinfo):
     found = backend.configure_device("cpu", 1, "auto")
     assert found.precision == "float32"
     assert found.name
+
+
+@pytest.mark.parametrize("threads", [0, 5])
+def test_threads_are_those_asked_for_or_all_cores(cpuinfo, monkeypatch, threads):
+    cpuinfo(PROCESSOR.format(""))
+    asked: list[int] = []
+    monkeypatch.setattr(backend.tf.config.threading, "set_intra_op_parallelism_threads", asked.append)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 3}, raising=False)
+    assert backend.configure_device("cpu", threads).threads == (threads or 3)
+    assert asked == [threads or 3]
+
+
+@pytest.fixture
+def gpus(cpuinfo, monkeypatch):
+    """Lets TensorFlow see two GPUs of a compute capability; gives the calls that change its settings."""
+    cpuinfo(PROCESSOR.format(" avx512_bf16"))
+    calls: list[object] = []
+    config = backend.tf.config
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: [f"{kind} 0", f"{kind} 1"])
+    monkeypatch.setattr(config, "set_visible_devices", lambda devices, kind: calls.append((devices, kind)))
+    monkeypatch.setattr(config.experimental, "enable_op_determinism", lambda: calls.append("determinism"))
+    monkeypatch.setattr(config, "set_logical_device_configuration", lambda *given: calls.append(given))
+
+    def see(major: int, minor: int) -> list[object]:
+        details = {"device_name": "A Card", "compute_capability": (major, minor)}
+        monkeypatch.setattr(config.experimental, "get_device_details", lambda gpu: details)
+        return calls
+
+    return see
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((8, 0), "mixed_bfloat16"), ((7, 5), "float32")])
+def test_a_gpu_is_taken_with_determinism(gpus, capability, precision):
+    calls = gpus(*capability)
+    found = backend.configure_device("auto", 4, "auto")
+    assert found == backend.Device("gpu", "A Card", 4, precision, "avx512_bf16")
+    assert calls == [(["GPU 0"], "GPU"), "determinism"]
+    assert backend.configure_device("gpu", 4, "auto", devices=2).count == 2
+    assert calls[2] == (["GPU 0", "GPU 1"], "GPU")
+    with pytest.raises(UserError, match="devices: found 3, but TensorFlow sees 2 GPUs"):
+        backend.configure_device("auto", 4, devices=3)
+
+
+def test_a_processor_that_is_asked_for_stands_in_for_several_devices(gpus):
+    calls = gpus(8, 0)
+    found = backend.configure_device("cpu", 4, devices=3)
+    assert (found.kind, found.count, found.name, found.precision) == ("cpu", 3, "A Processor 3000", "float32")
+    assert str(found) == "3 x cpu, A Processor 3000, 4 threads, float32"
+    [hidden, (processor, parts)] = calls
+    assert (hidden, processor, len(parts)) == (([], "GPU"), "CPU 0", 3)
+
+
+def test_several_devices_are_counted():
+    assert str(backend.Device("gpu", "A Card", 1, count=2)) == "2 x gpu, A Card, 1 threads, float32"
+    assert str(backend.Device("gpu", "A Card", 1)) == "gpu, A Card, 1 threads, float32"
+
+
+def test_one_device_is_tensorflows_default(monkeypatch):
+    monkeypatch.setattr(backend.tf.distribute, "MirroredStrategy", list)
+    assert backend.Device("gpu", "A Card", 1, count=2).strategy() == ["GPU:0", "GPU:1"]
+    assert backend.Device("gpu", "A Card", 1).strategy() is backend.tf.distribute.get_strategy()
+
+
+def test_keras_computes_with_tensorflow_unless_it_is_loaded_with_another_backend(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(backend=SimpleNamespace(backend=lambda: "jax")))
+    assert backend._import_tensorflow() is None
+    assert os.environ["KERAS_BACKEND"] == "jax"
+    monkeypatch.setitem(sys.modules, "keras", backend.keras)
+    assert backend._import_tensorflow() is backend.tf
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
+
+
+def test_the_record_of_a_machine(monkeypatch):
+    for name in backend.SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    found = backend.record(backend.Device("cpu", "A", 2, "float32", "avx2", 3))
+    assert found["device"] == {
+        "kind": "cpu", "name": "A", "threads": 2, "precision": "float32", "instructions": "avx2", "count": 3,
+    }  # fmt: skip
+    assert found["settings"] == {
+        "ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "ONEDNN_MAX_CPU_ISA": "AVX2", "TF_ENABLE_ONEDNN_OPTS": "0",
+    }  # fmt: skip
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    versions = {name: importlib.import_module(name).__version__ for name in ("h5py", "keras", "numpy", "tensorflow")}
+    assert found["versions"] == versions
+    peak, resident = found["peak_memory_bytes"], psutil.Process().memory_info().rss
+    assert isinstance(peak, int)
+    assert resident * 0.9 < peak < max(resident * 8, 2**34)
 
 
 def test_a_gpu_that_is_not_there(cpuinfo):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 # A room imports only rooms on lower floors.
 FLOORS = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, commit, environment
+from tests.support.commands import ROOT, commit, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 MEGABYTES = 400

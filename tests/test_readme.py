@@ -15,7 +15,7 @@ from benchmarks.__main__ import SCRIPTS
 from benchmarks.run.settings import SETTINGS
 from reprocnn.cli import COMMANDS
 from reprocnn.networks import build
-from tests.conftest import ROOT, environment
+from tests.support.commands import ROOT, environment
 
 PAGES = [ROOT / "README.md", ROOT / "docs/guide.md"]
 README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)

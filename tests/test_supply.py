@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-gpu.lock"])

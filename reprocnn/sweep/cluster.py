@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import socket
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ def connect() -> None:
     """Join the cluster that RAY_ADDRESS names, else start one of this machine's cores. Raises UserError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        # A cluster of this process alone needs no file of the user's, which may be invalid.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
         if address:
             _check_port(address)

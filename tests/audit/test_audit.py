@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from reprocnn.audit import api
+from reprocnn.audit import api, graph
 from reprocnn.audit.api import audit
 from reprocnn.backend import keras, layers
+from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.networks import build
 from reprocnn.networks.whitening import set_whitening
-from tests.audit.models import (
+from tests.support.small_models import (
     CATEGORICAL,
     LOGITS,
     PIXELS,
@@ -155,7 +156,7 @@ WARMUP = {
 }
 
 
-@pytest.mark.parametrize("size", [100, 32, 28])
+@pytest.mark.parametrize("size", [pytest.param(100, marks=pytest.mark.slow), 32, 28])
 def test_finds_the_flaws_of_the_warm_up(size):
     findings = audit(network("warmup", (size, size, 3)), **CATEGORICAL, num_classes=10)
     # Three 3x3 kernels without padding and a pooling by 6 leave (100 - 6) // 6 = 15, where 10x10 fits; but 4 and 3.
@@ -253,3 +254,87 @@ def test_finds_no_errors_in_applications_and_the_warnings_they_deserve(name):
     findings = audit(model, **CATEGORICAL, num_classes=10)
     assert [one for one in findings if one.level == "error"] == []
     assert {code: len(layers) for code, layers in by_code(findings).items()} == expected
+
+
+def test_signals_as_numpy_has_them():
+    """Of the first eight images of a batch of ten; the spread is over the images, of each unit on its own."""
+    x = np.random.default_rng(0).normal(3, [1.0, 5.0, 0.1], size=(10, 3)).astype("float32")
+    signal = graph.read(chain((3,), head()), x).calls[0].inputs[0]
+    x = x[:8]
+    assert signal.shape == (8, 3)
+    assert signal.rms == pytest.approx(np.sqrt(np.mean(x**2)), rel=1e-4)
+    assert signal.mean == pytest.approx(x.mean(), rel=1e-4)
+    assert signal.spread == pytest.approx(np.sqrt(x.var(axis=0).mean()), rel=1e-4)
+
+
+def test_noise_is_what_the_inputs_take():
+    def noise(model):
+        (batch,) = graph._noise(model)
+        return batch
+
+    pixels = noise(chain((20, 16, 3), layers.Rescaling(1 / 255), layers.Flatten(), head()))
+    assert pixels.shape == (8, 20, 16, 3)
+    assert np.array_equal(pixels, pixels.round())
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert 110 < pixels.mean() < 145
+    assert 50 < pixels.std() < 75
+    numbers = noise(chain((20, 16, 3), layers.Flatten(), head()))
+    assert abs(numbers.mean()) < 0.2
+    assert 0.8 < numbers.std() < 1.2
+    for image in (pixels, numbers):  # neighbours are more alike than what is far apart, along both axes
+        for axis in (1, 2):
+            near, far = (np.abs(image - np.roll(image, shift, axis)).mean() for shift in (1, image.shape[axis] // 2))
+            assert near < 0.8 * far
+    assert noise(chain((None, None, 3), layers.GlobalAveragePooling2D(), head())).shape == (8, 64, 64, 3)
+    assert noise(chain((None, 3), layers.GlobalAveragePooling1D(), head())).shape == (8, 16, 3)
+    tokens = noise(chain((30,), layers.Embedding(7, 4), layers.Flatten(), head(), dtype="int32"))
+    assert (tokens.shape, tokens.min(), tokens.max()) == ((8, 30), 0, 6)
+    small = layers.Normalization(mean=0.5, variance=1.0)
+    assert noise(chain((20, 16, 3), small, layers.Flatten(), head())).min() < 0
+    large = layers.Normalization(mean=120.0, variance=64.0**2)
+    assert noise(chain((20, 16, 3), large, layers.Flatten(), head())).min() == 0
+    late = [conv(4, 3, "first"), layers.Rescaling(1 / 255), layers.Flatten(), head()]
+    assert noise(chain((20, 16, 3), *late)).min() < 0
+
+
+def test_signals_are_those_of_training_but_for_dropout():
+    stack = [layers.Dropout(0.9), dense(50, "wide", use_bias=False), layers.BatchNormalization(), layers.ReLU()]
+    calls = {type(call.layer).__name__: call for call in graph.read(chain((6,), *stack, head())).calls}
+    dropout, norm = calls["Dropout"], calls["BatchNormalization"]
+    assert dropout.output.rms == dropout.inputs[0].rms
+    assert norm.inputs[0].rms != pytest.approx(1, abs=0.05)
+    assert norm.output.rms == pytest.approx(1, abs=0.02)
+    assert norm.output.mean == pytest.approx(0, abs=1e-3)
+
+
+def test_names_have_every_model_around_a_layer():
+    model = chain((8,), dense(20, "hidden", activation="softmax"), dense(4, "out", activation="relu"))
+    for name in ("inner", "outer"):
+        model.name = name
+        model = keras.Sequential([keras.Input((8,)), model])
+    model = keras.Sequential([keras.Input((8,)), *model.layers, head()])
+    assert [one.layer for one in audit(model)] == ["outer/inner/hidden"]
+
+
+def test_a_model_without_weights_is_refused():
+    with pytest.raises(UserError, match="found no weights"):
+        audit(chain((8,), layers.Flatten()))
+
+
+def test_a_long_error_becomes_a_short_line():
+    assert graph.one_line(ValueError("\x1b[1mno\x1b[0m\n  good")) == "no good"
+    assert len(graph.one_line(ValueError("x" * 500))) == 200
+    assert graph.one_line(ValueError()) == "ValueError"
+
+
+def test_networks_are_built_as_params_yaml_sizes_them(project):
+    values = params.load(params.FILE)
+    for name, section in (("mnist_cnn", "mnist"), ("cifar_cnn", "cifar"), ("one_conv", "mnist"), ("warmup", "cifar")):
+        sizes = {key: values[section][key] for key in ("filters", "depth", "kernel_size", "dropout")}
+        expected = build.build(name, api.SHAPES[name], 10, layers.Rescaling(1.0), **sizes)
+        model = api.build(name)
+        assert (model.count_params(), model.output_shape) == (expected.count_params(), (None, 10))
+    assert {name: shape[:2] for name, shape in api.SHAPES.items()} == {
+        "assignment": (28, 28), "one_conv": (28, 28), "warmup": (100, 100), "mnist_cnn": (28, 28),
+        "cifar_cnn": (32, 32),
+    }  # fmt: skip

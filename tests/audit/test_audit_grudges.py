@@ -9,7 +9,7 @@ import pytest
 from benchmarks.run import grudges
 from reprocnn.audit.api import audit
 from reprocnn.backend import Device, layers
-from tests.audit.models import CATEGORICAL, by_code, network
+from tests.support.small_models import CATEGORICAL, by_code, network
 
 
 def test_the_first_design_is_the_warm_up_but_for_its_width():

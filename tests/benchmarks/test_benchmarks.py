@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,11 +12,25 @@ import pytest
 from matplotlib import pyplot as plt
 
 from benchmarks import __main__ as command_line
-from benchmarks.run import figures, growth, insights, overhead, results, settings
-from reprocnn.backend import layers
+from benchmarks.run import (
+    bench,
+    command,
+    figures,
+    growth,
+    insights,
+    overhead,
+    results,
+    search,
+    settings,
+    step,
+    tried,
+    watched,
+)
+from reprocnn.backend import Device, layers
+from reprocnn.core.files import write_json
 from reprocnn.images import arrays
-from reprocnn.report.figures import STYLE, save
-from tests.conftest import ROOT, call
+from reprocnn.report.figures import STYLE
+from tests.support.commands import ROOT, call
 
 
 @pytest.mark.parametrize(
@@ -102,22 +118,55 @@ def test_the_bare_stages_have_nothing_to_do(tmp_path):
     assert "is cached" in call(tmp_path / "bare", "dvc", "exp", "run", "-S", "seed=1")
 
 
-def test_the_figures_name_all_sides(tmp_path):
-    rows = [("mnist", "one", 1, 2.0, 0.98), ("mnist", "one", 2, 4.0, 0.99), ("cifar", "other", 1, 9.0, 0.9)]
+def points(line) -> list[tuple[float, float]]:
+    return [(round(float(x), 6), round(float(y), 6)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
+def test_the_error_over_the_time_by_hand():
+    rows = [("mnist", "one", epoch, seconds, accuracy) for epoch, measured in
+            ((1, ((2.0, 0.98), (3.0, 0.97), (7.0, 0.9))), (2, ((4.0, 0.99), (6.0, 0.98), (20.0, 0.97))))
+            for seconds, accuracy in measured]  # fmt: skip
+    rows += [("cifar", "other", 1, 9.0, 0.9), ("mnist", "two", 1, 5.0, 0.96)]
     runs = pd.DataFrame(rows, columns=["data_set", "side", "epoch", "seconds", "test_accuracy"])
     with plt.rc_context(STYLE):
-        save(figures.draw_bench(runs), tmp_path / "bench.svg")
-    drawn = (tmp_path / "bench.svg").read_text()
-    assert all(text in drawn for text in ("one", "other", "MNIST", "CIFAR-10", "seconds of training"))
-    sizes = [("mnist", 100, 8), ("mnist", 200, 8), ("mnist", 100, 16), ("cifar", 10, 8), ("cifar", 20, 8),
-             ("cifar", 10, 16)]  # fmt: skip
+        mnist, cifar = figures.draw_bench(runs).axes
+    one, two, target = mnist.lines
+    assert (one.get_label(), points(one)) == ("one", [(3.0, 5.0), (6.0, 2.0)])  # medians; means in per cent
+    assert (two.get_label(), points(two)) == ("two", [(5.0, 4.0)])
+    assert list(target.get_ydata()) == [1, 1]
+    assert (cifar.lines[0].get_label(), points(cifar.lines[0])) == ("other", [(9.0, 10.0)])
+    assert list(cifar.lines[1].get_ydata()) == [6, 6]
+    assert [axes.get_title() for axes in (mnist, cifar)] == ["MNIST", "CIFAR-10"]
+    assert (mnist.get_xlabel(), mnist.get_ylabel()) == ("seconds of training", "test error, %")
+    assert (mnist.get_xscale(), mnist.get_yscale()) == ("log", "log")
+
+
+def test_the_growth_of_the_cost_by_hand():
+    sizes = [("mnist", 2000, 8), ("mnist", 1000, 8), ("mnist", 1000, 16), ("cifar", 10, 8), ("cifar", 20, 8),
+             ("cifar", 10, 32)]  # fmt: skip
     costs = pd.DataFrame(sizes, columns=["data_set", "images", "filters"])
-    costs = costs.assign(seconds=costs["images"] * costs["filters"] ** 2, peak_memory_mib=costs["images"])
+    costs = costs.assign(seconds=costs["images"] * costs["filters"] ** 2 / 1000, peak_memory_mib=1024 * costs["images"])
     with plt.rc_context(STYLE):
-        save(figures.draw_growth(costs), tmp_path / "growth.svg")
-    drawn = (tmp_path / "growth.svg").read_text()
-    assert "MNIST, 8 filters: power 1.00" in drawn
-    assert "MNIST, 100 images: power 2.00" in drawn
+        over_images, over_filters, memory, _ = figures.draw_growth(costs).axes
+    assert [line.get_label() for line in over_images.lines] == [
+        "MNIST, 8 filters: power 1.00", "CIFAR-10, 8 filters: power 1.00",
+    ]  # fmt: skip
+    assert [line.get_label() for line in over_filters.lines] == [
+        "MNIST, 1,000 images: power 2.00", "CIFAR-10, 10 images: power 2.00",
+    ]  # fmt: skip
+    assert points(over_images.lines[0]) == [(1.0, 64.0), (2.0, 128.0)]
+    assert points(over_filters.lines[1]) == [(8.0, 0.64), (32.0, 10.24)]
+    assert points(memory.lines[0]) == [(1.0, 1000.0), (2.0, 2000.0)]
+    assert [axes.get_ylabel() for axes in (over_images, memory)] == ["seconds of an epoch", "peak memory, GiB"]
+
+
+def test_figures_are_of_the_tables_that_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    row = {"data_set": "cifar", "side": "an odd name", "epoch": 1, "seconds": 2.0, "test_accuracy": 0.9}
+    results.write(results.FOLDER / "bench.csv", [row])
+    figures.main([])
+    assert [path.name for path in figures.FOLDER.iterdir()] == ["bench.svg"]
+    assert "an odd name" in (figures.FOLDER / "bench.svg").read_text()
 
 
 @pytest.mark.slow
@@ -152,7 +201,7 @@ def test_every_script_is_listed_and_has_help():
     for name in command_line.SCRIPTS:
         assert re.search(rf"^  {name} +\S", listed, re.MULTILINE), name
     assert "usage: python -m benchmarks tables" in call(ROOT, "python", "-m", "benchmarks", "tables", "--help")
-    assert "invalid choice: 'bensh'" in call(ROOT, "python", "-m", "benchmarks", "bensh", check=False)
+    assert "invalid choice: 'bensh'" in call(ROOT, "python", "-m", "benchmarks", "bensh", code=2)
 
 
 def test_the_readme_lists_every_script_and_table():
@@ -168,7 +217,7 @@ def test_the_peers_in_pytorch_need_few_libraries():
         "'scipy', 'dvc', 'torch']); sys.argv[0] = 'benchmarks'; from benchmarks.__main__ import main; main()"
     )
     for peer in ("pytorch_mnist", "pytorch_cifar"):
-        output = call(ROOT, "python", "-c", block, peer, "--help", check=False)
+        output = call(ROOT, "python", "-c", block, peer, "--help", code=1)
         assert output.strip().endswith("ModuleNotFoundError: import of torch halted; None in sys.modules")
 
 
@@ -185,6 +234,240 @@ def test_rows_that_stay_keep_their_bytes(tmp_path):
     ]  # fmt: skip
     assert results.known(path, "name", "seed") == {("c", "1"), ("a, b", "2"), ("a, b", "10")}
     assert results.known(tmp_path / "none.csv", "seed") == set()
+
+
+def test_cells_of_a_file_by_hand(tmp_path):
+    row = {"a": 1 / 3, "b": 123456.7, "c": None, "d": float("nan"), "e": 7, "f": "x, y"}
+    results.write(tmp_path / "table.csv", [row], digits=4)
+    assert (tmp_path / "table.csv").read_text() == 'a,b,c,d,e,f\n0.3333,1.235e+05,,,7,"x, y"\n'
+
+
+def test_the_conditions_of_a_measurement():
+    assert results.processor(Device("cpu", "a processor", 2)) == "a processor, 2 threads"
+    assert results.conditions("a machine") == {"hardware": "a machine", "date": results.today()}
+
+
+class Fake:
+    """Gives the next of some values at each call, and keeps the arguments."""
+
+    def __init__(self, *values):
+        self.values, self.calls = list(values), []
+
+    def __call__(self, *arguments, **options):
+        self.calls.append(arguments)
+        return self.values.pop(0)
+
+
+def test_the_sides_of_a_step_by_hand(monkeypatch):
+    ours, plain = Fake(10.0, 20.0, 12.0, 40.0, 14.0), Fake(20.0, 30.0, 30.0, 40.0, 70.0)
+    monkeypatch.setattr(step, "training_step", Fake((ours, 6e9), (plain, 6e9)))
+    monkeypatch.setattr(step, "matrix_peak", Fake(1e12, 2e12, 1.5e12, 4e12, 2.5e12))
+    asked = Fake(*({"milliseconds": value} for value in (15.0, 50.0, 24.0, 44.0, 56.0)))
+    monkeypatch.setattr(command, "ask", asked)
+    monkeypatch.setattr(step, "params_of", lambda setting: {"filters": 4, "depth": 2, "batch_size": 128})
+    row = step.measure("mnist-fast", Device("cpu", "a processor", 2, "float32"), "python")
+    assert asked.calls[0] == ("python", "pytorch_mnist", "step", "float32", 4, 2, 128, step.STEPS["mnist-fast"])
+    assert row == {
+        "setting": "mnist-fast", "precision": "float32", "images": 128, "gflop_per_step": 6.0,
+        "milliseconds": 14.0, "keras_milliseconds": 30.0, "pytorch_milliseconds": 44.0,
+        "keras_over_ours": 2.0,  # of 2, 1.5, 2.5, 1 and 5
+        "pytorch_over_ours": 2.0,  # of 1.5, 2.5, 2, 1.1 and 4
+        "matrix_peak_gflops": 2000.0,
+        "share_of_peak": pytest.approx(6 / 14 / 2.5),  # of 0.6, 0.15, 0.333, 0.0375 and 0.171
+        "rounds": 5,
+    }  # fmt: skip
+
+
+def test_the_overhead_by_hand(monkeypatch):
+    own = [99.0, 3.0, 2.0, 4.0, 9.0, 1.0, 5.0, 6.0]
+    bare = [1.0, 2.0, 4.0, 1.0, 3.0, 2.0, 5.0, 4.0]
+    seconds = Fake(*(value for pair in zip(own, bare, strict=True) for value in pair))
+    monkeypatch.setattr(overhead, "seconds", seconds)
+    case = overhead.Case("ours", ["a"], Path("x"), "theirs", ["b"], Path("y"))
+    row = overhead.measure(case)
+    assert seconds.calls[:2] == [(["a"], Path("x")), (["b"], Path("y"))]
+    # Ratios of 1.5, 0.5, 4, 3, 0.5, 1 and 1.5; the first round does not count.
+    kept = ("what", "seconds", "against", "bare_seconds", "ratio", "rounds")
+    assert [row[key] for key in kept] == ["ours", 4.0, "theirs", 3.0, 1.5, 7]
+
+
+def test_the_search_notes_the_last_epoch(tmp_path, monkeypatch):
+    (tmp_path / "plots/mnist").mkdir(parents=True)
+    history = "epoch,val_loss,val_accuracy,accuracy\n1,0.1,0.99,0.5\n2,0.2,0.98,0.6\n"
+    (tmp_path / "plots/mnist/history.csv").write_text(history)
+    ran = []
+    monkeypatch.setattr(search, "git", lambda *arguments, cwd: ran.append(("git", *arguments, cwd)))
+    monkeypatch.setattr(search, "dvc", lambda *arguments, cwd: ran.append(("dvc", *arguments, cwd)))
+    row = search.measure(tmp_path, "lr=0.5 depth=1", 3)
+    assert ran == [
+        ("git", "checkout", "--quiet", "params.yaml", tmp_path),
+        ("dvc", "exp", "run", "--single-item", "-S", "seed=3", "-S", "lr=0.5", "-S", "mnist.depth=1", "train_mnist",
+         tmp_path),
+    ]  # fmt: skip
+    assert row == {
+        "change": "lr=0.5 depth=1",
+        "seed": 3,
+        "val_accuracy": 0.98,
+        "val_loss": 0.2,
+        "date": results.today(),
+    }
+
+
+def test_the_search_trains_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(search, "copy_with_data", lambda folder, changes: None)
+    monkeypatch.setattr(search, "measure", lambda folder, change, seed: {"change": change, "seed": seed, "by": "new"})
+    monkeypatch.setattr(search, "CHANGES", {"": 2, "depth=1": 1})
+    results.write(search.TABLE, [{"change": "", "seed": 0, "by": "old"}])
+    search.main([])
+    assert [tuple(row.values()) for row in results.read(search.TABLE)] == [
+        ("", "0", "old"), ("", "1", "new"), ("depth=1", "0", "new"),
+    ]  # fmt: skip
+
+
+def test_the_cases_of_the_growth():
+    cases = list(growth.cases())
+    assert len(cases) == len(set(cases)) == 7 + 3 + 4 + 2
+    for dataset, (images, filters) in {"mnist": (54_000, 32), "cifar": (10_000, 32)}.items():
+        own = [case[1:] for case in cases if case[0] == dataset]
+        assert all(n == images or width == filters for n, width in own)
+        assert (images, filters) in own
+    assert ("mnist", 540_000, 32) in cases
+    assert ("cifar", 10_000, 64) in cases
+
+
+def test_growth_times_the_second_epoch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    training = {"epoch_seconds": [9.5, 4.25], "peak_memory_bytes": 5 * 2**20 + 9,
+                "device": {"name": "a", "threads": 2, "precision": "float32"}}  # fmt: skip
+    copies, ran, written = Fake(None), [], Fake(None)
+
+    def train(arguments, cwd, check):
+        ran.append((arguments[1:], check))
+        write_json(cwd / "runs/train_cifar.json", training)
+
+    monkeypatch.setattr(growth, "make_copy", copies)
+    monkeypatch.setattr(growth, "write_data", written)
+    monkeypatch.setattr(growth.subprocess, "run", train)
+    row = growth.measure("cifar", 1000, 16)
+    assert ran == [(["-m", "stages.train_cifar"], True)]
+    assert written.calls[0][1:] == (Path("data/prepared/cifar"), 1000)
+    assert copies.calls[0][2] == {
+        "cifar.epochs": 2, "cifar.filters": 16, "cifar.batch_size": 250, "cifar.first_size": 1.0,
+    }  # fmt: skip
+    assert (row["seconds"], row["peak_memory_mib"], row["hardware"]) == (4.25, 5, "a, 2 threads, float32")
+
+
+def test_a_setting_beside_its_peers(monkeypatch):
+    row = {"test_accuracy": 0.9, "test_accuracy_tta": 0.95, "tflop": 3.0, "peak_memory_mib": 7, "seconds": 1}
+    watched = {"first_step_seconds": 4.0, "epochs": [{"epoch": 1, "test_accuracy": 0.5},
+                                                     {"epoch": 2, "test_accuracy": 0.8}]}  # fmt: skip
+    monkeypatch.setattr(bench.seeds, "measure", lambda setting, seed: (row, watched))
+    measured = bench.train("cifar", 1, "python")
+    assert measured == {
+        "test_accuracy_tta": 0.95, "tflop": 3.0, "peak_memory_mib": 7, "first_step_seconds": 4.0,
+        "epochs": [{"epoch": 1, "test_accuracy": 0.5}, {"epoch": 2, "test_accuracy": 0.9}],
+    }  # fmt: skip
+    asked = Fake("keras", "torch")
+    monkeypatch.setattr(command, "ask", asked)
+    assert [bench.train(side, 3, "other") for side in ("Keras' example", "airbench, PyTorch")] == ["keras", "torch"]
+    assert asked.calls == [
+        (sys.executable, "keras_mnist", "example", 3), ("other", "pytorch_cifar", "train", "64", "8", 3),
+    ]  # fmt: skip
+
+
+def test_bench_adds_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bench.backend, "configure_device", lambda kind, threads: Device("cpu", "a processor", 2))
+    monkeypatch.setattr(bench, "matrix_peak", lambda precision: 2.5e11)
+    monkeypatch.setattr(bench, "SEEDS", {"Keras' example": (2, 1), "airbench, PyTorch": (1, 0)})
+    trained = []
+
+    def train(side, seed, python):
+        trained.append((side, seed))
+        epochs = [{"epoch": 1, "seconds": 1.5}, {"epoch": 2, "seconds": 2.5}]
+        return {"tflop": 1.23456789, "first_step_seconds": 3.0, "peak_memory_mib": 9, "epochs": epochs}
+
+    monkeypatch.setattr(bench, "train", train)
+    bench.main(["python", "--quick"])
+    assert trained == [("Keras' example", 0)]
+    bench.main(["python"])
+    assert trained == [("Keras' example", 0), ("airbench, PyTorch", 0), ("Keras' example", 1)]
+    rows = results.read(bench.TABLE)
+    assert [(row["side"], row["seed"], row["epoch"], row["seconds"], row["data_set"]) for row in rows] == [
+        ("Keras' example", "0", "1", "1.5", "mnist"), ("Keras' example", "0", "2", "2.5", "mnist"),
+        ("airbench, PyTorch", "0", "1", "1.5", "cifar"), ("airbench, PyTorch", "0", "2", "2.5", "cifar"),
+        ("Keras' example", "1", "1", "1.5", "mnist"), ("Keras' example", "1", "2", "2.5", "mnist"),
+    ]  # fmt: skip
+    assert [rows[0][key] for key in ("tflop", "matrix_peak_gflops", "test_accuracy_tta")] == ["1.23457", "250", ""]
+
+
+def test_what_does_not_count_is_left_out(tmp_path, monkeypatch):
+    """The round of mnist-fast before the others; the name of the change and the seed stay with their numbers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tried, "configure_device", lambda *arguments: Device("cpu", "a processor", 2))
+    monkeypatch.setattr(tried, "CHANGES", {"none": {}, "XLA": {"jit_compile": True}})
+    calls = []
+
+    def train(seed, values, device):
+        calls.append((seed, values))
+        return {"seconds": float(len(calls)), "val_accuracy": 0.9}
+
+    monkeypatch.setattr(tried, "train", train)
+    tried.main([])
+    assert calls[:3] == [(0, {}), (0, {"jit_compile": True}), (0, {})]
+    assert [(row["change"], row["seed"], row["seconds"]) for row in results.read(tried.TABLE)] == [
+        ("none", "0", "3"), ("XLA", "0", "4"), ("none", "1", "5"), ("XLA", "1", "6"), ("none", "2", "7"),
+        ("XLA", "2", "8"),
+    ]  # fmt: skip
+
+
+def test_the_insights_pixels_and_loss():
+    """Two slips of the exercise: pixels that are not scaled, and a loss that expects logits."""
+    chosen = {known.name: known for known in insights.VARIANTS}
+    right = [name for name, variant in chosen.items() if variant.scale == 1 / 255 and not variant.from_logits]
+    assert [name for name in chosen if name not in right] == [
+        "as written: raw pixels, from_logits=True", "raw pixels, from_logits=False",
+    ]  # fmt: skip
+    assert [(variant.scale, variant.from_logits, variant.epochs) for variant in chosen.values()][-2:] == [
+        (1.0, True, 20), (1.0, False, 10),
+    ]  # fmt: skip
+    for variant in (chosen["two convolutions"], chosen["raw pixels, from_logits=False"]):
+        model = insights.build(variant, (28, 28, 1))
+        (scaled,) = [layer for layer in model.layers if isinstance(layer, layers.Rescaling)]
+        assert scaled.scale == variant.scale
+    assert insights._order({"variant": "two convolutions", "seed": "10", "epoch": "9"}) == (2, 10, 9)
+
+
+def test_the_insights_judge_on_both_splits(tmp_path, monkeypatch):
+    """What is always class 3, also of the validation images, and 4 of the test images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reprocnn.backend.configure_device", lambda kind, threads: None)
+    x = np.random.default_rng(0).integers(0, 256, (1500, 28, 28, 1), dtype=np.uint8)
+    for part, n, label in (("train", 1500, 3), ("val", 20, 3), ("test", 12, 4)):
+        (insights.DATA / part).mkdir(parents=True)
+        np.save(insights.DATA / part / "x.npy", x[:n])
+        np.save(insights.DATA / part / "y.npy", np.eye(10, dtype=np.float32)[np.full(n, label)])
+    variant = insights.Variant("a name", second_convolution=False, batch_norm=False, epochs=2)
+    assert insights.train(variant, 6) == [
+        {"variant": "a name", "seed": 6, "epoch": epoch, "val_accuracy": 1.0, "test_accuracy": 0.0} for epoch in (1, 2)
+    ]
+
+
+def test_watched_epochs_by_hand(monkeypatch):
+    """The model predicts the class that the first pixel names; three of four are right."""
+    labels = np.eye(10, dtype=np.float32)[[3, 1, 2, 9]]
+    x = np.array([3, 1, 2, 5], np.uint8).reshape(4, 1, 1, 1)
+    monkeypatch.setattr(watched.tta, "predict", lambda model, x: np.eye(10)[x[:, 0, 0, 0]])
+    watch = watched.Watch(arrays.Split(x, labels), batch_size=50)
+    watch.set_model(SimpleNamespace(optimizer=SimpleNamespace(iterations=7)))
+    watch.on_train_batch_end(0)
+    first = watch.first_step_seconds
+    watch.on_train_batch_end(1)
+    assert first is not None
+    assert watch.first_step_seconds == first > 0
+    watch.on_epoch_end(0)
+    assert watch.epochs == [{"epoch": 1, "images": 350, "test_accuracy": 0.75}]
 
 
 @pytest.mark.slow
@@ -204,8 +487,8 @@ def test_watching_changes_no_bit(project):
     Path("params.yaml").write_text(text)
     Path("dvc.yaml").write_text("stages: {train_mnist: {deps: [], params: [seed]}}")
     weights = []
-    for command in (["stages.train_mnist"], ["benchmarks", "watched", "mnist"]):
-        call(project, "python", "-m", *command, PYTHONPATH=str(ROOT))
+    for module in (["stages.train_mnist"], ["benchmarks", "watched", "mnist"]):
+        call(project, "python", "-m", *module, PYTHONPATH=str(ROOT))
         training = json.loads(Path("runs/train_mnist.json").read_text())
         weights.append((training["weights"], Path("models/mnist/model.weights.h5").read_bytes()))
     assert weights[0] == weights[1]

@@ -2,13 +2,11 @@
 
 import re
 
-import pytest
 import yaml
 
-from tests.conftest import ROOT, call
+from reprocnn.commands import vega
 from tests.support import browser
-
-pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
+from tests.support.commands import ROOT, call
 
 
 def titles() -> list[str]:
@@ -17,6 +15,23 @@ def titles() -> list[str]:
     return [entry.get("title", name) for plot in spec["plots"] for name, entry in plot.items()]
 
 
+def test_the_template_holds_its_scripts_and_dvc_is_told_of_it(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(vega, "TEMPLATE", tmp_path / "page.html")
+    monkeypatch.setattr(vega, "dvc", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(
+        "vl_convert.javascript_bundle", lambda code, version: f"{code} // {version} <script></script></SCRIPT>"
+    )
+    vega.main([])
+    assert calls == [("config", "--local", "plots.html_template", str(tmp_path / "page.html"))]
+    page = (tmp_path / "page.html").read_text()
+    assert "<script>window.vegaEmbed = vegaEmbed; // 5.21 <script><\\/script></SCRIPT></script>" in page
+    assert page.count("{refresh_tag}") == page.count("{plot_divs}") == 1
+    assert "SCRIPT>" not in page.replace("</SCRIPT>", "")
+    assert "{scripts}" not in page
+
+
+@browser.needs_chromium
 def test_dvc_plots_need_no_network(copy):
     assert len(titles()) >= 4
     written = copy / "dvc_plots/index.html"

@@ -11,7 +11,7 @@ import yaml
 from reprocnn.commands import verify
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
-from tests.conftest import ROOT, call, commit
+from tests.support.commands import ROOT, call, commit
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_figure_that_is_missing_or_edited_is_reported(clone):
 def test_a_lock_that_is_out_of_date_is_reported(clone, path, old, new, message):
     edit(path, old, new)
     assert any(message in line for line in lock.faults())
-    assert message in call(clone, "python", "-m", "reprocnn", "verify", check=False)
+    assert message in call(clone, "python", "-m", "reprocnn", "verify", code=1)
 
 
 def test_a_further_param_of_a_stage_is_reported(clone):
@@ -89,7 +89,7 @@ def test_a_further_param_of_a_stage_is_reported(clone):
     Path("dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
     message = "train_mnist: out of date (gate.alpha new)"
     assert any(message in line for line in lock.faults())
-    assert message in call(clone, "python", "-m", "reprocnn", "verify", check=False)
+    assert message in call(clone, "python", "-m", "reprocnn", "verify", code=1)
 
 
 def test_halves_of_two_locks_do_not_pass_for_one(clone):
@@ -111,7 +111,7 @@ def test_a_lock_that_is_missing_or_broken_is_reported(clone):
     Path("dvc.lock").write_text(text[:300] + "<<<<")
     with pytest.raises(UserError, match=r"restore dvc\.lock"):
         lock.faults()
-    output = call(clone, "python", "-m", "reprocnn", "verify", check=False)
+    output = call(clone, "python", "-m", "reprocnn", "verify", code=1)
     assert "Traceback" not in output
     assert "restore dvc.lock" in output
 
@@ -120,13 +120,13 @@ def test_other_versions_are_reported(clone):
     details = json.loads(Path("evaluation/mnist.json").read_text())
     assert set(details["device"]) == {"kind", "name", "threads", "precision", "instructions", "count"}
     assert set(details["versions"]) == {"h5py", "keras", "numpy", "tensorflow"}
-    details["versions"] |= {"keras": "2.0.0", "nosuch": "1.0"}
+    details["versions"]["keras"] = "2.0.0"
     Path("evaluation/mnist.json").write_text(json.dumps(details))
-    first, second = verify.version_mismatches()
-    assert first.startswith("evaluation/mnist.json: trained with keras 2.0.0, installed is ")
-    assert "trained with nosuch 1.0, installed is none" in second
+    [line] = verify.version_mismatches()
+    assert line.startswith("evaluation/mnist.json: trained with keras 2.0.0, installed is ")
 
 
+@pytest.mark.slow
 def test_in_full_the_bytes_are_the_same(copy, monkeypatch, capsys):
     """The real command on the sample: everything runs in a clone, and equals the lock."""
     output = call(copy, "python", "-m", "reprocnn", "verify", "--full")
@@ -135,78 +135,17 @@ def test_in_full_the_bytes_are_the_same(copy, monkeypatch, capsys):
     assert call(copy, "git", "status", "--porcelain") == ""
 
 
-def run_again(clone: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, object]) -> None:
-    """Lets `dvc repro` in verify's clone give another model, of a device with what is `changed`."""
-
-    def repro(*_: str, cwd: Path) -> None:
-        locked = yaml.safe_load((cwd / "dvc.lock").read_text())
-        locked["stages"]["train_mnist"]["outs"][0]["md5"] = "0" * 32
-        (cwd / "dvc.lock").write_text(yaml.safe_dump(locked))
-        details = json.loads((cwd / "evaluation/mnist.json").read_text())
-        details["device"] |= changed
-        (cwd / "evaluation/mnist.json").write_text(json.dumps(details))
-
-    monkeypatch.setattr(verify, "dvc", repro)
-    (clone / "data/raw").mkdir()
-    verify.verify_full()
-
-
-def test_in_full_another_device_explains_other_bytes(clone, monkeypatch, capsys):
-    device = json.loads(Path("evaluation/mnist.json").read_text())["device"]
-    run_again(clone, monkeypatch, {"threads": 63, "precision": "float16"})
-    printed = capsys.readouterr().out
-    assert f"device.threads: committed results {device['threads']}, this run 63; other bits are expected" in printed
-    assert f"device.precision: committed results {device['precision']}, this run float16" in printed
-    assert "cifar" not in printed
-
-
-def test_in_full_other_bytes_without_a_reason_are_a_fault(clone, monkeypatch):
-    with pytest.raises(UserError, match="other bytes from the same processor, threads"):
-        run_again(clone, monkeypatch, {})
-
-
 @pytest.mark.slow
 def test_in_full_another_instruction_set_is_reported(copy):
     """The real command where oneDNN may use one thread and AVX2 alone, which cannot multiply in bfloat16."""
     one = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
-    output = call(copy, *one, "python", "-m", "reprocnn", "verify", "--full", check=False, ONEDNN_MAX_CPU_ISA="AVX2")
+    output = call(copy, *one, "python", "-m", "reprocnn", "verify", "--full", code=1, ONEDNN_MAX_CPU_ISA="AVX2")
     assert "outputs that differ from dvc.lock" in output
     assert "settings.ONEDNN_MAX_CPU_ISA: committed results none, this run AVX2" in output
     assert bool(one) == ("this run 1; other bits" in output)
     assert "without a reason" not in output
     assert "Traceback" not in output
     assert "from the same processor" not in output
-
-
-def test_in_full_uncommitted_changes_are_refused(clone):
-    edit("README.md", "MNIST", "MNIST ")
-    with pytest.raises(UserError, match="commit them first"):
-        verify.verify_full()
-
-
-def test_in_full_what_differs_is_reported_with_its_metrics(clone, tmp_path, capsys):
-    locked = yaml.safe_load(Path("dvc.lock").read_text())
-    locked["stages"]["evaluate_mnist"]["outs"][0]["md5"] = "0" * 32
-    other = tmp_path / "other.lock"
-    other.write_text(yaml.safe_dump(locked))
-    assert verify.different_outputs(Path("dvc.lock"), Path("dvc.lock")) == []
-    path = locked["stages"]["evaluate_mnist"]["outs"][0]["path"]
-    assert verify.different_outputs(Path("dvc.lock"), other) == [path]
-
-    metrics = {"mnist": {"test": {"accuracy": 0.95, "loss": 0.1}}}
-    Path("benchmarks/results/seeds.csv").write_text(
-        "setting,test_accuracy\nmnist,0.94\nmnist,0.96\nmnist-fast,0.5\ncifar,0.9\n"
-    )
-    noise = 1.96 * 0.02  # the standard deviation of 0.94 and 0.96 is 0.02 / √2
-    assert verify.seed_noise("mnist") == pytest.approx(noise)
-    assert verify.compare_metrics(metrics, {"mnist": {"test": {"accuracy": 0.95 - 0.99 * noise, "loss": 0.2}}}) == []
-    printed = capsys.readouterr().out
-    assert "mnist.test.loss: 0.1 -> 0.2" in printed
-    assert "within seed noise" in printed
-    (line,) = verify.compare_metrics(metrics, {"mnist": {"test": {"accuracy": 0.95 - 1.01 * noise, "loss": 0.1}}})
-    assert line.startswith("mnist.test.accuracy: 0.95 -> 0.91")
-    assert "BEYOND seed noise" in line
-    assert verify.compare_metrics(metrics, metrics) == []
 
 
 def test_no_data_and_no_model_is_in_git():
@@ -227,7 +166,7 @@ def test_a_commit_without_its_results_is_found(clone):
     """As after a merge that took the code of one side and the results of the other."""
     edit("params.yaml", "label_smoothing: 0.2", "label_smoothing: 0.1")
     commit(clone)
-    assert "cifar.label_smoothing modified" in call(clone, "python", "-m", "reprocnn", "verify", check=False)
+    assert "cifar.label_smoothing modified" in call(clone, "python", "-m", "reprocnn", "verify", code=1)
 
 
 def test_outside_of_the_repository_a_line_says_what_is_missing(tmp_path, monkeypatch):
@@ -242,22 +181,3 @@ def test_outside_of_the_repository_a_line_says_what_is_missing(tmp_path, monkeyp
     Path("dvc.yaml").write_text("stages: {}\n")
     with pytest.raises(UserError, match=r"^evaluation/mnist\.json: missing; .* of this project's repository\n.*cifar"):
         verify.main([])
-
-
-def test_metrics_are_merged_from_their_files(tmp_path):
-    (tmp_path / "metrics").mkdir()
-    for name, accuracy in (("mnist", 0.9), ("cifar", 0.8)):
-        (tmp_path / f"metrics/{name}.json").write_text(json.dumps({name: {"test": {"accuracy": accuracy}}}))
-    assert verify.read_metrics(tmp_path) == {
-        "mnist": {"test": {"accuracy": 0.9}},
-        "cifar": {"test": {"accuracy": 0.8}},
-    }
-
-
-def test_one_seed_explains_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    verify.SEEDS.parent.mkdir(parents=True)
-    verify.SEEDS.write_text("setting,test_accuracy\nmnist,0.94\n")
-    assert verify.seed_noise("mnist") == 0
-    [line] = verify.compare_metrics({"mnist": {"test": {"accuracy": 0.94}}}, {"mnist": {"test": {"accuracy": 0.95}}})
-    assert "BEYOND seed noise" in line

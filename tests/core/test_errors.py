@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import importlib
 import os
 
@@ -59,13 +60,32 @@ def test_a_file_is_complete_or_as_it_was(tmp_path):
         partial.write_text("sec")
         raise KeyError
     assert path.read_text() == "first"
+    with pytest.raises(FileNotFoundError), atomic_write(path):
+        pass  # nothing was written
+    assert path.read_text() == "first"
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    synced: list[int] = []
+    replace = os.replace
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr(os, "replace", lambda *given: replace(*given) if synced else None)
+    write_json(tmp_path / "a.json", 1)
+    assert (tmp_path / "a.json").read_text() == "1\n"
 
 
 def test_an_error_without_a_file_gets_its_name(tmp_path):
     with pytest.raises(OSError, match="No space") as error, atomic_write(tmp_path / "file"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert error.value.filename == str(tmp_path / "file")
+
+
+def test_json_is_indented_and_in_utf_8(tmp_path):
+    write_json(tmp_path / "metrics.json", {"name": "ünï", "rows": [1, 0.1]})
+    expected = '{\n  "name": "ünï",\n  "rows": [\n    1,\n    0.1\n  ]\n}\n'
+    assert (tmp_path / "metrics.json").read_bytes() == expected.encode()
+    assert read_json(tmp_path / "metrics.json") == {"name": "ünï", "rows": [1, 0.1]}
 
 
 def test_json_without_nan(tmp_path):
@@ -78,9 +98,10 @@ def test_a_missing_library_is_a_line():
     assert "lacks numpi; run `. .venv/bin/activate`" in ending(importing("numpi"))
 
 
-def test_a_missing_module_of_the_project_keeps_its_traceback():
+@pytest.mark.parametrize("name", ["reprocnn.nowhere", "stages.nowhere"])
+def test_a_missing_module_of_the_project_keeps_its_traceback(name):
     with pytest.raises(ModuleNotFoundError):
-        run(importing("reprocnn.nowhere"))
+        run(importing(name))
 
 
 @pytest.mark.parametrize(
@@ -94,27 +115,17 @@ def test_json_that_cannot_be_read(tmp_path, content, message):
         read_json(path)
 
 
-def test_a_folders_digest_is_of_its_names_and_bytes_but_not_of_bytecode(tmp_path):
-    def digest(files: dict[str, bytes]) -> str:
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        for name, content in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        return sha256(folder)
-
-    base = digest({"a.py": b"1", "b/c.py": b"2"})
-    assert digest({"b/c.py": b"2", "a.py": b"1", "b/__pycache__/c.pyc": b"3"}) == base
-    assert (
-        len(
-            {
-                base,
-                digest({"a.py": b"1"}),
-                digest({"a.py": b"1", "b/d.py": b"2"}),
-                digest({"a.py": b"2", "b/c.py": b"1"}),
-            }
-        )
-        == 4
-    )
+def test_a_folders_digest_is_of_its_names_and_bytes_but_not_of_bytecode(tmp_path, monkeypatch):
+    files = {"b/c.py": b"2", "a.py": b"1", "b/__pycache__/c.pyc": b"3"}
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    one, two = (hashlib.sha256(digit).hexdigest() for digit in (b"1", b"2"))
+    listed = f'[["a.py", "{one}"], ["b/c.py", "{two}"]]'
+    found = list(tmp_path.rglob("*"))
+    for order in (found, found[::-1]):  # file systems list in any order
+        monkeypatch.setattr(type(tmp_path), "rglob", lambda path, pattern, order=order: iter(order))
+        assert sha256(tmp_path) == hashlib.sha256(listed.encode()).hexdigest()
 
 
 def test_sha256_of_nothing(tmp_path):

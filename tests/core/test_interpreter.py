@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 MODULES = [["stages.prepare"], ["stages.train_mnist"], ["reprocnn", "gate"]]
 

@@ -52,6 +52,77 @@ def test_a_section_is_read_by_its_name(project):
         params.read(Factor, "fashion")
 
 
+def test_whole_numbers_are_integers_and_numbers_are_floats(replace):
+    replace("seed: 0", "seed: 3.0")
+    replace("lr: 0.01", "lr: 1")
+    view = params.read(View)
+    assert (type(view.seed), type(view.lr)) == (int, float)
+    assert (view.seed, view.lr) == (3, 1.0)
+
+
+def test_batches_that_devices_share_evenly(replace):
+    replace("devices: 1", "devices: 5")
+    replace("batch_size: 256", "batch_size: 255")
+    assert params.read(Factor, "mnist") == Factor(1.0)
+    replace("batch_size: 875", "batch_size: 876")
+    with pytest.raises(
+        UserError, match=r"^params.yaml: cifar.batch_size: found 876, expected a multiple of devices, 5;"
+    ):
+        params.read(Factor, "mnist")
+
+
+@pytest.mark.parametrize(("count", "shown"), [(5, 5), (6, 4)])
+def test_at_most_five_faults_are_shown(replace, count, shown):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text("".join(f"key{i}: {i}\n" for i in range(count)) + text)
+    with pytest.raises(UserError) as error:
+        params.read(View)
+    lines = str(error.value).splitlines()
+    assert [line for line in lines if "unknown key" in line] == lines[:shown]
+    assert lines[shown:] == ([] if shown == count else ["params.yaml: and 2 more faults"])
+
+
+def test_limits_of_size_and_depth(tmp_path):
+    path = tmp_path / "params.yaml"
+    content = "a: " + "[" * 19 + "]" * 19 + "\n"
+    path.write_text(content + "#" * (100_000 - len(content)))
+    assert list(params.load(path)) == ["a"]
+    path.write_text(content + "#" * (100_001 - len(content)))
+    with pytest.raises(UserError, match="over 100,000 bytes"):
+        params.load(path)
+    with pytest.raises(ValueError, match="line 2: nested more than 20 deep"):
+        params.parse("b: 1\na: " + "[" * 20 + "]" * 20)
+
+
+def test_numbers_that_are_not_finite_are_refused_in_lists_too():
+    with pytest.raises(ValueError, match=r"a\.b: nan is not a finite number"):
+        params.parse("a: {b: [1, .nan]}")
+    with pytest.raises(ValueError, match=r"a\.b: the key 3 is not a word"):
+        params.parse("a: {b: {3: c}}")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: missing; run from the top folder"):
+        params.load(tmp_path / "nowhere.yaml")
+
+
+def test_values_behind_dotted_keys():
+    values = {"a": {"b": {"c": 3}}, "d": 4}
+    assert (params.at(values, "a.b.c"), params.at(values, "d")) == (3, 4)
+    for key, error in (("a.x", KeyError), ("d.e", TypeError)):
+        with pytest.raises(error):
+            params.at(values, key)
+
+
+def test_long_values_are_cut():
+    text = "x" * 70
+    [fault] = params.check({**yaml.safe_load((ROOT / "params.yaml").read_text()), "seed": text})
+    assert (
+        fault
+        == f'seed: found "{"x" * 56}..., expected a whole number, at least 0 and at most 4294967295; set such a value'
+    )
+
+
 def test_peak_learning_rates_are_exactly_the_recipes():
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert values["lr"] * values["mnist"]["lr_factor"] == 0.01
@@ -174,6 +245,40 @@ def test_other_editors(project, change):
     path = Path("params.yaml")
     path.write_bytes(change(path.read_bytes()))
     assert params.read(View).seed == 0
+
+
+# The last values that are taken, and the first ones that are not: below, lowest, highest, above.
+BOUNDS = {
+    "devices": (0, 1, 64, 65), "threads": (-1, 0, 1024, 1025), "seed": (-1, 0, 2**32 - 1, 2**32),
+    "lr": (0, 1e-9, 10, 10.1), "gate.alpha": (-0.1, 0, 0.5, 0.51), "gate.tolerance": (-0.1, 0, 1e6, "1"),
+    "cifar.val_fraction": (0.009, 0.01, 0.9, 0.91), "cifar.split_seed": (-1, 0, 2**32 - 1, 2**32),
+    "cifar.filters": (0, 1, 1024, 1025), "cifar.depth": (0, 1, 100, 101), "cifar.kernel_size": (0, 1, 15, 16),
+    "cifar.dropout": (-0.1, 0, 0.99, 1), "cifar.epochs": (0, 1, 10_000, 10_001),
+    "cifar.batch_size": (0, 1, 100_000, 100_001), "cifar.lr_factor": (0, 1e-9, 1000, 1001),
+    "cifar.warmup": (-0.1, 0, 0.9, 0.91), "cifar.lr_end": (-0.1, 0, 1, 1.1), "cifar.weight_decay": (-0.1, 0, 1, 1.1),
+    "cifar.label_smoothing": (-0.1, 0, 0.9, 0.91), "cifar.first_size": (0.49, 0.5, 1, 1.1),
+    "cifar.shift": (-1, 0, 8, 9), "cifar.rotation": (-1, 0, 180, 181), "cifar.zoom": (-0.1, 0, 1, 1.1),
+    "cifar.shear": (-0.1, 0, 1, 1.1), "cifar.elastic": (-0.1, 0, 5, 5.1),
+    "targets.mnist.test.accuracy.at_least": (-0.1, 0, 1, 1.1),
+    "source": (0, "public", "sample", "none"), "device": (0, "auto", "gpu", "tpu"),
+    "precision": (0, "float32", "mixed_bfloat16", "float16"), "cifar.normalization": (0, "center", "standardize", ""),
+    "cifar.train_on": (0, "train", "train+val", "val"), "cifar.optimizer": (0, "adam", "muon", "sgd"),
+    "cifar.fill_mode": (0, "constant", "reflect", "wrap"), "cifar.flip": (0, False, True, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", BOUNDS)
+def test_the_values_that_are_taken(key):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    above, _, name = key.rpartition(".")
+    section = params.at(values, above) if above else values
+    taken = []
+    for value in BOUNDS[key]:
+        section[name] = value
+        values["cifar"]["batch_size"] = value if name == "batch_size" else values["devices"]
+        values["mnist"]["batch_size"] = values["devices"]
+        taken.append(params.check(values) == [])
+    assert taken == [False, True, True, False]
 
 
 def test_every_value_has_a_type_and_a_bound():

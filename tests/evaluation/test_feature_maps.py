@@ -1,5 +1,6 @@
 """What is shown of images, filters and feature maps, by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ MOVES = ALL | {"rotation": 0.0, "zoom": 0.0, "shear": 0.0, "elastic": 0.0, "fill
 
 
 @pytest.mark.parametrize("values", [ALL, MOVES, MOVES | {"shift": 0}])
-def test_the_training_feeds_varied_images(copy, monkeypatch, values):
+def test_the_training_feeds_varied_images(prepared, monkeypatch, values):
     """In its first epoch what `augment` gives, from the same generator."""
-    monkeypatch.chdir(copy)
+    prepared(37, (9, 8, 1))
     fed = []
 
     def feed(data: Any, size: int) -> Any:
@@ -30,16 +31,18 @@ def test_the_training_feeds_varied_images(copy, monkeypatch, values):
     monkeypatch.setattr(loop, "batches", feed)
     recipe = Recipe(
         val_fraction=0.1, split_seed=0, normalization="center", network="one_conv", filters=4, depth=1, kernel_size=3,
-        dropout=0.0, train_on="train", epochs=1, batch_size=50, optimizer="adam", lr_factor=1.0, warmup=0.0,
+        dropout=0.0, train_on="train", epochs=1, batch_size=12, optimizer="adam", lr_factor=1.0, warmup=0.0,
         lr_end=0.0, weight_decay=0.0, label_smoothing=0.0, first_size=1.0,
         **values,
     )  # fmt: skip
     loop.train("mnist", recipe, 0.001, 5, Device("cpu", "a test", 1))
-    x = arrays.load(copy / "data/prepared/mnist/train").x
+    x, y = arrays.load(Path("data/prepared/mnist/train"))
     rng = np.random.Generator(np.random.PCG64([5, 0]))
     chosen = rng.permutation(len(x))[: len(fed[0][0])]
     expected = augment(x[chosen], rng, Augmentation(**values), flips(len(x), 5, 0)[chosen])
+    assert len(chosen) == 36
     assert (fed[0][0] == expected).all()
+    assert (fed[0][1] == y[chosen]).all()
 
 
 def test_variations_differ_and_repeat():
@@ -79,6 +82,21 @@ def test_filters_have_zero_in_the_middle():
     assert len(feature_maps.filters(keras.Sequential([keras.Input((4,)), layers.Dense(2)]))) == 0
 
 
+def test_filters_in_colour_or_their_first_channel():
+    kernels = np.zeros((1, 2, 3, 66), np.float32)
+    kernels[0, 1, :, 1] = [1, -2, 4]
+    kernels[0, 1, :, 2] = kernels[0, 1, :, 65] = [0.1, -0.2, 0.4]
+    colour = keras.Sequential([keras.Input((4, 4, 3)), layers.Conv2D(66, (1, 2), use_bias=False)])
+    colour.layers[0].set_weights([kernels])
+    shown = feature_maps.filters(colour)
+    assert shown.shape == (64, 1, 2, 3)
+    assert shown[0].tolist() == [[[128] * 3, [128] * 3]]
+    assert shown[1].tolist() == shown[2].tolist() == [[[128] * 3, [159, 64, 255]]]
+    two = keras.Sequential([keras.Input((4, 4, 2)), layers.Conv2D(1, (1, 2), use_bias=False)])
+    two.layers[0].set_weights([kernels[:, :, :2, 1:2]])
+    assert feature_maps.filters(two).tolist() == [[[[128], [255]]]]
+
+
 def test_feature_maps_by_hand():
     x = np.zeros((2, 4, 4, 1), np.float32)
     x[0, 0, 0] = 10
@@ -92,3 +110,19 @@ def test_feature_maps_by_hand():
     # The second doubles channel 0 into its channel 1 and is pooled to 2 x 2.
     assert (second["shape"], second["channel"]) == ([2, 2, 2], 1)
     assert second["maps"].tolist() == [[[255, 0], [0, 0]], [[0, 0], [0, 128]]]
+
+
+def test_the_channels_that_vary_most_are_shown():
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input((2, 3, 4)), layers.Conv2D(4, 1, use_bias=False), layers.Flatten()])
+    model.layers[0].set_weights([np.eye(4, dtype=np.float32)[None, None]])
+    x = np.zeros((2, 2, 3, 4), np.float32)
+    x[..., 0] = 100  # large, but the same everywhere
+    x[0, 0, 0, 1], x[1, 1, 2, 2], x[:, 0, 2, 3] = 1, -3, 2
+    [first, second] = feature_maps.feature_maps(model, x)
+    assert (first["channel"], second["channel"]) == (2, 3)
+    assert first["maps"].tolist() == [[[255] * 3] * 2, [[255] * 3, [255, 255, 0]]]
+    assert second["maps"].tolist() == [[[0, 0, 255], [0] * 3]] * 2
+    x[...] = 0
+    assert [one["channel"] for one in feature_maps.feature_maps(model, x)] == [0, 1]
+    assert feature_maps.feature_maps(keras.Sequential([keras.Input((4,)), layers.Dense(2)]), x) == []

@@ -1,6 +1,7 @@
 """dvc.lock is judged in a clone without data: stages that depend on folders of code, of data and of results."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
-from tests.conftest import ROOT, call, commit
+from tests.support.commands import ROOT, call, commit
 
 SCRIPT = """
 import pathlib
@@ -24,6 +25,7 @@ stage = sys.argv[1]
 if stage == "prepare":
     for split in ("train", "test"):
         write(f"data/prepared/digits/{split}/x.npy", split)
+    write("codebook.txt", "a name that begins with that of another dep")
 elif stage == "train":
     write("models/digits/weights", pathlib.Path("data/prepared/digits/train/x.npy").read_text())
 elif stage == "evaluate":
@@ -35,7 +37,7 @@ else:
     write("report/figures/curve.svg", "curve")
 """
 PIPELINE: dict[str, Any] = {
-    "prepare": {"deps": ["code"], "params": ["split_seed"], "outs": ["data/prepared"]},
+    "prepare": {"deps": ["code"], "params": ["split_seed"], "outs": ["data/prepared", "codebook.txt"]},
     "train": {"deps": ["code", "data/prepared/digits/train"], "params": ["seed", "digits"], "outs": ["models/digits"]},
     "evaluate": {
         "deps": ["code", "data/prepared/digits/test", "models"],
@@ -43,7 +45,7 @@ PIPELINE: dict[str, Any] = {
         "metrics": [{"metrics/digits.json": {"cache": False}}],
         "plots": [{"evaluation/digits.json": {"cache": False}}],
     },
-    "plot": {"deps": ["code", "evaluation", "metrics"], "outs": [{"report": {"cache": False}}]},
+    "plot": {"deps": ["code", "evaluation", "metrics", "codebook.txt"], "outs": [{"report": {"cache": False}}]},
 }
 PARAMS = {
     "split_seed": 3,
@@ -137,6 +139,30 @@ def test_a_changed_key_of_a_section_is_named(clone, old, new, reason):
     assert reason in line
 
 
+def test_of_many_reasons_three_are_named(clone):
+    for old, new in (("network: small", "network: big"), ("width: 8", "width: 9"), ("depth: 2", "depth: 3")):
+        edit("params.yaml", old, new)
+    keys = ("digits.layers.depth", "digits.layers.width", "digits.network")
+    assert lock.faults() == [stale("train", ", ".join(f"{key} modified" for key in keys))]
+    edit("dvc.yaml", "make.py train", "make.py train --fast")
+    edit("params.yaml", "\nseed: 0", "\nseed: 1")
+    [line] = lock.faults()
+    assert line.startswith("dvc.lock: train: out of date (cmd changed, ")
+    assert line.endswith(" and 2 more); run `dvc repro` and commit")
+
+
+def test_an_edit_that_keeps_time_and_size_is_found(original, monkeypatch):
+    monkeypatch.chdir(original)
+    path = Path("metrics/digits.json")
+    before, text = path.stat(), path.read_text()
+    try:
+        path.write_text(text.replace("0.9", "0.8"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert lock.faults()[0].startswith("metrics/digits.json: differs from dvc.lock")
+    finally:
+        path.write_text(text)
+
+
 def test_an_empty_section_more_is_found(clone):
     edit("params.yaml", "  network: small\n", "  network: small\n  augmentation: {}\n")
     assert lock.faults() == [stale("train", "digits modified")]
@@ -186,6 +212,7 @@ def test_a_further_file_beside_results_is_found(clone):
         ("evaluation/digits.npz", "plot", "evaluation modified"),
         ("evaluation/digits.json", "plot", "evaluation modified"),
         ("metrics/digits.json", "plot", "metrics modified"),
+        ("codebook.txt", "plot", "codebook.txt from another run"),
     ],
 )
 def test_halves_of_two_locks_do_not_pass_for_one(clone, path, stage, reason):
@@ -195,6 +222,11 @@ def test_halves_of_two_locks_do_not_pass_for_one(clone, path, stage, reason):
     out["md5"] = "0" * 32
     Path("dvc.lock").write_text(yaml.safe_dump(locked))
     assert stale(stage, reason) in lock.faults()
+
+
+def test_a_dep_more_is_named(clone):
+    edit("dvc.yaml", "    - data/prepared/digits/train\n", "    - data/prepared/digits/train\n    - code/make.py\n")
+    assert lock.faults() == [stale("train", "code/make.py modified")]
 
 
 def test_a_stage_that_never_ran_is_named(clone):
@@ -212,6 +244,17 @@ def test_changed_data_is_found_where_there_is_data(original, tmp_path, monkeypat
     Path(path).unlink()
     Path(path).write_text("by hand")
     assert any("would run again" in line or "out of date" in line for line in lock.faults())
+
+
+def test_a_further_file_among_the_data_is_its_own_stages_fault(original, monkeypatch):
+    """What the next stage read is judged by dvc.lock."""
+    monkeypatch.chdir(original)
+    further = Path("models/digits/further")
+    further.touch()
+    try:
+        assert lock.faults()[0] == "dvc.lock: train: would run again; run `dvc repro` and commit"
+    finally:
+        further.unlink()
 
 
 def test_a_repository_without_a_pipeline_is_a_line(clone):

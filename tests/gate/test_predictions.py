@@ -1,9 +1,11 @@
 """What a table of predictions may look like."""
 
+import numpy as np
 import pytest
+from dvc.exceptions import DvcException
 
 from reprocnn.core.errors import UserError
-from reprocnn.gate.predictions import read_predictions
+from reprocnn.gate.predictions import Predictions, check_same_images, read_predictions
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,7 @@ def test_classes_are_numbers_or_names(table, correct):
         ("y_true,label\n1,1\n", "y_pred missing"),
         ("y_true,y_pred\n", "no rows"),
         ("y_true,y_pred\n1,1\n1,\n", "an empty value in row 1"),
+        ("y_true,y_pred\n,1\n1,1\n", "an empty value in row 0"),
         ("y_true,y_pred\n1,1\n1\n", "an empty value in row 1"),
         ("y_true,y_pred\n1,nan\n1,1\n1,0\n", "0.333333 of it is correct, but the metric is 0.5"),
     ],
@@ -43,3 +46,37 @@ def test_bytes_that_are_not_text_are_refused(tmp_path):
     path.write_bytes(b"y_true,y_pred\n\xff,\xff\n")
     with pytest.raises(UserError, match=r"^table: expected a table"):
         read_predictions("table", 0.5, lambda: path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(), DvcException("no such output")])
+def test_no_table_is_none(error):
+    def read() -> str:
+        raise error
+
+    assert read_predictions("table", 0.5, read) is None
+
+
+@pytest.mark.parametrize("accuracy", [0.25 + 1e-12, 0.25 - 1e-12])
+def test_the_metric_may_differ_by_rounding_alone(accuracy):
+    table = "y_true,y_pred\n1,1\n2,1\n3,1\n4,1\n"
+    assert read_predictions("table", accuracy, lambda: table) is not None
+    for other in (accuracy + 1e-6, accuracy - 1e-6):
+        with pytest.raises(UserError, match=r"^table: 0\.250000 of it is correct, but the metric is 0\.2"):
+            read_predictions("table", other, lambda: table)
+
+
+def predictions(*pairs: tuple[int, int]) -> Predictions:
+    classes = np.array(pairs)
+    return Predictions(classes[:, 0], classes[:, 1])
+
+
+def test_the_same_images_have_the_same_true_classes_in_order():
+    two = predictions((1, 1), (2, 3))
+    check_same_images("p.csv", "v1", two, predictions((1, 2), (2, 2)))
+    with pytest.raises(UserError, match=r"^p\.csv: other true classes here than at v1: not the same test images$"):
+        check_same_images("p.csv", "v1", two, predictions((2, 1), (1, 3)))
+    more = predictions(*[(1, 1)] * 1200)
+    with pytest.raises(UserError, match=r"^p\.csv: 2 predictions at v1, 1,200 here: not the same test images$"):
+        check_same_images("p.csv", "v1", two, more)
+    with pytest.raises(UserError, match=r"^p\.csv: 1,200 predictions at v1, 2 here: "):
+        check_same_images("p.csv", "v1", more, two)

@@ -13,6 +13,11 @@ def test_mcnemar_by_hand(lost, won, p):
     assert mcnemar(lost, won) == pytest.approx(p)
 
 
+def test_no_probability_is_above_one():
+    assert max(mcnemar(0, n) for n in range(200)) == 1
+    assert max(two_proportions(0, n, n, n) for n in range(1, 200)) == 1
+
+
 def test_two_proportions_by_hand():
     """Fisher's tea: 3 of 4 and 1 of 4, (16 + 1) / 70."""
     assert two_proportions(3, 4, 1, 4) == pytest.approx(17 / 70)

@@ -10,8 +10,8 @@ import pytest
 from reprocnn import backend
 from reprocnn.backend import keras, tf
 from reprocnn.networks import fast_layers
-from tests.networks.test_networks import build
-from tests.training.test_faults_training import prepared, run  # noqa: F401, a fixture
+from tests.support.networks import build
+from tests.support.training import run
 
 AMX = backend.Device("cpu", "A Processor 3000", 2, "mixed_bfloat16", "amx_bf16")
 IMAGES = np.random.default_rng(0).normal(size=(6, 5, 4, 3)).astype("float32")
@@ -75,7 +75,7 @@ def test_gradient_of_a_kernel(size):
     assert_same([fast_layers.kernel_gradient(tf.constant(x), tf.constant(upstream), size)], [expected])
 
 
-@pytest.mark.parametrize("width", [fast_layers.WIDEST, fast_layers.WIDEST + 1])
+@pytest.mark.parametrize("width", [8, 9])
 def test_convolution_and_its_gradients(width):
     x = np.random.default_rng(0).normal(size=(2, 3, width, 4)).astype("float32")
     layers = [kind(5, 3, padding="same") for kind in (fast_layers.Convolution, keras.layers.Conv2D)]
@@ -110,7 +110,18 @@ def test_products_are_for_bfloat16_on_amx(instructions, precision, products):
     assert sum(gelus) == 7
 
 
-def test_a_training_uses_them_and_saves_a_model_of_keras_alone(prepared, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize(
+    "settings",
+    [{"padding": "valid"}, {"strides": 2}, {"dilation_rate": 2}, {"kernel_size": 2}, {"kernel_size": (3, 4)}, {}],
+)
+def test_products_are_for_odd_kernels_that_move_by_one_and_keep_the_size(settings):
+    usual = {"kernel_size": 3, "padding": "same", "dtype": "mixed_bfloat16"}
+    model = keras.Sequential([keras.Input((8, 6, 2)), keras.layers.Conv2D(3, **usual | settings)])
+    [layer] = fast_layers.use_fast_layers(model, AMX).layers
+    assert (type(layer) is fast_layers.Convolution) == (settings == {})
+
+
+def test_a_training_uses_them_and_saves_a_model_of_keras_alone(prepared, monkeypatch):
     fitted = []
     fit = keras.Model.fit
 

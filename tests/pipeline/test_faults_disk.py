@@ -3,14 +3,13 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, call, environment
+from tests.support.commands import ROOT, call, environment
 
-TRAIN, PYTHON = "train_mnist", sys.executable
+TRAIN = "train_mnist"
 
 
 def can_mount() -> bool:
@@ -52,7 +51,7 @@ FULL = [
 @pytest.mark.parametrize(("stage", "folder", "size", "named"), FULL)
 def test_a_full_disk(copy, stage, folder, size, named):
     metrics = (copy / "metrics/mnist.json").read_bytes()
-    code, message, left = on_a_disk(copy, folder, f"size={size}", PYTHON, "-m", f"stages.{stage}")
+    code, message, left = on_a_disk(copy, folder, f"size={size}", "python", "-m", f"stages.{stage}")
     assert code == 1
     assert f"error: {named}" in message
     assert "No space left on device" in message
@@ -65,7 +64,7 @@ def test_a_full_disk(copy, stage, folder, size, named):
 
 @mounts
 def test_read_only_data(copy):
-    code, message, _ = on_a_disk(copy, "data", "ro", PYTHON, "-m", "stages.download")
+    code, message, _ = on_a_disk(copy, "data", "ro", "python", "-m", "stages.download")
     assert code == 1
     assert "error: data/.incoming: Read-only file system" in message
     assert len(message.splitlines()) == 1
@@ -122,7 +121,7 @@ def test_before_its_inputs_exist(project):
         ("plot", "metrics/mnist.json"),
     ):
         done = subprocess.run(
-            [PYTHON, "-m", f"stages.{stage}"], cwd=project, env=environment_here, capture_output=True, text=True
+            ["python", "-m", f"stages.{stage}"], cwd=project, env=environment_here, capture_output=True, text=True
         )
         assert done.returncode == 1
         assert f"error: {named}" in done.stderr

@@ -13,9 +13,8 @@ from reprocnn.core.errors import UserError
 from reprocnn.images import arrays
 from reprocnn.splits import decode
 from stages import download
-from tests.sources.test_download import raw
-from tests.sources.test_faults_network import EVERYTHING, refused
 from tests.support import mirror
+from tests.support.mirror import EVERYTHING, raw, refused
 
 pytestmark = pytest.mark.usefixtures("small_files")
 

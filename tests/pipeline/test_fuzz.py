@@ -25,7 +25,7 @@ from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import compare, predictions, render
 from reprocnn.gate.values import flatten
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
 PREDICTIONS = "index,y_true,y_pred,confidence\n" + "".join(f"{i},{i % 10},{i * i % 10},0.5\n" for i in range(20))

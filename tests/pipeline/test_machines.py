@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, call
-from tests.pipeline.test_pipeline import ran
+from tests.support.commands import ROOT, call, ran
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
 MODEL = "models/mnist/model.weights.h5"
@@ -50,10 +49,10 @@ def test_data_as_a_symbolic_link(copy, tmp_path):
     (copy / "data").rename(tmp_path / "large disk")
     (copy / "data").symlink_to(tmp_path / "large disk")
     assert ran(call(copy, "dvc", "repro")) == set()
-    message = call(copy, "dvc", "repro", "--single-item", "--force", "prepare", check=False)
+    message = call(copy, "dvc", "repro", "--single-item", "--force", "prepare", code=255)
     assert "is outside of git repository" in message
     assert "Traceback" not in message
-    message = call(copy, "python", "-m", "reprocnn", "repro", check=False)
+    message = call(copy, "python", "-m", "reprocnn", "repro", code=1)
     assert message.startswith("error: data: found a symbolic link")
     assert "cache.type symlink" in message
     assert len(message.splitlines()) == 1
@@ -66,7 +65,7 @@ def test_a_shallow_clone(copy, tmp_path):
     folder = clone(copy, tmp_path / "shallow", "--depth=1")
     assert call(folder, "git", "rev-parse", "--is-shallow-repository") == "true\n"
     assert "verify: dvc.lock matches the code" in call(folder, "python", "-m", "reprocnn", "verify")
-    message = call(folder, "python", "-m", "reprocnn", "gate", check=False)
+    message = call(folder, "python", "-m", "reprocnn", "gate", code=2)
     assert "results of the sample" in message
     assert "Traceback" not in message
 
@@ -120,7 +119,7 @@ def test_an_upgraded_dependency_is_reported(copy, tmp_path):
     metadata = tmp_path / "site/keras-99.0.dist-info/METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text("Metadata-Version: 2.1\nName: keras\nVersion: 99.0\n")
-    message = call(copy, "python", "-m", "reprocnn", "verify", check=False, PYTHONPATH=str(tmp_path / "site"))
+    message = call(copy, "python", "-m", "reprocnn", "verify", code=1, PYTHONPATH=str(tmp_path / "site"))
     assert "evaluation/mnist.json: trained with keras 3." in message
     assert "installed is 99.0" in message
     assert "Traceback" not in message

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from reprocnn.commands.demo import make_copy
-from tests.conftest import OVERRIDES, ROOT, call
-from tests.pipeline.test_pipeline import column, ran
+from tests.support.commands import OVERRIDES, ROOT, call, column, ran
 
 DIFF = re.search(r"```diff\n(.*?)```", (ROOT / "docs/third-data-set.md").read_text(encoding="utf-8"), re.DOTALL)
 

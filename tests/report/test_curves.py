@@ -25,6 +25,8 @@ def test_the_epoch_that_crosses_the_target():
     sentence = curves.crossing(history(val_accuracy=[0.97, 0.9876, 0.985]), 0.99)
     assert sentence == "The validation accuracy never reached the target of 99.0%: its best was 98.76%, in epoch 2."
     assert curves.crossing(history(val_accuracy=[0.97, 0.995]), None) is None
+    sentence = curves.crossing(history(val_accuracy=[0.5, 0.99, 0.4]), 0.99)
+    assert sentence == "The validation accuracy reached the target of 99.0% in epoch 2 of 3."
 
 
 def test_overfitting():
@@ -35,9 +37,16 @@ def test_overfitting():
     )
 
 
+def test_overfitting_is_a_rise_by_a_twentieth():
+    assert curves.overfitting(history(val_loss=[0.5, 0.4, 0.421, 0.421], loss=[0.5, 0.3, 0.2, 0.299]))
+    assert curves.overfitting(history(val_loss=[0.4, 0.421, 0.421], loss=[0.5, 0.3, 0.4]))
+
+
 @pytest.mark.parametrize(
     ("val_loss", "loss"),
     [
+        ([0.5, 0.4, 0.419, 0.6], [0.5, 0.3, 0.2, 0.1]),  # one within 5 %
+        ([0.5, 0.4, 0.6, 0.7], [0.5, 0.3, 0.2, 0.3]),  # the training loss did not fall
         ([0.5, 0.4, 0.41, 0.41], [0.5, 0.3, 0.2, 0.1]),  # within 5 % of the least
         ([0.5, 0.4, 0.9, 0.41], [0.5, 0.3, 0.2, 0.1]),  # a spike that comes back
         ([0.5, 0.45, 0.4, 0.6], [0.5, 0.3, 0.2, 0.1]),  # one epoch alone
@@ -51,7 +60,13 @@ def test_no_overfitting(val_loss, loss):
 def test_spikes():
     sentence = curves.spikes(history(val_loss=[1.0, 2.0, 1.0, 0.9, 1.5, 0.8]))
     assert sentence == "The validation loss spiked in epochs 2, 5: 2.000 at most, between 1.000 and 1.000."
-    assert curves.spikes(history(val_loss=[1.0, 1.4, 1.0, 0.9])) is None
+    sentence = curves.spikes(history(val_loss=[1.0, 1.6, 1.04, 2.1, 0.9, 0.9]))
+    assert sentence == "The validation loss spiked in epochs 2, 4: 2.100 at most, between 1.040 and 0.900."
+    sentence = curves.spikes(history(val_loss=[1.0, 1.51, 1.0]))
+    assert sentence == "The validation loss spiked in epoch 2: 1.510 at most, between 1.000 and 1.000."
+    assert curves.spikes(history(val_loss=[1.0, 1.49, 1.0, 0.9])) is None
+    assert curves.spikes(history(val_loss=[1.0, 2.0, 1.9, 0.9])) is None
+    assert curves.spikes(history(val_loss=[1.9, 2.0, 1.0, 0.9])) is None
     assert curves.spikes(history(val_loss=[3.0, 1.0, 0.9, 2.0])) is None  # the first and the last have one neighbour
 
 
@@ -63,9 +78,13 @@ def test_gain_while_the_learning_rate_fell():
         "peak or less, to 0.2."
     )
     assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.8, 0.9], lr=[1.0] * 4), 1000) is None
-    # 0.6 and 1,000 images: two standard errors are 0.031.
-    assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.62, 0.63], lr=falling), 1000) is None
+    # 0.6 and 1,000 images: two standard errors are 2 * sqrt(0.6 * 0.4 / 1000) = 0.03098.
+    assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.62, 0.6309], lr=falling), 1000) is None
+    assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.62, 0.6311], lr=falling), 1000)
+    assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.8, 0.9], lr=[1.0, 0.9, 0.51, 0.51]), 1000) is None
     # A warm-up is below half the peak before the peak.
+    sentence = curves.schedule(history(val_accuracy=[0.1, 0.5, 0.6, 0.8, 0.9], lr=[0.1, 0.4, 1.0, 0.4, 0.3]), 1000)
+    assert str(sentence).startswith("The validation accuracy gained 30.0 points after epoch 3, while the learning rate")
     assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.8, 0.9], lr=[0.1, 0.4, 1.0, 0.9]), 1000) is None
 
 
@@ -79,6 +98,13 @@ def test_gain_while_the_learning_rate_fell():
         ),
         ([0.5, 0.6, 0.9, 0.9, 0.8], "It got worse at the end: the last epoch cost 10.0 points."),
         ([0.5] * 8 + [0.6, 0.7], "It was still improving at the end: the last 2 epochs gained 20.0 points."),
+        ([0.1] * 3 + [0.5, 0.6, 0.7], "It was still improving at the end: the last 2 epochs gained 20.0 points."),
+        ([0.1, 0.2, 0.8, 0.75], "It got worse at the end: the last epoch cost 5.0 points."),
+        # Two standard errors of 0.8 are 0.0253.
+        ([0.1, 0.2, 0.8, 0.8252], "It had levelled off at the end: the last epoch changed"),
+        ([0.1, 0.2, 0.8, 0.8254], "It was still improving at the end: the last epoch gained 2.5 points."),
+        ([0.1, 0.2, 0.8, 0.7748], "It had levelled off at the end: the last epoch changed"),
+        ([0.1, 0.2, 0.8, 0.7746], "It got worse at the end: the last epoch cost 2.5 points."),
     ],
 )
 def test_the_end(val_accuracy, start):
@@ -92,6 +118,10 @@ def test_too_short_for_an_end():
 def test_without_validation_nothing_is_said():
     trained_on_all = history(val_accuracy=[float("nan")] * 5, val_loss=[float("nan")] * 5, lr=[1, 0.8, 0.6, 0.4, 0.2])
     assert curves.explain(trained_on_all, 0.99, 1000) == []
+    known = history(val_accuracy=[0.5, 0.6, 0.7, 0.8])
+    assert curves.explain(known, 0.99, 1000)
+    assert curves.explain(known, 0.99, None) == []
+    assert curves.explain(known.assign(val_loss=[0.5, 0.4, 0.3, float("nan")]), 0.99, 1000) == []
 
 
 def test_all_of_a_curve_in_order():
@@ -103,3 +133,6 @@ def test_all_of_a_curve_in_order():
         ["The", "validation", "accuracy"], ["It", "was", "still"],
     ]  # fmt: skip
     assert [sentence.split()[3] for sentence in sentences[:3]] == ["reached", "spiked", "gained"]
+    # The fewer images, the more is chance: from 0.8, two standard errors of 10 images are 0.25.
+    few = curves.explain(history(val_accuracy=[0.5, 0.4, 0.8, 0.9], lr=[1, 0.7, 0.4, 0.1]), None, 10)
+    assert [sentence.split()[2] for sentence in few] == ["accuracy", "levelled"]

@@ -1,5 +1,6 @@
 """The two forms of one document."""
 
+import re
 from pathlib import Path
 
 from reprocnn.report import palette
@@ -62,7 +63,21 @@ def test_a_figure_within_the_page(tmp_path):
 def test_cells_of_a_wide_table_know_their_column(tmp_path):
     text = page(tmp_path)
     assert text.count('<table class="wide">') == 1
-    assert '<td data-label="e">5</td>' in text
+    assert [f'<td data-label="{name}">{n}</td>' in text for n, name in enumerate("abcde", start=1)] == [True] * 5
+    four = "| a | b | c | d |\n|---|---|---|---|\n| 1 | 2 | 3 | 4 |\n| 5 | 6 | 7 | 8 |"
+    text = to_page("T", four, [], tmp_path)
+    assert "wide" not in text.partition("<body>")[2]
+    assert '<td data-label="a">5</td>' in text
+
+
+def test_a_single_figure_stands_beside_the_text(tmp_path):
+    (tmp_path / "a.svg").write_text(SVG)
+    figure = Figure("a.svg", "alt & more")
+    sections = tuple(Section(f"{n} figures", "Text.", (figure,) * n) for n in range(3))
+    parts = to_page("T", "", [Chapter("C", "", sections)], tmp_path).split("<section class=")[2:]
+    assert [part.partition(">")[0] for part in parts] == ['"below"', '"beside"', '"below"']
+    assert [part.count("<svg role=") for part in parts] == [0, 1, 2]
+    assert parts[1].count('<figcaption aria-hidden="true">alt &amp; more</figcaption>') == 1
 
 
 def test_html_in_a_text_stays_text(tmp_path):
@@ -73,3 +88,6 @@ def test_each_colour_has_one_for_the_dark():
     light, dark = palette.variables()
     assert f"--ink: {palette.INK};" in light
     assert light.count("--") == dark.count("--") == len(palette.THEME)
+    assert [re.findall(r"--(\w+): (#\w{6});", theme) for theme in (light, dark)] == [
+        [(name, colour) for colour, (name, _) in palette.THEME.items()], list(palette.THEME.values()),
+    ]  # fmt: skip

@@ -14,30 +14,41 @@ from reprocnn.report import figures
 
 HISTORY = pd.DataFrame(
     {
-        "epoch": [1, 2],
-        "loss": [1.0, 0.5],
-        "accuracy": [0.6, 0.8],
-        "val_loss": [1.1, 0.7],
-        "val_accuracy": [0.5, 0.7],
-        "lr": [0.1, 0.05],
+        "epoch": [1, 2, 3],
+        "loss": [1.0, 0.5, 0.4],
+        "accuracy": [0.6, 0.8, 0.85],
+        "val_loss": [1.1, 0.7, 0.6],
+        "val_accuracy": [0.5, 0.7, 0.65],
+        "lr": [0.1, 0.05, 0.02],
     }
 )
 PREDICTIONS = pd.DataFrame({"y_true": [0, 0, 1, 1], "y_pred": [0, 1, 1, 1], "confidence": [0.9, 0.8, 0.7, 0.6]})
 
 
+def points(line: Any) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]
+
+
 def test_curves_show_train_and_validation_and_the_target():
-    loss, accuracy, rate = figures.draw_curves(HISTORY, 0.75).axes
-    assert [line.get_label() for line in loss.lines] == ["train", "validation"]
-    assert [line.get_label() for line in accuracy.lines] == ["train", "validation", "best, epoch 2", "target 0.75"]
-    assert np.asarray(loss.lines[0].get_ydata()).tolist() == [1.0, 0.5]
-    assert np.asarray(accuracy.lines[1].get_ydata()).tolist() == [0.5, 0.7]
-    assert np.asarray(rate.lines[0].get_ydata()).tolist() == [0.1, 0.05]
+    figure = figures.draw_curves(HISTORY, 0.75)
+    loss, accuracy, rate = figure.axes
+    assert {line.get_label(): points(line) for line in loss.lines} == {
+        "train": [(1, 1.0), (2, 0.5), (3, 0.4)], "validation": [(1, 1.1), (2, 0.7), (3, 0.6)],
+    }  # fmt: skip
+    assert {line.get_label(): points(line) for line in accuracy.lines} == {
+        "train": [(1, 0.6), (2, 0.8), (3, 0.85)], "validation": [(1, 0.5), (2, 0.7), (3, 0.65)],
+        "best, epoch 2": [(2, 0.7)], "target 0.75": [(0, 0.75), (1, 0.75)],
+    }  # fmt: skip
+    assert points(rate.lines[0]) == [(1, 0.1), (2, 0.05), (3, 0.02)]
     assert [axes.get_ylabel() for axes in (loss, accuracy, rate)] == [
-        "loss (cross-entropy)",
-        "accuracy",
-        "learning rate",
-    ]
+        "loss (cross-entropy)", "accuracy", "learning rate",
+    ]  # fmt: skip
     assert rate.get_xlabel() == "epoch"
+    assert rate.get_ylim()[0] == 0
+    # The legend stands for both charts.
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["train", "validation", "best, epoch 2", "target 0.75"]
+    assert [line.get_color() for line in loss.lines] == [line.get_color() for line in accuracy.lines[:2]]
 
 
 def test_curves_without_validation():
@@ -61,22 +72,99 @@ def test_reliability_shows_each_bin():
     axes = figures.draw_reliability(bins).axes[0]
     dots: Any = axes.collections[0]
     assert np.asarray(dots.get_offsets()).tolist() == [[0.6, 0.5], [0.9, 0.8]]
-    assert dots.get_sizes()[0] > dots.get_sizes()[1]
+    # Areas grow by the share of the images: by 200 for all of them.
+    assert dots.get_sizes().tolist() == pytest.approx([158, 58])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("confidence", "accuracy")
+    assert points(axes.lines[0]) == [(0, 0), (1, 1)]
 
 
 def test_confusion_counts_by_hand():
-    axes = figures.draw_confusion(PREDICTIONS, ["cat", "dog"]).axes[0]
-    written = {tuple(map(int, text.get_position())): text.get_text() for text in axes.texts}
-    assert written == {(0, 0): "1", (1, 0): "1", (1, 1): "2"}  # column, row
+    pairs = [("cat", "dog")] * 6 + [("dog", "cat")] * 2 + [("owl", "cat")] * 3 + [("dog", "owl")] * 1
+    pairs += [("cat", "cat")] * 9 + [("dog", "dog")] * 8
+    names = ["cat", "dog", "owl"]
+    y_true, y_pred = ([names.index(name) for name in part] for part in zip(*pairs, strict=True))
+    axes = figures.draw_confusion(pd.DataFrame({"y_true": y_true, "y_pred": y_pred}), names).axes[0]
+    rows, columns = (
+        [label.get_text() for label in labels] for labels in (axes.get_yticklabels(), axes.get_xticklabels())
+    )
+    assert rows == columns
+    assert sorted(rows) == names
+    assert [list(ticks) for ticks in (axes.get_xticks(), axes.get_yticks())] == [[0, 1, 2]] * 2
+    written = {}
+    for text in axes.texts:
+        column, row = map(int, text.get_position())
+        written[rows[row], columns[column]] = int(text.get_text())
+        assert (text.get_fontweight() == "bold") == (row == column)
+    assert written == {pair: pairs.count(pair) for pair in pairs}  # true, predicted
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+    assert axes.get_ylim() == (2.5, -0.5)  # the first row is at the top
+    shades = {}
+    for patch in axes.patches:
+        column, row = (round(edge + 0.5) for edge in patch.get_xy())  # type: ignore[attr-defined]
+        shades[rows[row], columns[column]] = patch.get_alpha()
+    # In proportion to the errors; the most of them, cats for dogs, is 0.7 of the colour.
+    assert shades == {
+        pair: pytest.approx(0.7 * pairs.count(pair) / 6) for pair in dict.fromkeys(pairs) if pair[0] != pair[1]
+    }
+
+
+def test_neighbours_are_the_classes_with_the_most_errors_both_ways():
+    counts = np.array([[0, 5, 4, 0], [0, 0, 0, 2], [4, 0, 0, 0], [0, 2, 3, 0]])
+    # Of both ways: 0 and 2 eight, 0 and 1 five, 1 and 3 four, 2 and 3 three.
+    order = figures.order_classes(counts).tolist()
+    assert abs(order.index(0) - order.index(2)) == 1
+    assert abs(order.index(1) - order.index(3)) == 1
+    assert abs(order.index(0) - order.index(1)) == 1
+
+
+def test_without_errors_nothing_is_shaded():
+    predictions = pd.DataFrame({"y_true": [0, 1, 1], "y_pred": [0, 1, 1]})
+    axes = figures.draw_confusion(predictions, ["cat", "dog", "owl"]).axes[0]  # no owl among the images
+    assert sorted(label.get_text() for label in axes.get_yticklabels()) == ["cat", "dog", "owl"]
+    assert list(axes.patches) == []
+    assert sorted(text.get_text() for text in axes.texts) == ["1", "2"]
+
+
+def drawn(axes: Any) -> dict[tuple[int, int], np.ndarray]:
+    """Give each image of a sheet by column and row of its middle, upright as it is seen."""
+    found = {}
+    for image in axes.images:
+        left, right, bottom, top = image.get_extent()
+        assert right - left == pytest.approx(0.92)
+        assert bottom - top == pytest.approx(0.92)  # downwards, as the axis is
+        assert image.get_clim() == (0, 255)
+        found[int(left), int(top)] = np.asarray(image.get_array())
+    low, high = axes.get_ylim()
+    assert low > high
+    return found
 
 
 def test_mistakes_name_both_classes_and_the_confidence():
-    x = np.zeros((1, 4, 4, 3), np.uint8)
-    axes = figures.draw_mistakes(np.array([1]), x, PREDICTIONS, ["cat", "dog"]).axes[0]
-    assert [text.get_text() for text in axes.texts] == ["is cat\nsaid dog\n80.0%"]
-    assert len(axes.images) == 1
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (7, 4, 3, 3), np.uint8)
+    predictions = pd.DataFrame({"y_true": [0, 1, 2] * 4, "y_pred": [1, 2, 0] * 4, "confidence": np.arange(12) / 16})
+    index = np.array([11, 3, 7, 1, 5, 0, 2])
+    axes = figures.draw_mistakes(index, x, predictions, ["cat", "dog", "owl"]).axes[0]
+    true, said = ["cat", "dog", "owl"], ["dog", "owl", "cat"]
+    expected = [f"is {true[i % 3]}\nsaid {said[i % 3]}\n{i / 16:.1%}" for i in index.tolist()]
+    assert [text.get_text() for text in axes.texts] == expected
+    assert expected[0] == "is owl\nsaid cat\n68.8%"
+    # Five in a row; each image below its text, in rows of 1.62.
+    for place, (text, image) in enumerate(zip(axes.texts, axes.images, strict=True)):
+        left, _, _, top = image.get_extent()
+        assert np.array_equal(np.asarray(image.get_array()), x[place])
+        assert (left, top) == pytest.approx((place % 5 + 0.04, 1.62 * (place // 5) + 0.66))
+        assert text.get_position() == pytest.approx((place % 5 + 0.5, top - 0.08))
+    assert axes.get_ylim() == pytest.approx((3.24, 0))
+
+
+def test_images_of_a_grid_are_in_rows():
+    x = np.random.default_rng(0).integers(0, 256, (7, 2, 3, 1), np.uint8)
+    axes = figures.draw_grid(x, 3).axes[0]
+    found = drawn(axes)
+    assert set(found) == {(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2)}
+    assert all(np.array_equal(image, x[column + 3 * row, ..., 0]) for (column, row), image in found.items())
+    assert axes.get_ylim() == (3, 0)
 
 
 def test_no_mistakes_at_all():
@@ -94,18 +182,18 @@ def test_the_same_figure_is_the_same_file(tmp_path):
         assert (tmp_path / f"a_{kind}.svg").read_bytes() == (tmp_path / f"b_{kind}.svg").read_bytes()
 
 
-def test_errors_are_shaded_and_hits_are_not():
-    predictions = pd.DataFrame({"y_true": [0, 0, 0, 1, 1, 1], "y_pred": [1, 1, 0, 0, 1, 1], "confidence": 0.5})
-    axes = figures.draw_confusion(predictions, ["cat", "dog"]).axes[0]
-    shades: Any = {(patch.get_x() + 0.5, patch.get_y() + 0.5): patch.get_alpha() for patch in axes.patches}  # type: ignore[attr-defined]
-    assert shades == {(1, 0): pytest.approx(0.7), (0, 1): pytest.approx(0.35)}  # column, row; two errors and one
-
-
 def test_rows_of_images_have_their_labels():
-    images = np.zeros((2, 4, 4, 1), np.uint8)
-    axes = figures.draw_rows([images, images, images], ["raw", "varied", "varied"], ["cat", "dog"]).axes[0]
-    assert len(axes.images) == 6
-    assert sorted(text.get_text() for text in axes.texts) == ["cat", "dog", "raw", "varied", "varied"]
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(0, 256, (2, 4, 3, channels), np.uint8) for channels in (3, 1, 3)]
+    axes = figures.draw_rows(rows, ["raw", "grey", "varied"], ["cat", "dog"]).axes[0]
+    found = drawn(axes)
+    assert set(found) == {(column, row) for column in range(2) for row in range(3)}
+    for (column, row), image in found.items():
+        assert np.array_equal(image, rows[row][column].squeeze())
+    places = {text.get_text(): text.get_position() for text in axes.texts}
+    assert {name: places[name][0] for name in ("cat", "dog")} == {"cat": 0.5, "dog": 1.5}
+    assert {name: places[name][1] for name in ("raw", "grey", "varied")} == {"raw": 0.5, "grey": 1.5, "varied": 2.5}
+    assert {text.get_rotation() for text in axes.texts if text.get_text() in ("cat", "dog")} == {90}
 
 
 def test_small_pngs_keep_their_pixels(tmp_path):

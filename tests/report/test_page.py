@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.support import browser
+from tests.support.commands import ROOT
 
-pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
+pytestmark = browser.needs_chromium
 PAGE = ROOT / "report/index.html"
 LOOKS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 

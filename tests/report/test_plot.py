@@ -1,5 +1,6 @@
 """The report's words, from made-up results."""
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from reprocnn.core.params import Recipe
 from reprocnn.datasets import CIFAR, MNIST
 from reprocnn.report import chapters, results, tables
 from reprocnn.report.results import Result
-from tests.conftest import ROOT, call
-from tests.report.test_choices import LAYERS, RECIPE
+from tests.support.commands import ROOT, call
+from tests.support.explained import LAYERS, RECIPE
 
 HISTORY = pd.DataFrame(
     {
@@ -38,22 +39,22 @@ DETAILS: dict[str, Any] = {
     "validation_images": 100,
     "classes": [
         {"class": "cat", "precision": None, "recall": 0.5, "n": 2},
-        {"class": "dog", "precision": 1.0, "recall": 1.0, "n": 2},
+        {"class": "dog", "precision": 0.9, "recall": 0.975, "n": 3456},
     ],
     "layers": LAYERS,
-    "images": {"training": [1000, 1500], "validation": [40, 60], "test": [2, 2]},
+    "images": {"training": [1000, 1500], "validation": [40, 60], "test": [3, 4]},
     "normalization": {
         "method": "center",
         "check": {"min": -0.5, "max": 0.5, "mean": [-0.026], "std": [0.247]},
     },
-    "block_shapes": [[14, 14, 16], [14, 14, 16], [7, 7, 32]],
+    "block_shapes": [[14, 12, 16], [14, 12, 16], [7, 6, 32]],
 }
 
 
 def result(target: float = 0.99, source: str = "public", recipe: Recipe = RECIPE, **details) -> Result:
     return Result(
         dataset=MNIST, source=source, test=TEST, target=target, recipe=recipe, peak_lr=0.01, seed=7, history=HISTORY,
-        predictions=pd.DataFrame(), details=DETAILS | details, images={"filters": np.zeros((16, 5, 5, 1), np.uint8)},
+        predictions=pd.DataFrame(), details=DETAILS | details, images={"filters": np.zeros((16, 5, 3, 1), np.uint8)},
     )  # fmt: skip
 
 
@@ -81,9 +82,21 @@ def test_the_summary_says_it_in_plain_words():
     assert "make repro" in text
 
 
+def test_the_summary_has_a_column_for_each_data_set():
+    other = dataclasses.replace(result(), dataset=CIFAR, test=TEST | {"errors": 1234}, seed=8)
+    table = cells(chapters.summarize([result(), other]))
+    assert table[0] == ["", "MNIST", "CIFAR-10"]
+    assert ["errors", "36 of 10,000 digits wrong", f"1,234 of 10,000 {CIFAR.noun} wrong"] in table
+    assert ["training", "2 epochs, seed 7", "2 epochs, seed 8"] in table
+
+
 @pytest.mark.parametrize(
-    ("target", "source", "verdict"), [(0.999, "public", "99.9%, **missed**"), (0.5, "sample", "none")]
-)
+    ("target", "source", "verdict"),
+    [
+        (0.999, "public", "99.9%, **missed**"), (0.9964, "public", "99.6%, met"),
+        (0.9965, "public", "99.7%, **missed**"), (0.5, "sample", "none"),
+    ],
+)  # fmt: skip
 def test_the_summary_judges_by_the_target(target, source, verdict):
     assert ["target", verdict] in cells(chapters.summarize([result(target, source)]))
 
@@ -91,14 +104,27 @@ def test_the_summary_judges_by_the_target(target, source, verdict):
 def test_a_chapter_is_computed_from_its_figures():
     chapter = chapters.write_chapter(result())
     text = {section.title: section.text for section in chapter.sections}
-    assert "among the two most probable for 99.97%" in chapter.text
+    assert chapter.title == "MNIST"
+    assert chapter.text == (
+        "The right class is among the two most probable for 99.97% of the test images; the loss is 0.5000."
+    )
     assert "never reached the target of 99.0%" in text["How it learned"]
     assert "Peak learning rate 0.01." in text["How it learned"]
     assert "it is overconfident" in text["Where it errs"]
-    assert ["cat", "-", "50.00%", "2"] in cells(text["Where it errs"])
-    assert "16 filters of the first convolution, 5×5" in text["What it sees"]
-    assert ["dog", "1,500", "60", "2"] in cells(text["The data"])
-    assert all(figure.alt.startswith("MNIST: ") for section in chapter.sections for figure in section.figures)
+    assert cells(text["Where it errs"])[::2] == [
+        ["class", "precision", "recall", "test images"],
+        ["cat", "-", "50.00%", "2"],
+    ]
+    assert cells(text["Where it errs"])[3] == ["dog", "90.00%", "97.50%", "3,456"]
+    assert "16 filters of the first convolution, 5×3:" in text["What it sees"]
+    assert cells(text["The data"])[::2] == [["class", "training", "validation", "test"], ["cat", "1,000", "40", "3"]]
+    assert cells(text["The data"])[3] == ["dog", "1,500", "60", "4"]
+    alts = {figure.file: figure.alt for section in chapter.sections for figure in section.figures}
+    assert all(alt.startswith("MNIST: ") for alt in alts.values())
+    words = {"network": "blocks", "curves": "loss, accuracy", "confusion": "confusion matrix", "mistakes": "mistakes",
+             "reliability": "confidence", "filters": "filters", "maps": "maps", "examples": "augmented"}  # fmt: skip
+    assert alts.keys() == {f"figures/mnist_{kind}.svg" for kind in words}
+    assert [kind for kind, word in words.items() if word not in alts[f"figures/mnist_{kind}.svg"]] == []
     sample = chapters.write_chapter(result(source="sample"))
     assert sample.title == "sample: digits"
     assert "target" not in sample.sections[1].text
@@ -107,28 +133,104 @@ def test_a_chapter_is_computed_from_its_figures():
 @pytest.mark.parametrize(
     ("accuracies", "error", "sentence"),
     [
+        # Gaps of 0.1 and 0.1, of 0.02 over 100 images and -0.1 over 20, and of 0.08 and -0.1: 0.05 on the whole.
         ((0.5, 0.8), 0.1, "off by 10.0 points on average (expected calibration error 0.1000): it is overconfident."),
-        ((0.7, 1.0), 0.1, "it is underconfident."),
-        ((0.5, 1.0), 0.1, ": in both directions."),
+        ((0.7, 1.0), 0.1, "off by 10.0 points on average (expected calibration error 0.1000): it is underconfident."),
+        ((0.58, 1.0), 0.0333, "off by 3.3 points on average (expected calibration error 0.0333): in both directions."),
+        ((0.52, 1.0), 0.0833, ": it is overconfident."),
+        ((0.52, 1.0), 0.11, ": in both directions."),
     ],
 )
 def test_the_calibration_error_in_words(accuracies, error, sentence):
-    bins = [{"n": 10, "confidence": c, "accuracy": a} for c, a in zip((0.6, 0.9), accuracies, strict=True)]
-    assert sentence in chapters.explain_reliability(bins, error)
+    bins = [{"n": n, "confidence": c, "accuracy": a}
+            for n, c, a in zip((100, 20), (0.6, 0.9), accuracies, strict=True)]  # fmt: skip
+    assert chapters.explain_reliability(bins, error).endswith(sentence)
 
 
 def test_the_data_in_words():
     text = chapters.explain_data(DETAILS)
-    assert "2,500 images for training, 100 for validation, 4 for the test." in text
+    assert "2,500 images for training, 100 for validation, 7 for the test." in text
     assert (
         "The rarest class of the training images is cat with 1,000, the most frequent dog with 1,500, 1.50 times"
         in text
     )
-    assert "x / 255 - 0.5. Checked on the training images: values from -0.500 to 0.500, mean -0.026, " in text
+    assert text.endswith(
+        "Normalization: x / 255 - 0.5. Checked on the training images: values from -0.500 to 0.500, mean -0.026, "
+        "standard deviation 0.247."
+    )
+    check = {"min": -0.4242, "max": 2.8216, "mean": [0.1, -0.2], "std": [1.5, 0.9]}
+    text = chapters.explain_data(DETAILS | {"normalization": {"method": "standardize", "check": check}})
+    assert text.endswith(
+        "(x - mean) / standard deviation, of the training images. Checked on the training images: values from -0.424 "
+        "to 2.822, mean 0.100, -0.200, standard deviation 1.500, 0.900."
+    )
+    reversed_counts = DETAILS["images"] | {"training": [1500, 1000]}
+    assert "is dog with 1,000, the most frequent cat with" in chapters.explain_data(
+        DETAILS | {"images": reversed_counts}
+    )
     assert "trained on the first two together" not in text
     even = DETAILS | {"images": {"training": [5, 5], "validation": [1, 1], "test": [1, 1]}, "validation_images": None}
     assert "Each class has the same number of training images, 5." in chapters.explain_data(even)
     assert "trained on the first two together" in chapters.explain_data(even)
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"), [(1000, "It was still improving at the end"), (10, "It had levelled off at the end")]
+)
+def test_the_validation_images_tell_change_from_chance(images, sentence):
+    history = pd.concat([HISTORY, HISTORY.assign(epoch=[3, 4], val_accuracy=[0.7, 0.8])], ignore_index=True)
+    chapter = chapters.write_chapter(dataclasses.replace(result(validation_images=images), history=history))
+    assert sentence in chapter.sections[1].text
+
+
+def test_a_network_without_a_convolution_has_no_filters():
+    nothing = dataclasses.replace(result(), images={"filters": np.zeros((0, 0, 0, 1), np.uint8)})
+    assert chapters.explain_features(nothing) == "The network has no convolution."
+
+
+def test_each_figure_is_of_its_part_of_the_result(monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+
+    def images(*shape: int) -> np.ndarray:
+        return rng.integers(0, 256, shape, np.uint8)
+
+    arrays = {
+        "index": np.array([21]), "x": images(1, 8, 6, 1), "examples": images(2, 8, 6, 1),
+        "variations": images(3, 2, 8, 6, 1), "filters": images(16, 5, 3, 1),
+        **{f"maps_{i}": images(2, *shape[:2]) for i, shape in enumerate(DETAILS["block_shapes"])},
+    }  # fmt: skip
+    predictions = pd.DataFrame(
+        {"y_true": [0, 0, 1], "y_pred": [0, 1, 1], "confidence": [0.9, 0.8, 0.7]}, index=[20, 21, 22]
+    )
+    figures: dict[str, Any] = {}
+    monkeypatch.setattr(chapters.figures, "save", lambda figure, path: figures.update({str(path): figure}))
+    drawn = dataclasses.replace(result(target=0.65), images=arrays, predictions=predictions)
+    chapters.draw(drawn, Path("folder"))
+    figures = {Path(path).stem.removeprefix("mnist_"): figure.axes[0] for path, figure in figures.items()}
+    shown = {name: [np.asarray(image.get_array()) for image in axes.images] for name, axes in figures.items()}
+    texts = {name: [text.get_text() for text in axes.texts] for name, axes in figures.items()}
+
+    def same(name: str, expected: np.ndarray) -> bool:
+        return all(np.array_equal(one, two) for one, two in zip(shown[name], expected, strict=True))
+
+    assert same("filters", arrays["filters"][..., 0])
+    assert same("mistakes", arrays["x"][..., 0])
+    assert texts["mistakes"] == ["is cat\nsaid dog\n80.0%"]
+    assert same("examples", np.concatenate([arrays["examples"], *arrays["variations"]])[..., 0])
+    assert texts["examples"] == ["cat", "dog", "raw", "augmented", "augmented", "augmented"]
+    maps = [arrays["examples"][..., 0], *(arrays[f"maps_{i}"] for i in range(3))]
+    assert same("maps", [image for row in maps for image in row])  # type: ignore[arg-type]
+    assert texts["maps"] == ["cat", "dog", "image", "14×12\n×16", "14×12\n×16", "7×6\n×32"]
+    assert texts["network"][0] == "image"
+    assert np.asarray(figures["reliability"].collections[0].get_offsets()).tolist() == [[0.85, 0.75]]
+    assert sorted(texts["confusion"]) == ["1", "1", "1"]
+    (error,) = figures["confusion"].patches
+    column, row = (round(edge + 0.5) for edge in error.get_xy())
+    assert figures["confusion"].get_yticklabels()[row].get_text() == "cat"
+    assert figures["confusion"].get_xticklabels()[column].get_text() == "dog"
+    assert figures["curves"].lines[1].get_ydata().tolist() == [1.1, 0.7]
+    target = [line for line in figures["curves"].figure.axes[1].lines if line.get_label() == "target 0.65"]
+    assert len(target) == 1
 
 
 def test_experiments_are_those_that_are_measured():
@@ -136,7 +238,9 @@ def test_experiments_are_those_that_are_measured():
     columns = "fed,epoch,steps,whole,hardware,date"
     (tables.FOLDER / "waits.csv").write_text(f"{columns}\narrays,1,5,10,a machine,2026-01-02\n")
     (tables.FOLDER / "search.csv").write_text("change,seed,val_accuracy,val_loss\n,0,0.99,0.1\n")
-    (chapter,) = chapters.write_experiments([result()])
+    cifar = dataclasses.replace(result(validation_images=777), dataset=CIFAR)
+    (chapter,) = chapters.write_experiments([cifar, result()])
+    assert chapter.title == "Experiments"
     waits, search = chapter.sections
     assert ["arrays", "1", "5.0 s", "10.0 s", "10.0 s"] in cells(waits.text)
     assert waits.text.endswith("`benchmarks/results/waits.csv`, a machine, 2026-01-02")
@@ -160,12 +264,21 @@ def test_targets_come_from_the_params(project):
 
 def test_a_result_is_read_from_what_the_stages_wrote(project):
     write_stage_outputs(project)
+    write_stage_outputs(project, "cifar")
     loaded = results.load(MNIST)
     assert (loaded.title, loaded.judged_by, loaded.target) == ("sample: digits", None, 0.99)
-    assert loaded.peak_lr == pytest.approx(0.01)
+    assert (loaded.seed, loaded.peak_lr) == (0, pytest.approx(0.01))
     assert loaded.class_names == ["cat", "dog"]
+    assert loaded.test == TEST
+    assert loaded.details == DETAILS
     assert loaded.history["val_accuracy"].tolist() == [0.5, 0.7]
-    assert loaded.images["filters"].shape == (16, 5, 5, 1)
+    assert loaded.predictions["y_pred"].tolist() == [0, 1, 1, 1]
+    assert loaded.images["filters"].shape == (16, 5, 3, 1)
+    other = results.load(CIFAR)
+    assert (other.dataset, other.recipe.network, other.target) == (CIFAR, "cifar_cnn", 0.915)
+    assert other.peak_lr == pytest.approx(0.2)  # 20 times 0.01
+    write_json(project / "metrics/cifar.json", {"cifar": {"source": "public", "test": TEST, "val": {}}})
+    assert (results.load(CIFAR).title, results.load(CIFAR).judged_by) == ("CIFAR-10", 0.915)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +317,7 @@ def write_stage_outputs(folder: Path, name: str = "mnist") -> None:
     """Write what the plot stage reads of the data set `name`, two classes of the sample."""
     for parent in ("metrics", "evaluation", f"plots/{name}"):
         (folder / parent).mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"metrics/{name}.json", {name: {"source": "sample", "test": TEST}})
+    write_json(folder / f"metrics/{name}.json", {name: {"source": "sample", "test": TEST, "val": {"accuracy": 0.5}}})
     write_json(folder / f"evaluation/{name}.json", DETAILS)
     HISTORY.to_csv(folder / f"plots/{name}/history.csv", index=False)
     predictions = pd.DataFrame({"y_true": [0, 0, 1, 1], "y_pred": [0, 1, 1, 1], "confidence": [0.9, 0.8, 0.7, 0.6]})
@@ -221,6 +334,6 @@ def write_stage_outputs(folder: Path, name: str = "mnist") -> None:
         x=images(1, 8, 8, 1),
         examples=images(2, 8, 8, 1),
         variations=images(2, 2, 8, 8, 1),
-        filters=images(16, 5, 5, 1),
+        filters=images(16, 5, 3, 1),
         **arrays,
     )

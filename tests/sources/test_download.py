@@ -6,15 +6,12 @@ import pytest
 from reprocnn.core.errors import UserError
 from stages import download
 from tests.support import mirror
+from tests.support.mirror import raw
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 pytestmark = pytest.mark.usefixtures("small_files")
-
-
-def raw() -> dict[str, bytes]:
-    return {p.relative_to("data/raw").as_posix(): p.read_bytes() for p in Path("data/raw").rglob("*") if p.is_file()}
 
 
 def test_from_a_folder(tmp_path, monkeypatch):

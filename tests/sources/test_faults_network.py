@@ -1,31 +1,14 @@
 """A bad network under the real download code: the right bytes or a clear line, and nothing half-written."""
 
 import tracemalloc
-from pathlib import Path
 
 import pytest
 
-from reprocnn.core.errors import UserError
 from stages import download
-from tests.sources.test_download import raw
 from tests.support import faultserver, mirror
-
-EVERYTHING = {**mirror.CONTENT, **mirror.MEMBERS}
-
+from tests.support.mirror import EVERYTHING, raw, refused
 
 pytestmark = pytest.mark.usefixtures("small_files")
-
-
-def refused(monkeypatch, *sources: str) -> str:
-    """The lines that the download ends with, after looking that it left nothing half-written."""
-    monkeypatch.setenv("DATASETS_MIRROR", " ".join(sources))
-    with pytest.raises(UserError) as error:
-        download.main()
-    assert all(content == EVERYTHING[name] for name, content in raw().items())
-    assert not Path("data/.incoming").exists()
-    assert len(str(error.value).splitlines()) <= 5
-    assert "DATASETS_MIRROR" in str(error.value)
-    return str(error.value)
 
 
 ONCE, THRICE = 1, 3

@@ -1,12 +1,16 @@
+import contextlib
 import gzip
+import json
 import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedShuffleSplit
 
 from reprocnn.core.errors import UserError
 from reprocnn.core.params import Preparation, read
@@ -14,33 +18,80 @@ from reprocnn.datasets import DATASETS
 from reprocnn.images import arrays
 from reprocnn.sources import sample
 from reprocnn.splits import decode
+from reprocnn.splits import normalize as normalization
 from reprocnn.splits.normalize import normalize
 from reprocnn.splits.split import split_off_validation, to_one_hot
 from stages import prepare
-from tests.conftest import ROOT
+from tests.support.commands import ROOT
 
 
-def test_the_sample_becomes_arrays(project):
-    for dataset in DATASETS:
-        sample.write(dataset, Path("data/raw"))
+@pytest.fixture
+def small_raw(project):
+    """Small files in data/raw, and what they hold: images and labels, by data set and split."""
+    rng = np.random.default_rng(3)
+    folder = Path("data/raw/cifar-10-batches-py")
+    folder.mkdir(parents=True)
+    held = {}
+    for split, start, n in (("train", "train", 150), ("test", "t10k", 21)):
+        x, labels = rng.integers(0, 1 + rng.integers(1, 256, (n, 1, 1)), (n, 5, 4), np.uint8), labels_of(n, rng)
+        held["mnist", split] = x[..., None], labels
+        for kind, array in (("images-idx3", x), ("labels-idx1", labels)):
+            header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+            Path(f"data/raw/{start}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.tobytes()))
+    names = [f"data_batch_{number}" for number in range(1, 6)]
+    parts = []
+    for n, name in zip((40, 41, 42, 43, 44, 22), (*names, "test_batch"), strict=True):
+        x, labels = rng.integers(0, 256, (n, 3, 32, 32), np.uint8), labels_of(n, rng)
+        x[:, 1] //= 2
+        x[:, 2] //= 3
+        (folder / name).write_bytes(pickle.dumps({b"data": x.reshape(n, -1), b"labels": labels.tolist()}, protocol=3))
+        parts.append((np.stack([x[:, channel] for channel in range(3)], axis=-1), labels))
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"a", *b"b c d e f g h i j".split()]}))
+    held["cifar", "test"] = parts.pop()
+    held["cifar", "train"] = np.concatenate([x for x, _ in parts]), np.concatenate([labels for _, labels in parts])
+    return held
+
+
+def labels_of(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Give shuffled labels in which each next class is rarer."""
+    labels = np.concatenate([np.arange(10), np.arange(10), rng.geometric(0.3, n) % 10])[:n].astype(np.uint8)
+    rng.shuffle(labels)
+    return labels
+
+
+def test_every_array_and_number_of_the_stage(small_raw, capsys):
+    recipes = {"mnist": (0.25, 3, "standardize"), "cifar": (0.4, 5, "standardize")}
+    text = Path("params.yaml").read_text()
+    for old, new in (
+        ("val_fraction: 0.1 ", "val_fraction: 0.25 "), ("split_seed: 0 ", "split_seed: 3 "),
+        ("val_fraction: 0.3 ", "val_fraction: 0.4 "), ("split_seed: 0\n", "split_seed: 5\n"),
+        ("normalization: center", "normalization: standardize"),
+    ):  # fmt: skip
+        text = text.replace(old, new)
+    Path("params.yaml").write_text(text)
     prepare.main()
-    mnist = {split: arrays.load(Path("data/prepared/mnist") / split) for split in ("train", "val", "test")}
-    cifar = {split: arrays.load(Path("data/prepared/cifar") / split) for split in ("train", "val", "test")}
-    assert [data.x.shape for data in mnist.values()] == [(1293, 28, 28, 1), (144, 28, 28, 1), (360, 28, 28, 1)]
-    assert [data.x.shape for data in cifar.values()] == [(1400, 32, 32, 3), (600, 32, 32, 3), (500, 32, 32, 3)]
-    for data in (*mnist.values(), *cifar.values()):
-        assert data.x.dtype == np.uint8
-        assert data.y.dtype == np.float32
-        assert data.y.shape == (len(data.x), 10)
-        assert (data.y.sum(axis=1) == 1).all()
-        assert set(np.unique(data.y)) == {0, 1}
-    images, labels = sample.digits()  # the test split is the last digits, in their order
-    assert np.array_equal(mnist["test"].x[..., 0], images[1437:])
-    assert np.array_equal(mnist["test"].y.argmax(axis=1), labels[1437:])
-    assert cifar["train"].y.sum(axis=0) / 1400 == pytest.approx(cifar["val"].y.sum(axis=0) / 600, abs=0.002)
-    scale, offset = arrays.load_normalization(Path("data/prepared/cifar"))
-    assert scale == [1 / 255] * 3
-    assert offset == [-0.5] * 3
+    printed = capsys.readouterr().out.splitlines()
+    for line, (name, (fraction, seed, method)) in zip(printed, recipes.items(), strict=True):
+        x, labels = small_raw[name, "train"]
+        splitter = StratifiedShuffleSplit(1, test_size=fraction, random_state=seed)
+        [(train, val)] = splitter.split(x, labels)
+        expected = {"train": (x[train], labels[train]), "val": (x[val], labels[val]), "test": small_raw[name, "test"]}
+        folder = Path("data/prepared") / name
+        for split, (images, classes) in expected.items():
+            assert np.array_equal(np.load(folder / split / "x.npy"), images)
+            one_hot = np.array([[float(label == k) for k in range(10)] for label in classes], np.float32)
+            assert np.array_equal(np.load(folder / split / "y.npy"), one_hot)
+        mean, std = (f(x[train].astype(float), axis=(0, 1, 2)) for f in (np.mean, np.std))
+        found = json.loads((folder / "normalization.json").read_text())
+        assert found["method"] == method
+        assert found["scale"] == pytest.approx((1 / std).tolist(), rel=1e-9)
+        assert found["offset"] == pytest.approx((-mean / std).tolist(), rel=1e-9)
+        seen = (x[train] - mean) / std
+        assert (found["check"]["min"], found["check"]["max"]) == pytest.approx((seen.min(), seen.max()))
+        names = list("0123456789") if name == "mnist" else list("abcdefghij")
+        assert json.loads((folder / "classes.json").read_text()) == names
+        counts = f"{len(train)} train, {len(val)} val, {len(small_raw[name, 'test'][0])} test"
+        assert line == f"prepare: {name}: {counts}; {json.dumps(found['check'])}"
 
 
 def test_split_is_stratified_disjoint_and_follows_its_seed():
@@ -74,6 +125,18 @@ def test_a_split_that_cannot_be(labels, message):
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(("fraction", "n"), [(0.3, 34), (0.75, 40)])
+def test_the_fewest_images_of_a_split(fraction, n):
+    for count in (n - 1, n):
+        x, labels = np.zeros((count, 1, 1, 1), np.uint8), np.arange(count) % 10
+        if count < n:
+            with pytest.raises(UserError, match=f"found {fraction} of {count} images"):
+                split_off_validation(x, labels, fraction, 0, "mnist")
+        else:
+            splits = split_off_validation(x, labels, fraction, 0, "mnist")
+            assert all(set(part) == set(range(10)) for _, part in splits.values())
+
+
 def test_normalization_by_hand():
     x = np.array([0, 255, 255, 0], np.uint8).reshape(2, 2, 1, 1)  # mean 127.5, deviation 127.5
     center = normalize(x, "center")
@@ -85,6 +148,43 @@ def test_normalization_by_hand():
     assert standard["check"] == {"min": -1.0, "max": 1.0, "mean": [0.0], "std": [1.0]}
 
 
+def test_normalization_of_values_that_are_not_symmetric():
+    x = np.array([10, 10, 10, 50], np.uint8).reshape(1, 1, 4, 1)  # mean 20, deviation the root of 300
+    assert normalize(x, "center")["check"] == {
+        "min": pytest.approx(10 / 255 - 0.5), "max": pytest.approx(50 / 255 - 0.5),
+        "mean": [-0.421569], "std": [0.067924],
+    }  # fmt: skip
+    standard, unit = normalize(x, "standardize"), 300**-0.5
+    low, high = pytest.approx(-10 * unit), pytest.approx(30 * unit)
+    assert standard == {
+        "method": "standardize", "scale": [pytest.approx(unit)], "offset": [pytest.approx(-20 * unit)],
+        "check": {"min": low, "max": high, "mean": [0.0], "std": [1.0]},
+    }  # fmt: skip
+    assert '"mean": [0.0]' in json.dumps(standard)  # not -0.0
+
+
+def test_a_normalization_that_does_not_come_out_is_refused(monkeypatch):
+    x = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 2), np.uint8)
+    monkeypatch.setattr(normalization, "CLOSE", -1.0)
+    assert normalize(x, "center")["method"] == "center"
+    message = (
+        r"params\.yaml: normalization: standardize gives values from -\d\.\d+ to \d\.\d+, mean \[.* set another one"
+    )
+    with pytest.raises(UserError, match=message):
+        normalize(x, "standardize")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"), [(-2e-6, 1, "set another"), (0, 0.999998, "set another"), (-1e-7, 1.0000001, "")]
+)
+def test_mean_and_deviation_come_out_to_a_millionth(monkeypatch, mean, std, message):
+    results = iter([([3.0, 4.0], [1.0, 2.0]), ([0.0, mean], [1.0, std])])
+    monkeypatch.setattr(normalization, "_moments", lambda *_: tuple(map(np.array, next(results))))
+    refused = pytest.raises(UserError, match=message) if message else contextlib.nullcontext()
+    with refused:
+        normalize(np.array([0, 50, 9, 255], np.uint8).reshape(1, 2, 1, 2), "standardize")
+
+
 def test_normalization_of_each_channel_agrees_with_numpy():
     x = np.random.default_rng(0).integers(0, [[[50, 100, 256]]], (20, 4, 4, 3)).astype(np.uint8)
     chosen = normalize(x, "standardize")
@@ -94,45 +194,134 @@ def test_normalization_of_each_channel_agrees_with_numpy():
 
 
 def test_a_channel_of_one_value_is_refused():
-    with pytest.raises(UserError, match="a channel of one value"):
-        normalize(np.zeros((2, 2, 2, 1), np.uint8), "center")
+    x = np.random.default_rng(0).integers(0, 256, (2, 2, 3, 3), np.uint8)
+    x[..., 2] = 7
+    for method in ("center", "standardize"):
+        with pytest.raises(UserError, match="a channel of one value"):
+            normalize(x, method)
 
 
 def test_one_hot_is_what_keras_gives():
     from reprocnn.backend import keras
 
     labels = np.array([3, 0, 9], np.uint8)
-    assert np.array_equal(to_one_hot(labels, 10), keras.utils.to_categorical(labels, 10))
+    for classes in (10, 12):
+        assert np.array_equal(to_one_hot(labels, classes), keras.utils.to_categorical(labels, classes))
+    assert to_one_hot(labels).shape == (3, 10)
+
+
+IDX = bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, *range(6)])
 
 
 def test_idx_by_hand(tmp_path):
     path = tmp_path / "x.gz"
-    path.write_bytes(gzip.compress(bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, *range(6)])))
+    path.write_bytes(gzip.compress(IDX))
     assert decode.idx(path, 3).tolist() == [[[0, 1, 2], [3, 4, 5]]]
-    for damaged in (gzip.compress(b"\0\0\x08\x03"), gzip.compress(bytes(30)), b"no gzip", path.read_bytes()[:-9]):
-        path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"x\.gz.*dvc repro -f download"):
-            decode.idx(path, 3)
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 1, 2, *range(256), 7, 8])))
+    assert decode.idx(path, 1).tolist() == [*range(256), 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(b"\0\0\x08\x03"), "x.gz: expected"),
+        (gzip.compress(bytes(30)), "expected an IDX file of bytes with 3 axes, found the start 00000000"),
+        (gzip.compress(IDX[:2] + b"\x09" + IDX[3:]), "found the start 00000903"),
+        (gzip.compress(IDX[:3] + b"\x01" + IDX[4:]), "found the start 00000801"),
+        (gzip.compress(IDX[:-1]), "expected 6 bytes for [1, 2, 3], found 5"),
+        (gzip.compress(IDX + b"\0"), "expected 6 bytes for [1, 2, 3], found 7"),
+        (gzip.compress(IDX[:7] + b"\0" + IDX[8:16]), "expected 0 bytes for [0, 2, 3], found 0"),
+        (gzip.compress(IDX)[:-9], "invalid or incomplete gzip file"),
+        (b"no gzip", "invalid or incomplete gzip file"),
+    ],
+    ids=["no sizes", "zeros", "another type", "other axes", "too short", "too long", "no image", "cut", "no gzip"],
+)
+def test_a_damaged_idx_file(tmp_path, content, message):
+    path = tmp_path / "x.gz"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        decode.idx(path, 3)
+    assert message in str(error.value)
+    assert str(error.value).endswith("; run `dvc repro -f download`")
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(IDX))
+    assert decode.MAX_BYTES > 60_000 * 28 * 28 + 16
+    monkeypatch.setattr(decode, "MAX_BYTES", len(IDX))
+    assert decode.idx(path, 3).size == 6
+    monkeypatch.setattr(decode, "MAX_BYTES", len(IDX) - 1)
+    with pytest.raises(UserError, match="expected an IDX file"):
+        decode.idx(path, 3)
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"), [([3, 9], ""), ([3, 10], "2 up to 10 for 2"), ([3, 9, 0], "3 up to 9 for 2")]
+)
+def test_labels_belong_to_the_images(tmp_path, labels, found):
+    images, path = tmp_path / "images.gz", tmp_path / "labels.gz"
+    images.write_bytes(gzip.compress(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3, *range(12)])))
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, len(labels), *labels])))
+    if found:
+        with pytest.raises(
+            UserError, match=rf"labels\.gz: expected a label from 0 to 9 for each image, found {found} images"
+        ):
+            decode.idx_pair(images, path)
+    else:
+        x, y = decode.idx_pair(images, path)
+        assert (x.shape, y.tolist()) == ((2, 2, 3, 1), labels)
 
 
 def test_cifar_rows_are_planes_of_red_green_and_blue(tmp_path):
-    row = np.zeros((1, 3072), np.uint8)
-    row[0, 33], row[0, 1024 + 33], row[0, 2048 + 33] = 1, 2, 3  # second row, second column
+    rows = np.zeros((2, 3072), np.uint8)
+    rows[1, 32 * 2 + 5] = 1  # of red the third row, sixth column
+    rows[1, 1024 + 32 * 7 + 30] = 2
+    rows[1, 2048 + 31] = 3
     path = tmp_path / "batch"
-    path.write_bytes(pickle.dumps({b"data": row, b"labels": [7]}, protocol=2))
+    path.write_bytes(pickle.dumps({b"data": rows, b"labels": [7, 4]}, protocol=2))
     with pytest.raises(UserError, match=r"_codecs\.encode"):  # Python 3 pickles bytes so; CIFAR-10 does not
         decode.cifar_batch(path)
-    path.write_bytes(pickle.dumps({b"data": row, b"labels": [7]}, protocol=3))
+    path.write_bytes(pickle.dumps({b"data": rows, b"labels": [7, 4]}, protocol=3))
     x, labels = decode.cifar_batch(path)
-    assert x.shape == (1, 32, 32, 3)
-    assert x[0, 1, 1].tolist() == [1, 2, 3]
-    assert x.sum() == 6
-    assert labels.tolist() == [7]
+    assert x.shape == (2, 32, 32, 3)
+    assert np.argwhere(x).tolist() == [[1, 0, 31, 2], [1, 2, 5, 0], [1, 7, 30, 1]]
+    assert x[x > 0].tolist() == [3, 1, 2]
+    assert (labels.tolist(), str(labels.dtype)) == ([7, 4], "uint8")
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "found"),
+    [
+        (np.zeros((2, 3072), np.int16), [0, 9], r"int16 \(2, 3072\), 2 labels"),
+        (np.zeros((2, 3071), np.uint8), [0, 9], r"uint8 \(2, 3071\), 2 labels"),
+        (np.zeros((2, 3072), np.uint8), [0, 9, 1], r"uint8 \(2, 3072\), 3 labels"),
+        (np.zeros((2, 3072), np.uint8), [0, 10], "2 labels"),
+        (np.zeros((2, 3072), np.uint8), [-1, 9], "2 labels"),
+        (None, [0, 9], "NoneType"),
+    ],
+)
+def test_a_cifar_batch_of_other_content(tmp_path, data, labels, found):
+    path = tmp_path / "batch"
+    path.write_bytes(pickle.dumps({b"data": data, b"labels": labels}, protocol=3))
+    message = rf"batch: expected data uint8 \(n, 3072\) and n labels from 0 to 9, found .*{found}"
+    with pytest.raises(UserError, match=message):
+        decode.cifar_batch(path)
+    with pytest.raises(UserError, match="batch: expected ten label_names"):
+        decode.cifar_class_names(path)
 
 
 class Evil:
     def __reduce__(self):
         return os.mkdir, ("ran",)
+
+
+class Rebuilt:
+    def __init__(self, *given: Any) -> None:
+        self.given = given
+
+    def __reduce__(self):
+        return np.zeros(1).__reduce__()[0], self.given
 
 
 def test_a_pickle_runs_nothing(tmp_path, monkeypatch):
@@ -141,15 +330,40 @@ def test_a_pickle_runs_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"posix\.mkdir"):
         decode.cifar_batch(Path("batch"))
     assert not Path("ran").exists()
+    for given, message in (
+        ((np.ndarray, (10**9,), b"b"), r"builds .* of \(1000000000,\)"),
+        ((np.dtype, (0,), b"b"), "builds"),
+    ):
+        Path("batch").write_bytes(pickle.dumps({b"data": Rebuilt(*given)}, protocol=3))
+        with pytest.raises(UserError, match=message):
+            decode.cifar_batch(Path("batch"))
 
 
-def test_the_sample_is_the_same_each_time(tmp_path):
-    for name in ("a", "b"):
-        for dataset in DATASETS:
-            sample.write(dataset, tmp_path / name)
-    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
-    assert len(files) == 11
-    assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)
+def test_the_sample_becomes_the_same_arrays_each_time(project):
+    for dataset in DATASETS:
+        sample.write(dataset, Path("data/raw"))
+    assert {path.read_bytes()[4:8] for path in Path("data/raw").glob("*.gz")} == {bytes(4)}  # no date
+    prepare.main()
+    for name, sizes, (images, labels) in (
+        ("mnist", (1293, 144, 360), sample.digits()),
+        ("cifar", (1400, 600, 500), sample.shapes(2500, np.random.default_rng(0))),
+    ):
+        splits = [arrays.load(Path("data/prepared") / name / split) for split in ("train", "val", "test")]
+        assert tuple(len(data.x) for data in splits) == sizes
+        images = images.reshape(len(images), *splits[0].x.shape[1:])
+        # The test split is the last images in their order; of the others each is there once.
+        assert np.array_equal(splits[2].x, images[-sizes[2] :])
+        assert np.array_equal(splits[2].y.argmax(axis=1), labels[-sizes[2] :])
+        kept = [(x.tobytes(), y.argmax()) for data in splits[:2] for x, y in zip(*data, strict=True)]
+        assert sorted(kept) == sorted(
+            (x.tobytes(), label) for x, label in zip(images, labels[: -sizes[2]], strict=False)
+        )
+        for data in splits:
+            assert (str(data.x.dtype), str(data.y.dtype), data.y.shape) == ("uint8", "float32", (len(data.x), 10))
+        shares = [data.y.mean(axis=0) for data in splits]
+        assert shares[0] == pytest.approx(shares[1], abs=0.005)
+    scale, offset = arrays.load_normalization(Path("data/prepared/cifar"))
+    assert (scale, offset) == ([1 / 255] * 3, [-0.5] * 3)
 
 
 @pytest.mark.data

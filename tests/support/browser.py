@@ -1,5 +1,6 @@
 """What a browser makes of a page: Debian's Chromium, headless, without a network."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Skipped where there is none, but not on CI, where it would go unnoticed.
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None and os.environ.get("CI") != "true", reason="needs Chromium (apt-get install chromium)"
+)
 
 # Each line of each text, as a rectangle in pixels, in HTML and in SVG alike; what is not shown has none.
 LINES = """() => {
@@ -90,6 +97,7 @@ class Seen:
 def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
+    assert CHROMIUM, "needs Chromium (apt-get install chromium)"
     with sync_playwright() as playwright:
         # Without a sandbox, since root may have none; the page is our own.
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

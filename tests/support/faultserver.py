@@ -34,7 +34,7 @@ def status(code: int) -> Callable[[Handler, bytes], None]:
 
 
 def hang(handler: Handler, body: bytes) -> None:
-    time.sleep(3)
+    handler.rfile.read(1)  # until the other side hangs up
 
 
 def drip(handler: Handler, body: bytes) -> None:

@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from reprocnn import datasets
+from reprocnn.core.errors import UserError
+from stages import download
 
 CONTENT = {"images.gz": b"image bytes" * 500, "labels.gz": b"label bytes"}
 MEMBERS = {"batches/one": b"first" * 3000, "batches/two": b"second" * 3000}
+EVERYTHING = {**CONTENT, **MEMBERS}
 
 
 def declare(monkeypatch) -> None:
@@ -63,6 +68,23 @@ def serve(folder: Path) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def raw() -> dict[str, bytes]:
+    """Read all files of data/raw."""
+    return {p.relative_to("data/raw").as_posix(): p.read_bytes() for p in Path("data/raw").rglob("*") if p.is_file()}
+
+
+def refused(monkeypatch, *sources: str) -> str:
+    """The lines that the download ends with, after looking that it left nothing half-written."""
+    monkeypatch.setenv("DATASETS_MIRROR", " ".join(sources))
+    with pytest.raises(UserError) as error:
+        download.main()
+    assert all(content == EVERYTHING[name] for name, content in raw().items())
+    assert not Path("data/.incoming").exists()
+    assert len(str(error.value).splitlines()) <= 5
+    assert "DATASETS_MIRROR" in str(error.value)
+    return str(error.value)
 
 
 def _file(name: str, content: bytes) -> datasets.File:

@@ -1,27 +1,44 @@
 """The tiny repository, and a cluster to sweep it on."""
 
 import os
-import sys
+import secrets
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, call
-from tests.sweep import tiny
+from tests.support import tiny
+from tests.support.commands import ROOT
 
 os.environ["RAY_AUTH_MODE"] = "token"  # Ray's default, but not in its tools for tests; read when Ray is imported
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch) -> Path:
+def ray_folder(monkeypatch) -> Iterator[Path]:
+    """A temporary folder and a token for Ray alone, so that no Ray of the same user is in the way.
+
+    It names a cluster that is gone, as a killed Ray leaves it.
+    """
+    with tempfile.TemporaryDirectory(
+        dir="/tmp", prefix="r-"
+    ) as folder:  # Ray's sockets have room for short paths alone
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray/ray_current_cluster").write_text("127.0.0.1:1")
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        yield Path(folder)
+
+
+@pytest.fixture
+def repository(ray_folder, tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "repository"
     tiny.make(folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))  # the clones of its trials
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # Ray's sockets have room for short paths alone
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return folder
 
 
@@ -30,7 +47,6 @@ def cluster(repository):
     """A head that runs no trials; nodes are added by the tests."""
     from ray.cluster_utils import Cluster
 
-    call(repository, sys.executable, "-m", "ray.scripts.scripts", "get-auth-token", "--generate")
     quick = {"health_check_period_ms": 1000}  # a third: dead nodes are noticed sooner
     made = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": quick}

@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("ray", reason="the sweep extra is not installed")
 from reprocnn.sweep.overrides import experiment_name
-from tests.conftest import ROOT, call, commit
-from tests.sweep import tiny
+from tests.support import tiny
+from tests.support.commands import ROOT, call, commit
 
 
 @pytest.mark.slow
@@ -21,7 +21,7 @@ def test_a_worker_that_is_killed(cluster, repository, held):
     worker = next(one for one in psutil.Process(tiny.trainings(repository)[0]).parents() if "ray::" in one.name())
     worker.kill()
     held.unlink()
-    output, _ = running.communicate(timeout=120)
+    output, _ = running.communicate()
     assert running.returncode == 0, output
     assert output.count(" s on ") == 2
     assert len(call(repository, "dvc", "exp", "list", "--name-only").split()) == 2
@@ -36,7 +36,7 @@ def test_a_node_that_is_gone(cluster, repository, held):
     cluster.add_node(num_cpus=1)
     cluster.remove_node(gone, allow_graceful=False)
     held.unlink()
-    output, _ = running.communicate(timeout=120)
+    output, _ = running.communicate()
     assert running.returncode == 0, output
     assert output.count(" s on ") == 2
 
@@ -49,7 +49,7 @@ def test_a_driver_that_is_killed(cluster, repository):
     tiny.until(lambda: " s on " in running.stdout.readline())
     running.kill()
     again = tiny.start(cluster, repository, "lr=0.2,0.3,0.4")
-    output, _ = again.communicate(timeout=120)
+    output, _ = again.communicate()
     assert again.returncode == 0, output
     assert "exists" in output
     assert output.count("exists") + output.count(" s on ") == 3
@@ -67,7 +67,7 @@ def test_a_node_whose_disk_is_full(cluster, repository, held, tmp_path):
             lambda: re.search(r"^sweep: \S+: left out: No space left on device$", running.stdout.readline(), re.M)
         )
         held.unlink()
-        output, _ = running.communicate(timeout=120)
+        output, _ = running.communicate()
     assert running.returncode == 0, output
     assert output.count(" s on ") == 4
     assert "left out" not in output  # once is enough
@@ -78,7 +78,7 @@ def test_a_node_whose_disk_is_full(cluster, repository, held, tmp_path):
 def test_the_disks_of_all_nodes_are_full(cluster, repository, tmp_path):
     with tiny.full_node(cluster, tmp_path):
         running = tiny.start(cluster, repository, "lr=0.2,0.3,0.4")
-        output, _ = running.communicate(timeout=120)
+        output, _ = running.communicate()
     assert running.returncode == 1, output
     assert output.count("No space left on device") == 1
     assert output.count("failed: no machine is left") == 3
@@ -93,7 +93,7 @@ def test_a_disk_that_a_stage_fills(cluster, repository):
     commit(repository)
     cluster.add_node(num_cpus=1)
     running = tiny.start(cluster, repository, "lr=0.5")
-    output, _ = running.communicate(timeout=120)
+    output, _ = running.communicate()
     assert running.returncode == 1, output
     assert re.search(r"^sweep: \S+: left out: No space left on device$", output, re.M)
     assert "failed: no machine is left" in output
@@ -101,12 +101,12 @@ def test_a_disk_that_a_stage_fills(cluster, repository):
 
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there_and_a_wrong_token(cluster, repository):
-    output = tiny.sweep(repository, "lr=0.2", "--threads=1", check=False, RAY_ADDRESS="127.0.0.1:1")
+    output = tiny.sweep(repository, "lr=0.2", "--threads=1", code=1, RAY_ADDRESS="127.0.0.1:1")
     assert "error: sweep: no Ray at RAY_ADDRESS=127.0.0.1:1" in output
     assert "Traceback" not in output
     cluster.add_node(num_cpus=1)
     more = {"RAY_ADDRESS": cluster.address, "RAY_AUTH_TOKEN": "0" * 64}
-    output = tiny.sweep(repository, "lr=0.2", "--threads=1", check=False, **more)
+    output = tiny.sweep(repository, "lr=0.2", "--threads=1", code=1, **more)
     assert f"error: sweep: no Ray at RAY_ADDRESS={cluster.address}" in output
     assert "InvalidAuthToken" in output
     assert not (repository.parent / "seen").exists()
@@ -118,7 +118,7 @@ def test_a_node_without_the_data(cluster, repository):
     call(repository, "dvc", "remote", "add", "--local", "--default", "storage", "../storage")
     cluster.add_node(num_cpus=1)
     with tiny.odd_node(cluster, f"mount -t tmpfs none {repository}"):
-        output, _ = tiny.start(cluster, repository, "lr=0.2").communicate(timeout=120)
+        output, _ = tiny.start(cluster, repository, "lr=0.2").communicate()
     assert f"/cache and {repository.parent}/storage: missing, expected DVC's cache or default" in output
     assert not (repository.parent / "seen").exists()
 
@@ -133,7 +133,7 @@ def test_a_node_that_has_the_remote_alone(cluster, repository, level):
     commit(repository)
     call(repository, "dvc", "push")
     with tiny.odd_node(cluster, f"mount -t tmpfs none {repository}"):
-        output, _ = tiny.start(cluster, repository, "lr=0.2", "seed=1,2").communicate(timeout=120)
+        output, _ = tiny.start(cluster, repository, "lr=0.2", "seed=1,2").communicate()
     assert output.count(" s on ") == 2, output
     assert sorted(tiny.seen(repository)) == ["prepare 0.1 0", "train 0.2 1", "train 0.2 2"]  # prepared above
     call(repository, "dvc", "exp", "apply", experiment_name(("lr=0.2", "seed=2", "threads=1")))
@@ -151,7 +151,7 @@ def test_a_node_that_has_the_cache_and_one_that_has_the_remote(cluster, reposito
         running = tiny.start(cluster, repository, "lr=0.2,0.3", "split=3")
         tiny.until(lambda: len(tiny.trainings(repository)) == 2)
         held.unlink()
-        output, _ = running.communicate(timeout=120)
+        output, _ = running.communicate()
     assert output.count(" s on ") == 2, output
     assert sorted(tiny.seen(repository)) == ["prepare 0.1 0", "train 0.2 0", "train 0.3 0"]
     for rate in (0.2, 0.3):
@@ -167,6 +167,6 @@ def test_a_node_with_another_environment(cluster, repository, tmp_path):
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 0.1\n")
     with tiny.odd_node(cluster, PYTHONPATH=os.pathsep.join([str(info.parent), str(ROOT)])):
-        output, _ = tiny.start(cluster, repository, "lr=0.2").communicate(timeout=120)
+        output, _ = tiny.start(cluster, repository, "lr=0.2").communicate()
     assert re.search(r"numpy: found 0\.1, expected \d\S* as where the sweep was started; install that", output)
     assert not (repository.parent / "seen").exists()

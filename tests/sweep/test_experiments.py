@@ -1,6 +1,9 @@
 """The metric of an experiment, in whichever of the metric files that dvc.yaml declares."""
 
 import json
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,11 +11,32 @@ from dvc.repo import Repo
 
 pytest.importorskip("ray", reason="the sweep extra is not installed")
 from reprocnn.core.errors import UserError
+from reprocnn.sweep import experiments as module
 from reprocnn.sweep.experiments import Experiments, metric_files
-from tests.conftest import call, commit
+from reprocnn.sweep.jobs import Stage, pipeline_stages, template
+from reprocnn.sweep.overrides import experiment_name
+from reprocnn.sweep.trial import Outcome, versions
+from tests.support import tiny
+from tests.support.commands import call, commit
 
-VAL = json.dumps({"val": {"accuracy": 0.5, "loss": 2}})
+VAL = json.dumps({"val": {"accuracy": 0.5, "loss": 2, "zero": 0}})
 TEST = json.dumps({"test": {"accuracy": 0.25}, "source": "public"})
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("original") / "repository"
+    tiny.make(folder)
+    return folder
+
+
+@pytest.fixture
+def repository(original, tmp_path, monkeypatch):
+    """The tiny repository, made once and copied."""
+    folder = tmp_path / "repository"
+    shutil.copytree(original, folder)
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def declare(repository, **metrics) -> None:
@@ -45,7 +69,7 @@ def test_the_metric_files_are_those_of_dvc_yaml(repository):
         metric_files(Repo())
 
 
-@pytest.mark.parametrize(("metric", "value"), [("val.accuracy", 0.5), ("test.accuracy", 0.25), ("val.loss", 2.0)])
+@pytest.mark.parametrize(("metric", "value"), [("val.accuracy", 0.5), ("test.accuracy", 0.25), ("val.zero", 0.0)])
 def test_the_metric_may_be_in_either_file(repository, metric, value):
     experiments = experiment(repository, metric, val_json=VAL, test_json=TEST)
     assert experiments.names() == {"it"}
@@ -59,7 +83,9 @@ def test_what_is_no_number_is_refused_with_the_known_keys(repository, metric):
         experiment(repository, metric, val_json=VAL, test_json=TEST).value("it")
     message = str(error.value)
     assert message.startswith(f"sweep: --metric {metric}: found no such number in metrics/")
-    assert set(message.partition("known: ")[2].split(", ")) == {"val.accuracy", "val.loss", "test.accuracy", "source"}
+    assert set(message.partition("known: ")[2].split(", ")) == {
+        "val.accuracy", "val.loss", "val.zero", "test.accuracy", "source",
+    }  # fmt: skip
 
 
 def test_one_of_the_files_may_be_missing(repository):
@@ -79,3 +105,46 @@ def test_a_metric_file_in_yaml_that_no_stage_declares(repository):
 def test_a_broken_metric_file(repository):
     with pytest.raises(UserError, match=r"sweep: it: .*metrics/val\.json"):
         experiment(repository, "val.accuracy", val_json='{"val": ').value("it")
+
+
+def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypatch):
+    fetched = []
+    monkeypatch.setattr(module, "_fetch_outputs", lambda name, ref: fetched.append((name, ref)))
+    overrides = ("lr=0.2", "seed=1")
+    name = experiment_name(overrides)
+    revision = call(repository, "git", "rev-parse", "HEAD").strip()
+    made = Experiments(revision, "val.accuracy", metric_files(Repo()))
+    ref = f"refs/exps/{revision[:2]}/{revision[2:]}/{name}"
+    (repository / "params.yaml").write_text("{lr: 1e-05, seed: 1, split: 1, threads: 0}")
+    commit(repository)
+    call(repository, "git", "update-ref", ref, "HEAD")
+    call(repository, "git", "bundle", "create", "--quiet", "../bundle", ref, f"^{revision}")
+    call(repository, "git", "update-ref", "-d", ref)
+    assert made.names() == set()
+    bundle = (repository.parent / "bundle").read_bytes()
+    made.receive(overrides, Outcome(bundle, {"train_it": {"threads": 1}}, False, "host-a", 2.5))
+    assert made.names() == {name}
+    assert made.params(name) == {"lr": 0.00001, "seed": 1, "split": 1, "threads": 0}
+    assert json.loads(Path(f"runs/sweep/{name}.json").read_text()) == {
+        "overrides": ["lr=0.2", "seed=1"], "records": {"train_it": {"threads": 1}}, "node": "host-a", "seconds": 2.5,
+    }  # fmt: skip
+    assert fetched == []
+    made.receive(overrides, Outcome(bundle, {}, True, "host-a", 2.5))
+    assert fetched == [(name, ref)]
+
+
+def test_a_job_is_described_by_this_repository(repository, monkeypatch):
+    call(repository, sys.executable, "-m", "dvc", "remote", "add", "--local", "--default", "storage", "../storage")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    repo = Repo()
+    assert pipeline_stages(repo) == {
+        "prepare": Stage(frozenset({"split"}), ()),
+        "train": Stage(frozenset({"split", "lr", "seed", "threads"}), ("prepare",)),
+    }
+    assert list(pipeline_stages(repo)) == ["prepare", "train"]
+    job = template(repo, "0123")
+    assert (job.name, job.revision, job.overrides, job.target, job.apart) == ("", "0123", (), None, False)
+    assert (job.versions, job.variables) == (versions(), {"OMP_NUM_THREADS": "3"})
+    assert Path(job.cache) == repository / ".dvc/cache"
+    assert job.remote == str(repository.parent / "storage")
+    assert job.settings["remote"]["storage"]["url"] == job.remote

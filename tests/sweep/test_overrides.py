@@ -1,10 +1,23 @@
 """Values in Hydra's grammar: multiplied out, named, and checked before anything starts."""
 
+import json
+from pathlib import Path
+
 import pytest
+import yaml
 
 pytest.importorskip("hydra", reason="the sweep extra is not installed")
 from reprocnn.core.errors import UserError
 from reprocnn.sweep.overrides import experiment_name, grid, parse
+from tests.support import tiny
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """As much of the tiny repository as is read here."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(tiny.PARAMS))
+    Path("params.schema.json").write_text(json.dumps(tiny.SCHEMA))
 
 
 def test_overrides_are_those_of_dvc(repository):

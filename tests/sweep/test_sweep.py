@@ -2,9 +2,6 @@
 
 import json
 import os
-import sys
-import tempfile
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,8 +9,8 @@ import yaml
 
 pytest.importorskip("ray", reason="the sweep extra is not installed")
 from reprocnn.sweep.overrides import experiment_name
-from tests.conftest import call
-from tests.sweep import tiny
+from tests.support import tiny
+from tests.support.commands import call, commit
 
 CONNECT = """
 import ray
@@ -26,21 +23,14 @@ print(ray.get(ray.remote(lambda: __import__("reprocnn").__file__).remote()))
 
 def test_uncommitted_changes_are_refused(repository):
     (repository / "params.yaml").write_text("lr: 0.2\nseed: 0\nsplit: 1\nthreads: 0\n")
-    assert "found uncommitted changes" in tiny.sweep(repository, "lr=0.1", check=False)
-
-
-def test_dry_lists_the_trials_and_starts_nothing(repository):
-    output = tiny.sweep(repository, "lr=0.1,0.2", "seed=range(0,2)", "--threads=1", "--dry")
-    assert "4 trials of 1 threads each" in output
-    assert output.count("threads=1") == 4
-    assert not (repository.parent / "seen").exists()
+    assert "found uncommitted changes" in tiny.sweep(repository, "lr=0.1", code=1)
 
 
 @pytest.mark.slow
 def test_a_sweep_leaves_experiments_and_starting_it_again_runs_what_is_missing(repository):
     """One trial fails: the others continue, it is reported, and it alone runs again."""
     arguments = ["lr=0.2,0.5", "seed=1,2", "split=3", "--threads=1"]
-    output = tiny.sweep(repository, *arguments, check=False)
+    output = tiny.sweep(repository, *arguments, code=1)
     assert output.count("failed: ") == 2
     assert "the loss is nan" in output
     assert "error: sweep: 2 of 4 trials failed" in output
@@ -54,7 +44,7 @@ def test_a_sweep_leaves_experiments_and_starting_it_again_runs_what_is_missing(r
     assert call(repository, "git", "status", "--porcelain") == ""
 
     (repository.parent / "seen").write_text("")
-    again = tiny.sweep(repository, *arguments, check=False)
+    again = tiny.sweep(repository, *arguments, code=1)
     assert again.count("exists") == 2
     assert sorted(tiny.seen(repository)) == ["train 0.5 1", "train 0.5 2"]
 
@@ -67,19 +57,23 @@ def test_a_sweep_leaves_experiments_and_starting_it_again_runs_what_is_missing(r
     assert "up to date" in call(repository, "dvc", "status")
 
 
-def test_a_stale_address_is_ignored_and_workers_import_this_package(repository, monkeypatch):
-    """Ray's temporary folder names a cluster that is gone, as a killed Ray leaves it."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # Ray's sockets have room for short paths alone
-        (Path(folder) / "ray").mkdir()
-        (Path(folder) / "ray/ray_current_cluster").write_text("127.0.0.1:1")
-        output = call(repository, sys.executable, "-c", CONNECT, RAY_TMPDIR=folder)
+@pytest.mark.slow
+def test_a_sweep_on_this_machine_has_its_own_token_and_ships_this_package(repository, ray_folder, tmp_path):
+    """The user's token is broken, and stays as it is."""
+    token = tmp_path / "home/.ray/auth_token"
+    token.parent.mkdir(parents=True)
+    token.write_text("")
+    output = call(repository, "python", "-c", CONNECT, HOME=str(tmp_path / "home"), RAY_AUTH_TOKEN="")
     nodes, package = output.splitlines()[-2:]
     assert nodes == "1"
-    assert package.startswith(folder)
+    assert package.startswith(str(ray_folder))
     assert package.endswith("/reprocnn/__init__.py")
+    assert token.read_text() == ""
 
 
-def test_a_trial_is_what_dvc_exp_run_gives(repository):
+def test_a_trial_is_what_dvc_exp_run_gives(repository, ray_folder):
+    """Although Ray's temporary folder names a cluster that is gone."""
+    assert (ray_folder / "ray/ray_current_cluster").exists()
     tiny.sweep(repository, "lr=0.2", "--threads=1")
     name = experiment_name(("lr=0.2", "threads=1"))
     call(repository, "dvc", "exp", "run", "--name", "by-hand", "-S", "lr=0.2", "-S", "threads=1")
@@ -113,22 +107,23 @@ def test_values_that_are_drawn_twice_run_once(repository):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_seeds_of_a_sweep_become_the_table_over_seeds(copy, tmp_path, monkeypatch):
+def test_the_seeds_of_a_sweep_become_the_table_over_seeds(copy, ray_folder, tmp_path, monkeypatch):
     """The real pipeline, on the sample: a trial has the bits of a training by hand with as many threads."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
-    output = call(copy, sys.executable, "-m", "reprocnn", "sweep", "seed=1,2", "--threads=1")
+    params = copy / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 3", "epochs: 1"))
+    commit(copy)
+    output = call(copy, "python", "-m", "reprocnn", "sweep", "seed=1,2", "--threads=1")
     assert output.count(" s on ") == 2
     name = experiment_name(("seed=1", "threads=1"))
     weights = json.loads((copy / f"runs/sweep/{name}.json").read_text())["records"]["train_mnist"]["weights"]
     call(copy, "dvc", "repro", "--quiet")  # nothing of the sweep's is in the way
-    params = copy / "params.yaml"
     params.write_text(params.read_text().replace("seed: 0", "seed: 1", 1).replace("threads: 0", "threads: 1", 1))
     call(copy, "dvc", "repro", "--single-item", "--force", "train_mnist")
     assert json.loads((copy / "runs/train_mnist.json").read_text())["weights"] == weights
     call(copy, "git", "restore", ".")
 
-    call(copy, sys.executable, "-m", "benchmarks", "seeds", "mnist", "--sweep")
+    call(copy, "python", "-m", "benchmarks", "seeds", "mnist", "--sweep")
     rows = pd.read_csv(copy / "benchmarks/results/seeds.csv").query("setting == 'mnist' and seed in [1, 2]")
     assert len(rows) == 2
     assert rows["hardware"].str.contains("1 threads").all()

@@ -1,17 +1,21 @@
 """Which unfinished training is resumed, which is ignored, and what stays on disk."""
 
+import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from reprocnn.backend import Device, record
+from reprocnn.backend import Device, keras, record
+from reprocnn.core.files import sha256
 from reprocnn.training import checkpoint, loop
-from tests.conftest import ROOT, call
-from tests.training.test_faults_training import ONE, prepared, run  # noqa: F401, a fixture
+from tests.support.commands import ROOT, call, column
+from tests.support.training import ONE, replace_fit, run
 
 PLACES = Path("runs/checkpoints")
 CODE, DATA = Path("code/module.py"), Path("data/train/x.npy")
@@ -77,11 +81,32 @@ def test_what_an_older_version_left_is_ignored(declared, capsys):
     assert f"{old}: unfinished, with other deps, params or environment, ignored" in capsys.readouterr().out
 
 
-def test_unfinished_trainings_are_bounded(declared):
-    first, *_, last = [folder({"n": n}) for n in range(checkpoint.KEPT + 5)]
-    assert len(list(PLACES.iterdir())) == checkpoint.KEPT + 1
-    assert last.exists()
-    assert not first.exists()
+def test_the_three_newest_unfinished_trainings_stay(declared, capsys):
+    other_stage = PLACES / "train_cifar-0123456789abcdef"
+    other_stage.mkdir(parents=True)
+    places = [folder({"n": n}) for n in range(4)]
+    for age, place in enumerate(places):
+        os.utime(place, (1000 - age, 1000 - age))  # the last one is the oldest
+    capsys.readouterr()
+    new = folder({"n": 4})
+    assert set(PLACES.iterdir()) == {other_stage, new, *places[:3]}
+    reported = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert reported == [str(place) for place in reversed(places)]
+    # Of one that is resumed there is nothing to report.
+    folder({"n": 4})
+    assert capsys.readouterr().out == ""
+
+
+def test_a_training_is_known_by_what_it_is_made_from(declared):
+    place = folder({"n": 1})
+    made_from = json.loads((place / "made_from.json").read_text())
+    assert list(made_from) == ["deps", "params", "environment"]
+    assert made_from["deps"]["data/train"] == sha256(Path("data/train"))
+    assert made_from["params"]["seed"] == 0
+    assert made_from["params"]["mnist"]["epochs"] == 16
+    assert made_from["environment"] == {"n": 1}
+    assert place.parent == PLACES
+    assert re.fullmatch(r"train_mnist-[0-9a-f]{16}", place.name)
 
 
 def test_settings_that_change_the_bits_are_on_record(monkeypatch):
@@ -89,36 +114,139 @@ def test_settings_that_change_the_bits_are_on_record(monkeypatch):
     assert record(ONE)["settings"] == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
+def small(value: float, steps: int) -> keras.Model:
+    """A compiled model whose weights and momenta are `value`, after some steps."""
+    model = keras.Sequential([keras.Input((3,), name="inputs"), keras.layers.Dense(2, name="dense")])
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    for variable in (*model.variables, *model.optimizer.variables[2:]):
+        variable.assign(np.full(variable.shape, value))
+    model.optimizer.iterations.assign(steps)
+    return model
+
+
+def state(model: keras.Model) -> list[float]:
+    return [np.unique(variable.numpy()).item() for variable in (*model.variables, *model.optimizer.variables[2:])]
+
+
+def rows(n: int) -> list[dict[str, Any]]:
+    return [{"epoch": epoch + 1, "loss": 1 / (epoch + 1)} for epoch in range(n)]
+
+
+def test_the_newest_checkpoint_is_restored_with_its_optimizer(tmp_path):
+    checkpoint.save(tmp_path, small(1.0, 90), rows(9))
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(kept) == {"epoch-0009.json", "epoch-0009.weights.h5"}
+    checkpoint.save(tmp_path, small(2.0, 100), rows(10))
+    assert {path.name for path in tmp_path.iterdir()} == {"epoch-0010.json", "epoch-0010.weights.h5"}
+    for name, content in kept.items():  # as after a kill before the older one was removed
+        (tmp_path / name).write_bytes(content)
+    model = small(0.0, 0)
+    assert checkpoint.restore(tmp_path, model) == rows(10)
+    assert state(model) == [2.0] * 6
+    assert int(model.optimizer.iterations) == 100
+
+
+def test_an_optimizer_that_has_no_variables_yet_gets_them(tmp_path):
+    checkpoint.save(tmp_path, small(1.0, 90), rows(9))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense")])
+    model.compile("adam", "mse")
+    checkpoint.restore(tmp_path, model)
+    assert state(model) == [1.0] * 6
+
+
+@pytest.mark.parametrize("damage", ["weights", "record", "nothing", "another"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, damage):
+    checkpoint.save(tmp_path, small(1.0, 90), rows(9))
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    checkpoint.save(tmp_path, small(2.0, 100), rows(10))
+    for path, content in kept.items():
+        path.write_bytes(content)
+    record, weights = tmp_path / "epoch-0010.json", tmp_path / "epoch-0010.weights.h5"
+    if damage == "weights":
+        weights.unlink()
+    elif damage == "record":
+        record.write_text(record.read_text()[:-9])
+    elif damage == "nothing":
+        record.write_text("{}")
+    else:
+        weights.write_bytes((tmp_path / "epoch-0009.weights.h5").read_bytes())
+    model = small(0.0, 0)
+    assert checkpoint.restore(tmp_path, model) == rows(9)
+    assert state(model) == [1.0] * 6
+    assert capsys.readouterr().out == f"{weights}: damaged, ignored; its record is now epoch-0010.json.damaged\n"
+    assert not record.exists()
+    assert (tmp_path / "epoch-0010.json.damaged").exists()
+
+
+def test_weights_are_written_where_space_is_reserved(tmp_path):
+    """HDF5 crashes on a full disk."""
+    model, reserved = small(1.0, 90), []
+    save = model.save_weights
+
+    def note_and_save(path):
+        reserved.append(path.stat().st_size)
+        save(path)
+
+    model.save_weights = note_and_save
+    checkpoint.save_weights(model, tmp_path / "it.weights.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["it.weights.h5"]
+    values = 8 + 2 * 8 + 2  # weights, their two momenta, learning rate and iterations
+    assert reserved == [4 * values + 4096 * 8 + 65536]
+    assert (tmp_path / "it.weights.h5").stat().st_size < reserved[0]
+
+
 @pytest.fixture
-def unfinished(prepared, monkeypatch):  # noqa: F811
-    """Prepared data and a training of two epochs that was interrupted after its first."""
+def unfinished(prepared, monkeypatch):
+    """Prepared data, and what interrupts a training of two epochs after its first."""
     prepared(8, (28, 28, 1))
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_print_progress", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run(epochs=2)
-    [place] = PLACES.iterdir()
-    assert {path.name for path in place.iterdir()} == {"epoch-0001.json", "epoch-0001.weights.h5", "made_from.json"}
+
+    def interrupt(**changes: Any) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "_print_progress", raise_interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                run(epochs=2, **changes)
+        [place] = PLACES.iterdir()
+        names = {path.name for path in place.iterdir()}
+        assert names == {"epoch-0001.json", "epoch-0001.weights.h5", "made_from.json"}
+
+    return interrupt
 
 
-def interrupt(*_: object) -> None:
+def raise_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_another_thread_count_trains_all_epochs(unfinished, capsys):
+def test_another_thread_count_trains_all_epochs(unfinished, monkeypatch, capsys):
+    fits = replace_fit(monkeypatch)
+    unfinished()
     run(Device("cpu", "a test", 1), epochs=2)
     printed = capsys.readouterr().out
     assert "with other environment, ignored; training starts from scratch" in printed
     assert "resuming" not in printed
     assert "train_mnist: epoch 1/2" in printed
+    assert [fit.epochs for fit in fits] == [(0, 1), (0, 1), (1, 2)]
     assert list(PLACES.iterdir()) == []
     assert json.loads(Path("models/mnist/environment.json").read_text())["device"]["threads"] == 1
 
 
-@pytest.mark.parametrize("left", [0, 1000, -1])
-def test_a_truncated_checkpoint_is_ignored(unfinished, capsys, left):
+def test_a_training_resumes_where_it_stopped(unfinished, monkeypatch, capsys):
+    peaks = iter(range(10))  # grow in a process, and are no other environment
+    monkeypatch.setattr(loop, "record", lambda device: {**record(device), "peak_memory_bytes": next(peaks)})
+    fits = replace_fit(monkeypatch)
+    unfinished()
+    run(epochs=2)
+    assert "train_mnist: resuming after epoch 1 of 2" in capsys.readouterr().out
+    assert [fit.epochs for fit in fits] == [(0, 1), (1, 2)]
+    assert column(Path("plots/mnist/history.csv"), "epoch") == [1, 2]
+    assert list(PLACES.iterdir()) == []
+
+
+def test_a_truncated_checkpoint_is_ignored(unfinished, monkeypatch, capsys):
+    replace_fit(monkeypatch)
+    unfinished()
     [state] = PLACES.glob("*/epoch-*.h5")
-    state.write_bytes(state.read_bytes()[:left])
+    state.write_bytes(state.read_bytes()[:-1])
     run(epochs=2)
     printed = capsys.readouterr().out
     assert "epoch-0001.weights.h5: damaged, ignored" in printed
@@ -128,24 +256,39 @@ def test_a_truncated_checkpoint_is_ignored(unfinished, capsys, left):
 
 def test_a_finished_training_is_kept_until_dvc_has_it(unfinished, monkeypatch, capsys):
     monkeypatch.setenv("DVC_STAGE", "train_mnist")
-    run(epochs=2)
+    changes: dict[str, Any] = {"dropout": 0.5, "flip": True, "weight_decay": 0.1}
+    unfinished(**changes)
+    other_stage = PLACES / "train_cifar-0123456789abcdef"
+    other_stage.mkdir()
+    stale = PLACES / "train_mnist-0123456789abcdef"
+    stale.mkdir()
+    run(epochs=2, **changes)
     assert "train_mnist: resuming after epoch 1 of 2" in capsys.readouterr().out
     weights = Path("models/mnist/model.weights.h5").read_bytes()
-    [place] = PLACES.iterdir()
+    history = Path("plots/mnist/history.csv").read_bytes()
+    assert not stale.exists()
+    [place] = PLACES.glob("train_mnist-*")
+    # What dvc.lock says of the history.
+    assert (place / "result").read_text() == hashlib.md5(history).hexdigest()
     # dvc was killed before it wrote dvc.lock: nothing is trained again.
     shutil.rmtree("models")
-    run(epochs=2)
+    run(epochs=2, **changes)
     printed = capsys.readouterr().out
     assert "resuming after epoch 2 of 2" in printed
     assert "epoch 1/2" not in printed
     assert Path("models/mnist/model.weights.h5").read_bytes() == weights
-    # dvc wrote it, and someone forces the stage: all is trained again.
+    # dvc wrote it, and someone forces the stage: all is trained again, to the same bits.
     Path("dvc.lock").write_text(f"md5: {(place / 'result').read_text()}")
-    run(epochs=2)
+    run(epochs=2, **changes)
     assert "train_mnist: epoch 1/2" in capsys.readouterr().out
     assert Path("models/mnist/model.weights.h5").read_bytes() == weights
+    assert Path("plots/mnist/history.csv").read_bytes() == history
+    Path("dvc.lock").write_text("md5: another")
     checkpoint.remove_finished()
-    assert list(PLACES.iterdir()) == []
+    assert set(PLACES.iterdir()) == {place, other_stage}
+    Path("dvc.lock").write_text(f"md5: {(place / 'result').read_text()}")
+    checkpoint.remove_finished()
+    assert list(PLACES.iterdir()) == [other_stage]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")

@@ -5,16 +5,27 @@ from reprocnn.backend import keras
 from reprocnn.training.muon import Muon, orthogonalize
 
 
-def test_newton_schulz_moves_singular_values_to_about_one_and_keeps_the_vectors():
-    rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(3, 3, 2, 6)).astype(np.float32)
-    before, after = (np.reshape(np.asarray(k), (18, 6)) for k in (kernel, orthogonalize(kernel, steps=5)))
-    left, values, right = np.linalg.svd(before, full_matrices=False)
-    rotated = left.T @ after @ right.T  # diagonal if the singular vectors are the same
-    assert np.abs(rotated - np.diag(np.diag(rotated))).max() < 1e-3
-    assert values.max() / values.min() > 1.5
-    assert (np.diag(rotated) > 0.6).all()
-    assert (np.diag(rotated) < 1.3).all()
+def newton_schulz(matrix, steps=3):
+    """Jordan's quintic iteration, on singular values alone."""
+    left, values, right = np.linalg.svd(matrix, full_matrices=False)
+    values = values / np.linalg.norm(values)
+    for _ in range(steps):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    return left * values @ right
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 2, 6), (1, 2, 2, 7), (2, 2, 1, 4)], ids=["tall", "wide", "square"])
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_newton_schulz_moves_singular_values_and_keeps_the_vectors(shape, steps):
+    kernel = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    found = np.asarray(orthogonalize(kernel, steps=steps))
+    expected = newton_schulz(kernel.reshape(-1, shape[-1]), steps)
+    assert found.shape == shape
+    assert found.reshape(-1, shape[-1]) == pytest.approx(expected, abs=2e-4)
+    if steps == 5:
+        values = np.linalg.svd(expected, compute_uv=False)
+        assert (values > 0.6).all()
+        assert (values < 1.3).all()
 
 
 def test_newton_schulz_of_one_singular_value_by_hand():
@@ -26,23 +37,35 @@ def test_newton_schulz_of_one_singular_value_by_hand():
     assert np.asarray(orthogonalize(kernel)).ravel() == pytest.approx(np.array([0.6, 0.8]) * x, rel=1e-4)
 
 
-def test_muon_takes_nesterov_steps_on_what_is_no_convolution():
-    weight = keras.Variable(np.full((2, 2), 1.0, np.float32))
-    optimizer = Muon(learning_rate=0.5, sgd_momentum=0.9, head_rate=0.2, weight_decay=0.1)
-    optimizer.build([weight])
-    gradient = np.full((2, 2), 2.0, np.float32)
-    expected, momentum = 1.0, 0.0
+@pytest.mark.parametrize(
+    ("settings", "momentum", "sgd_momentum", "bias_rate", "head_rate", "decay"),
+    [
+        ({}, 0.6, 0.85, 440.0, 0.085, 0.0),  # airbench's
+        (
+            {"momentum": 0.3, "sgd_momentum": 0.5, "bias_rate": 3.0, "head_rate": 0.2, "weight_decay": 0.1},
+            0.3, 0.5, 3.0, 0.2, 0.1,
+        ),
+    ],
+)  # fmt: skip
+def test_muon_step_by_step(settings, momentum, sgd_momentum, bias_rate, head_rate, decay):
+    """Nesterov momentum for all; kernels are orthogonalized, normalized before, and do not decay."""
+    rng = np.random.default_rng(0)
+    rate = 0.01
+    values = [rng.normal(size=shape) for shape in ((2, 2, 2, 3), (4, 3), (3,))]
+    variables = [keras.Variable(value.astype("float32")) for value in values]
+    optimizer = Muon(learning_rate=rate, **settings)
+    optimizer.build(variables)
+    averages = [np.zeros(value.shape) for value in values]
     for _ in range(3):
-        momentum = 0.9 * momentum + 2
-        expected = expected * (1 - 0.1 * 0.5) - 0.5 * 0.2 * (2 + 0.9 * momentum)
-        optimizer.apply([gradient], [weight])
-        assert np.asarray(weight) == pytest.approx(np.full((2, 2), expected), abs=1e-6)
+        gradients = [rng.normal(size=value.shape) for value in values]
+        optimizer.apply([gradient.astype("float32") for gradient in gradients], variables)
 
-
-def test_muon_renormalizes_kernels_and_steps_by_the_rate():
-    kernel = keras.Variable(np.full((1, 1, 1, 1), 5.0, np.float32))
-    optimizer = Muon(learning_rate=0.1)
-    optimizer.build([kernel])
-    optimizer.apply([np.full((1, 1, 1, 1), 7.0, np.float32)], [kernel])
-    step = np.asarray(orthogonalize(np.ones((1, 1, 1, 1), np.float32))).item()
-    assert np.asarray(kernel).item() == pytest.approx(1 - 0.1 * step, rel=1e-4)
+        averages[0] = momentum * averages[0] + gradients[0]
+        step = newton_schulz((gradients[0] + momentum * averages[0]).reshape(8, 3)).reshape(2, 2, 2, 3)
+        values[0] = values[0] / np.linalg.norm(values[0]) * 3**0.5 - rate * step
+        for index, factor in ((1, head_rate), (2, bias_rate)):
+            averages[index] = sgd_momentum * averages[index] + gradients[index]
+            nesterov = gradients[index] + sgd_momentum * averages[index]
+            values[index] = values[index] * (1 - decay * rate) - rate * factor * nesterov
+        for found, expected in zip(variables, values, strict=True):
+            assert np.asarray(found) == pytest.approx(expected, rel=1e-4, abs=1e-5)

@@ -11,8 +11,8 @@ import pytest
 
 from reprocnn import backend
 from reprocnn.core.errors import UserError
-from tests.conftest import ROOT, environment
-from tests.training.test_faults_training import prepared, run  # noqa: F401, a fixture
+from tests.support.commands import ROOT, environment
+from tests.support.training import run
 
 # Without dropout, whose masks each device draws for its own half.
 CHANGES: dict[str, Any] = {"network": "mnist_cnn", "batch_size": 16, "epochs": 2}
@@ -20,7 +20,7 @@ SCRIPT = f"""
 from reprocnn import backend
 from reprocnn.core.params import Recipe
 from reprocnn.training import loop
-from tests.training.test_faults_training import RECIPE
+from tests.support.training import RECIPE
 found = backend.configure_device("cpu", 1, "float32", devices=2)
 assert str(found).startswith("2 x cpu, "), found
 recipe = Recipe(**{{**vars(RECIPE), **{CHANGES}}})
@@ -33,7 +33,7 @@ def history() -> list[list[float]]:
         return [[float(value) for value in row.values()] for row in csv.DictReader(file)]
 
 
-def test_two_devices_have_the_losses_of_one(prepared):  # noqa: F811
+def test_two_devices_have_the_losses_of_one(prepared):
     prepared(48, (28, 28, 1))
     run(**CHANGES)
     one = history()
@@ -47,7 +47,7 @@ def test_two_devices_have_the_losses_of_one(prepared):  # noqa: F811
         assert shared == pytest.approx(alone, abs=1e-5)
 
 
-def test_a_batch_that_they_cannot_share(prepared):  # noqa: F811
+def test_a_batch_that_they_cannot_share(prepared):
     prepared(48, (28, 28, 1))
     three = backend.Device("cpu", "a test", 1, count=3)
     with pytest.raises(UserError, match="batch_size: found 16, which 3 devices cannot share evenly") as error:

@@ -17,9 +17,7 @@ def _hold(*values: Any, **options: Any) -> None:
     _print(*values, **options)
     if values and str(values[0]).startswith(os.environ["HOLD_AT"]):
         above = _above()
-        for _ in range(600):  # a minute
-            if _above() != above:
-                return
+        while _above() == above:
             time.sleep(0.1)
 
 

@@ -61,6 +61,14 @@ def residual(last="zeros", out="zeros"):
     return keras.Model(inputs, layers.Dense(3, kernel_initializer=out, activation="softmax", name="head")(x))
 
 
+def shared():
+    """A linear layer that goes into a layer with weights and into batch norm."""
+    inputs = keras.Input((8,))
+    first = layers.Dense(8, name="first")(inputs)
+    branch = layers.Dense(8, name="second", activation="relu")(first)
+    return keras.Model(inputs, head()(layers.Add()([branch, layers.BatchNormalization()(first)])))
+
+
 def faint_branch():
     """As ConvNeXt's layer scale: a branch that starts at a millionth of its size, and is added."""
     inputs = keras.Input((8,))
@@ -117,11 +125,13 @@ def stopped():
     return keras.Model(inputs, head()(x))
 
 
-def equal_columns():
-    """Random, but the same for each unit: no initializer to read it from."""
+def equal_columns(equal=6):
+    """Six units of random weights, of which some have the same: no initializer to read it from."""
     model = chain((8,), dense(6, "hidden", activation="relu"), head(kernel_initializer="ones"))
     kernel = model.get_layer("hidden").kernel
-    kernel.assign(np.abs(kernel.value.numpy()[:, :1]).repeat(6, axis=1))
+    values = np.abs(kernel.value.numpy())
+    values[:, :equal] = values[:, :1]
+    kernel.assign(values)
     return model
 
 

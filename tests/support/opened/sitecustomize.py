@@ -25,5 +25,5 @@ def _watch(stage: str, folder: str) -> None:
             file.writelines(f"{path}\n" for path in listed)
 
 
-if "DVC_STAGE" in os.environ and "AUDIT_FOLDER" in os.environ:
-    _watch(os.environ["DVC_STAGE"], os.environ["AUDIT_FOLDER"])
+if "DVC_STAGE" in os.environ and "OPENED_FOLDER" in os.environ:
+    _watch(os.environ["DVC_STAGE"], os.environ["OPENED_FOLDER"])

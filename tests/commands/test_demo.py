@@ -1,0 +1,95 @@
+"""The sample's copy of a repository, and the networks that are written for Keras."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reprocnn import backend
+from reprocnn.commands import demo, export
+from reprocnn.evaluation import model_files
+from tests.support.commands import call, commit
+
+FILES = {
+    "params.yaml": "source: public\nmnist: {epochs: 16, batch_size: 256, seed: 3}\ncifar: {epochs: 9, batch_size: 8}\n",
+    "stages/plot.py": "x = 1\n", "dvc.lock": "", "metrics/mnist.json": "{}", "plots/a.csv": "", "report/report.md": "",
+    "evaluation/a.json": "", "docs/metrics/a.md": "", "runs/a.json": "{}",
+}  # fmt: skip
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "source"
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / ".gitignore").write_text("runs/\ndemo/\n")
+    call(folder, "git", "init", "--quiet")
+    call(folder, "git", "add", "--all")
+    commit(folder)
+    (folder / "new.py").touch()
+    (folder / "dvc.lock").unlink()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_copy_has_what_is_for_git_but_no_results(source, tmp_path):
+    target = tmp_path / "target"
+    demo.make_copy(source, target, {"source": "sample", "mnist.epochs": 3, "cifar.new": 1})
+    listed = call(target, "git", "ls-files").splitlines()
+    assert listed == [".gitignore", "docs/metrics/a.md", "new.py", "params.yaml", "stages/plot.py"]
+    assert call(target, "git", "status", "--porcelain", "--ignored") == ""
+    assert call(target, "git", "rev-parse", "--abbrev-ref", "HEAD") == "main\n"
+    params = yaml.safe_load((target / "params.yaml").read_text())
+    assert params == {
+        "source": "sample", "mnist": {"epochs": 3, "batch_size": 256, "seed": 3},
+        "cifar": {"epochs": 9, "batch_size": 8, "new": 1},
+    }  # fmt: skip
+    assert list(params) == ["source", "mnist", "cifar"]
+    assert (source / "params.yaml").read_text() == FILES["params.yaml"]
+
+
+def test_the_demo_starts_from_scratch_with_the_sample(source, monkeypatch):
+    calls: list[tuple[str, Path]] = []
+    monkeypatch.setattr(demo, "dvc", lambda *arguments, cwd: calls.append((f"dvc {' '.join(arguments)}", cwd)))
+    git = subprocess.run
+
+    def run(command, **options):
+        if command[0] == "git":
+            return git(command, **options)
+        assert options == {"cwd": Path("demo"), "check": True}
+        calls.append((" ".join(command), options["cwd"]))
+        return None
+
+    monkeypatch.setattr(subprocess, "run", run)
+    Path("demo/old").mkdir(parents=True)
+    demo.main([])
+    assert calls == [("dvc repro", Path("demo")), (f"{sys.executable} -m reprocnn summary", Path("demo"))]
+    assert not Path("demo/old").exists()
+    assert yaml.safe_load(Path("demo/params.yaml").read_text()) == {
+        "source": "sample", "mnist": {"epochs": 10, "batch_size": 64, "seed": 3},
+        "cifar": {"epochs": 4, "batch_size": 100},
+    }  # fmt: skip
+
+
+def test_each_network_is_exported_under_its_name(tmp_path, monkeypatch, capsys):
+    devices = []
+
+    class Model:
+        def __init__(self, folder: Path) -> None:
+            self.folder = folder
+
+        def save(self, path: Path) -> None:
+            path.write_text(str(self.folder))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(backend, "configure_device", lambda device, threads: devices.append((device, threads)))
+    monkeypatch.setattr(model_files, "load", Model)
+    export.main([])
+    assert {path.name: path.read_text() for path in Path("export").iterdir()} == {
+        "mnist.keras": "models/mnist", "cifar.keras": "models/cifar",
+    }  # fmt: skip
+    assert devices == [("cpu", 0)]
+    assert capsys.readouterr().out == "export/mnist.keras: 12 bytes\nexport/cifar.keras: 12 bytes\n"

@@ -1,0 +1,251 @@
+"""Verifying on small repositories: the versions, what a second run changes, and what explains it."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reprocnn import cli
+from reprocnn.commands import verify
+from reprocnn.core.errors import UserError
+from reprocnn.gate import lock
+from tests.support.commands import call, commit
+
+NOISE = 1.96 * 0.02  # the standard deviation of 0.94 and 0.96 is 0.02 / √2
+OUTS = {"train_mnist": ["models/mnist"], "evaluate_cifar": ["metrics/cifar.json", "evaluation/cifar.npz"]}
+
+
+def details(**device: Any) -> dict[str, Any]:
+    return {
+        "device": {"kind": "cpu", "threads": 2} | device, "settings": {},
+        "versions": {"numpy": version("numpy"), "dvc": version("dvc")}, "parameters": 7,
+    }  # fmt: skip
+
+
+def write(path: str, value: Any) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(value))
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with results and raw data, whose dvc.lock is taken for current."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(lock, "faults", list)
+    for name, accuracy in (("mnist", 0.95), ("cifar", 0.8)):
+        write(f"evaluation/{name}.json", details())
+        write(f"metrics/{name}.json", {name: {"test": {"accuracy": accuracy, "loss": 0.1}}})
+    verify.SEEDS.parent.mkdir(parents=True)
+    verify.SEEDS.write_text("setting,test_accuracy\nmnist,0.94\nmnist,0.96\nmnist-fast,0.5\ncifar,0.9\n")
+    stages = {
+        stage: {"outs": [{"path": path, "md5": f"{path} as committed"} for path in outs]}
+        for stage, outs in OUTS.items()
+    }
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    Path(".gitignore").write_text("/data\n")
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/images").write_text("as published")
+    call(folder, "git", "init", "--quiet")
+    call(folder, "git", "add", "--all")
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def again(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], list[str]]:
+    """Verify in full, where the pipeline does nothing but a `change` in the clone; give the calls of dvc."""
+
+    def run(change: Callable[[], None]) -> list[str]:
+        calls = []
+
+        def dvc(*arguments: str, cwd: Path = Path()) -> None:
+            calls.append(" ".join([*arguments, "in the clone" if cwd != Path() else "here"]))
+            if cwd == Path():
+                shutil.copytree(small.parent / "published", "data/raw")
+                return
+            assert (cwd / "data/raw/images").read_text() == "as published"
+            assert (cwd / "dvc.lock").read_bytes() == (small / "dvc.lock").read_bytes()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(cwd)
+                change()
+
+        monkeypatch.setattr(verify, "dvc", dvc)
+        verify.main(["--full"])
+        return calls
+
+    return run
+
+
+def other_output(path: str = "models/mnist") -> None:
+    text = Path("dvc.lock").read_text()
+    assert f"{path} as committed" in text
+    Path("dvc.lock").write_text(text.replace(f"{path} as committed", "other bytes"))
+
+
+def test_what_is_current_is_a_line_and_nothing_runs(small, monkeypatch, capsys):
+    monkeypatch.setattr(verify, "dvc", lambda *_, **__: pytest.fail("dvc was called"))
+    verify.main([])
+    assert capsys.readouterr().out == (
+        "verify: dvc.lock matches the code, the results match dvc.lock, the installed versions are those that trained\n"
+    )
+
+
+@pytest.mark.parametrize("stale", ["lock", "versions", "both"])
+def test_whatever_is_stale_ends_the_command_with_1(small, monkeypatch, capsys, stale):
+    expected = []
+    if stale != "versions":
+        monkeypatch.setattr(lock, "faults", lambda: ["dvc.lock: plot: out of date", "dvc.lock: prepare: missing"])
+        expected = ["error: dvc.lock: plot: out of date", "error: dvc.lock: prepare: missing"]
+    if stale != "lock":
+        write("evaluation/cifar.json", details() | {"versions": {"numpy": "1.0"}})
+        expected.append(
+            f"error: evaluation/cifar.json: trained with numpy 1.0, installed is {version('numpy')}; "
+            f"install the pinned versions with make, or train again with `dvc repro -f`"
+        )
+    monkeypatch.setattr("sys.argv", ["reprocnn", "verify"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == "\n".join(expected)  # Python prints it, and exits with 1
+    assert capsys.readouterr().out == ""
+
+
+def test_a_fault_keeps_the_full_run_from_starting(small, monkeypatch):
+    monkeypatch.setattr(lock, "faults", lambda: ["dvc.lock: plot: missing"])
+    monkeypatch.setattr(verify, "verify_full", lambda: pytest.fail("the full run started"))
+    with pytest.raises(UserError, match=r"^dvc\.lock: plot: missing$"):
+        verify.main(["--full"])
+
+
+def test_every_version_that_differs_is_a_line(small):
+    assert verify.version_mismatches() == []
+    write("evaluation/mnist.json", details() | {"versions": {"dvc": "1.0", "numpy": version("numpy"), "nosuch": "2"}})
+    Path("evaluation/cifar.json").unlink()
+    first, second, third = verify.version_mismatches()
+    assert first.startswith(f"evaluation/mnist.json: trained with dvc 1.0, installed is {version('dvc')}; ")
+    assert second.startswith("evaluation/mnist.json: trained with nosuch 2, installed is none; ")
+    assert third.startswith("evaluation/cifar.json: missing; run `dvc repro`")
+
+
+def test_in_full_the_published_files_are_run_in_a_clone(again, small, capsys):
+    assert again(lambda: None) == ["repro --force in the clone"]
+    assert capsys.readouterr().out.endswith("\nverify: every output is byte for byte the same\n")
+
+
+def test_in_full_missing_data_is_downloaded_first(again, small):
+    shutil.move("data/raw", small.parent / "published")
+    assert again(lambda: None) == ["repro download here", "repro --force in the clone"]
+
+
+def test_in_full_other_bytes_without_a_reason_are_a_fault(again, capsys):
+    with pytest.raises(UserError, match=r"^models/mnist: other bytes from the same processor, threads"):
+        again(other_output)
+    assert "outputs that differ from dvc.lock:\n  models/mnist\n" in capsys.readouterr().out
+
+
+def test_in_full_another_device_explains_other_bytes(again, capsys):
+    def change() -> None:
+        other_output()
+        changed = details(threads=63, kind="gpu", name="H100")
+        changed["settings"] = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+        changed["versions"].pop("dvc")
+        write("evaluation/mnist.json", changed)
+
+    again(change)
+    printed = capsys.readouterr().out.splitlines()
+    end = "; other bits are expected"
+    assert [line for line in printed if line.endswith(end)] == [
+        f"evaluation/mnist.json: device.kind: committed results cpu, this run gpu{end}",
+        f"evaluation/mnist.json: device.threads: committed results 2, this run 63{end}",
+        f"evaluation/mnist.json: versions.dvc: committed results {version('dvc')}, this run none{end}",
+        f"evaluation/mnist.json: device.name: committed results none, this run H100{end}",
+        f"evaluation/mnist.json: settings.TF_ENABLE_ONEDNN_OPTS: committed results none, this run 0{end}",
+    ]
+
+
+@pytest.mark.parametrize(("share", "explained"), [(0.99, True), (-0.99, True), (1.01, False), (-1.01, False)])
+def test_in_full_seeds_explain_an_accuracy_up_to_their_noise(again, capsys, share, explained):
+    accuracy = 0.95 + share * NOISE
+
+    def change() -> None:
+        other_output()
+        write("evaluation/mnist.json", details(threads=63))
+        write("metrics/mnist.json", {"mnist": {"test": {"accuracy": accuracy, "loss": 9.0}}})
+
+    word = "within" if explained else "BEYOND"
+    line = f"mnist.test.accuracy: 0.95 -> {accuracy}, {word} seed noise (two seeds differ by up to 0.0392)"
+    if explained:
+        again(change)
+    else:
+        with pytest.raises(UserError) as error:
+            again(change)
+        assert str(error.value) == line
+    assert f"\n  {line}\n  mnist.test.loss: 0.1 -> 9.0\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_in_full_uncommitted_changes_are_refused(again, small, staged):
+    Path("untracked").touch()
+    again(lambda: None)
+    write("metrics/mnist.json", {})
+    if staged:
+        call(small, "git", "add", "metrics/mnist.json")
+    with pytest.raises(UserError, match="commit them first"):
+        again(lambda: None)
+
+
+def test_in_full_missing_seeds_are_named_before_anything_runs(again, small):
+    verify.SEEDS.unlink()
+    commit(small)
+    with pytest.raises(UserError, match=r"^benchmarks/results/seeds\.csv: missing; restore it"):
+        again(lambda: pytest.fail("the pipeline ran"))
+
+
+def test_outputs_differ_by_digest_or_by_being_there(small, tmp_path):
+    other = tmp_path / "other.lock"
+    stages = yaml.safe_load(Path("dvc.lock").read_text())["stages"]
+    other.write_text(yaml.safe_dump({"stages": stages}))
+    assert verify.different_outputs(Path("dvc.lock"), other) == []
+    stages["evaluate_cifar"]["outs"][0]["md5"] = "others"
+    stages["evaluate_cifar"]["outs"][1]["path"] = "evaluation/more.npz"
+    other.write_text(yaml.safe_dump({"stages": stages}))
+    changed = ["metrics/cifar.json", "evaluation/cifar.npz", "evaluation/more.npz"]
+    assert sorted(verify.different_outputs(Path("dvc.lock"), other)) == sorted(changed)
+
+
+def test_seed_noise_is_of_the_very_setting(small):
+    assert verify.seed_noise("mnist") == pytest.approx(NOISE)
+    verify.SEEDS.write_text("setting,test_accuracy\ncifar,0.90\ncifar,0.92\ncifar,0.97\nmnist,0.94\n")
+    deviation = math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2)
+    assert verify.seed_noise("cifar") == pytest.approx(1.96 * math.sqrt(2) * deviation)
+
+
+def test_fewer_than_two_seeds_explain_nothing(small, capsys):
+    assert verify.seed_noise("cifar") == 0
+    assert verify.seed_noise("fashion") == 0
+    [line] = verify.compare_metrics({"cifar": {"test": {"accuracy": 0.9}}}, {"cifar": {"test": {"accuracy": 0.91}}})
+    assert line == "cifar.test.accuracy: 0.9 -> 0.91, BEYOND seed noise (two seeds differ by up to 0.0000)"
+    assert capsys.readouterr().out == f"  {line}\n"
+
+
+def test_only_test_accuracies_are_judged_and_only_changes_printed(small, capsys):
+    before = {"cifar": {"val": {"accuracy": 0.9}, "test": {"accuracy": 0.5, "loss": 1}, "n": 3}}
+    after = {"cifar": {"val": {"accuracy": 0.1}, "test": {"accuracy": 0.5, "loss": 7}, "extra": 1}}
+    assert verify.compare_metrics(before, after) == []
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "  cifar.extra: None -> 1", "  cifar.n: 3 -> None", "  cifar.test.loss: 1 -> 7",
+        "  cifar.val.accuracy: 0.9 -> 0.1",
+    ]  # fmt: skip
+
+
+def test_metrics_are_merged_from_their_files(small):
+    assert verify.read_metrics(small) == {
+        "mnist": {"test": {"accuracy": 0.95, "loss": 0.1}}, "cifar": {"test": {"accuracy": 0.8, "loss": 0.1}},
+    }  # fmt: skip

@@ -1,0 +1,72 @@
+"""A judgement, written out in each format to the letter."""
+
+import json
+
+from reprocnn.gate import render
+from reprocnn.gate.compare import Judgement, Row
+
+ROWS = [
+    Row(
+        "a.test.accuracy", 0.96, 0.94503, change=-0.01497, interval=(0.92913, 0.95751), target="≥ 0.9",
+        test="McNemar, 20 lost, 5 won", p=0.0020387, verdict="target met, WORSE (p < 0.01)", failed=True,
+    ),
+    Row("a.loss", 0.25, None, verdict="gone, not judged"),
+    Row("n", 3, 12, change=9.0),
+]  # fmt: skip
+PARAMS = [{"key": "seed", "then": 0, "now": 1}, {"key": "lr", "then": None, "now": 1e-05}]
+FAILED = Judgement("v1 (0a1b2c3)", 1, "failed", ["a.test.accuracy: target met, WORSE (p < 0.01)"], ROWS, PARAMS)
+
+
+def cells(text: str, separator: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split(separator) if cell.strip()] for line in text.splitlines()]
+
+
+HEAD = ["metric", "then", "now", "change", "95 % interval", "target", "test", "verdict"]
+BODY = [
+    ["a.test.accuracy", "0.9600", "0.9450", "-0.0150", "0.9291 to 0.9575", "≥ 0.9",
+     "McNemar, 20 lost, 5 won, p = 0.002", "target met, WORSE (p < 0.01)"],
+    ["a.loss", "0.2500", "-", "-", "-", "-", "-", "gone, not judged"],
+    ["n", "3", "12", "+9.0000", "-", "-", "-", "not judged"],
+]  # fmt: skip
+
+
+def test_text_has_a_table_the_changed_params_and_the_verdict():
+    first, _, header, rule, *rows, _, seed, lr, _, last = render.text(FAILED).splitlines()
+    assert first == "gate: baseline: v1 (0a1b2c3)"
+    assert cells("\n".join([header, *rows]), "  ") == [HEAD, *BODY]
+    assert set(rule) == {"-", " "}
+    assert (seed, lr) == ("changed: seed: 0 -> 1", "changed: lr: - -> 1e-05")
+    assert last == "gate: failed: a.test.accuracy: target met, WORSE (p < 0.01)"
+
+
+def test_markdown_has_the_same_in_two_tables():
+    lines = render.markdown(FAILED).splitlines()
+    assert lines[0] == "### gate: failed: a.test.accuracy: target met, WORSE (p < 0.01)"
+    assert lines[2] == "Baseline: v1 (0a1b2c3)."
+    assert cells("\n".join([lines[4], *lines[6:9]]), "|") == [HEAD, *BODY]
+    assert cells("\n".join([lines[10], *lines[12:]]), "|") == [
+        ["changed param", "then", "now"], ["seed", "0", "1"], ["lr", "-", "1e-05"],
+    ]  # fmt: skip
+
+
+def test_json_has_all_fields():
+    read = json.loads(render.as_json(FAILED))
+    assert list(read) == ["against", "exit_code", "verdict", "reasons", "metrics", "params"]
+    assert (read["against"], read["exit_code"], read["verdict"]) == ("v1 (0a1b2c3)", 1, "failed")
+    assert read["reasons"] == FAILED.reasons
+    assert read["params"] == PARAMS
+    assert read["metrics"][0] == {**vars(ROWS[0]), "interval": [0.92913, 0.95751]}
+    assert read["metrics"][1:] == [vars(row) for row in ROWS[1:]]
+    assert "≥ 0.9" in render.as_json(FAILED)
+
+
+def test_what_cannot_be_judged_lists_its_reasons_in_markdown_and_no_empty_table():
+    judgement = Judgement("v1", 2, "cannot judge", ["a: missing", "b: missing"])
+    assert render.markdown(judgement) == "### gate: cannot judge\n\nBaseline: v1.\n\n- a: missing\n- b: missing"
+    assert render.text(judgement) == "gate: baseline: v1\n\ngate: cannot judge"
+
+
+def test_a_passed_judgement_names_no_reasons():
+    judgement = Judgement("v1", metrics=[Row("n", 3, 3)])
+    assert render.text(judgement).endswith("\n\ngate: passed")
+    assert render.markdown(judgement).splitlines()[:3] == ["### gate: passed", "", "Baseline: v1."]

@@ -1,0 +1,217 @@
+"""The waits, limits and orders of a download, with the network and the clock replaced."""
+
+import gzip
+import io
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import requests
+
+from reprocnn.core.errors import UserError
+from reprocnn.datasets import Archive, File
+from reprocnn.sources import fetch, raw_files
+from stages import download
+from tests.support import mirror
+from tests.support.mirror import raw
+
+NOTHING = File("a/images.gz", 3, "0" * 64)
+
+
+@pytest.fixture
+def web(monkeypatch):
+    """Answers each request with a status or an error; gives the requests."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def answer(status: int | Exception) -> list[tuple[str, dict[str, Any]]]:
+        def get(address: str, **options: Any) -> Any:
+            asked.append((address, options))
+            if isinstance(status, Exception):
+                raise status
+            response = requests.Response()
+            response.status_code, response.raw = status, io.BytesIO(b"")
+            return response
+
+        monkeypatch.setattr(requests, "get", get)
+        return asked
+
+    return answer
+
+
+def test_a_server_gets_ten_seconds_to_connect_and_thirty_to_answer(web):
+    asked = web(200)
+    assert fetch.why_unavailable("images.gz", "http://a/b/") is None
+    assert asked == [
+        (
+            "http://a/b/images.gz",
+            {"stream": True, "timeout": (10, 30), "headers": {"Accept-Encoding": "identity"}},
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "tries"),
+    [(500, 3), (599, 3), (429, 3), (499, 1), (404, 1), (204, 1), (301, 1), (requests.ConnectionError("no"), 3)],
+)
+def test_what_may_pass_is_tried_three_times_after_longer_waits(web, monkeypatch, tmp_path, answer, tries):
+    asked = web(answer)
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    with pytest.raises(UserError) as error:
+        fetch.fetch_file(NOTHING, ["https://a"], tmp_path)
+    assert [address for address, _ in asked] == ["https://a/images.gz"] * tries
+    assert waits == [2, 4][: tries - 1]
+    assert ("after 3 tries" in str(error.value)) is (tries == 3)
+    assert str(fetch.why_unavailable("images.gz", "https://a")).startswith("https://a/images.gz: ")
+    assert len(asked) == tries + 1
+
+
+@pytest.mark.parametrize(("size", "slow"), [(299_999, True), (300_000, False)])
+def test_a_drip_is_less_than_300_000_bytes_in_thirty_seconds(monkeypatch, size, slow):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    response = SimpleNamespace(raw=SimpleNamespace(read1=bytes))
+    body = fetch._Body(response, "http://a/b")  # type: ignore[arg-type]
+    now[0] = 130.0
+    assert len(body.read(size - 1)) == size - 1
+    now[0] = 130.5
+    if slow:
+        with pytest.raises(fetch.SourceError, match="http://a/b: only 299,999 bytes in 30 s"):
+            body.read(1)
+    else:
+        body.read(1)
+        now[0] = 160.5
+        body.read(1)  # not yet more than thirty seconds since
+        now[0] = 161.0
+        with pytest.raises(fetch.SourceError, match="only 2 bytes in 30 s"):
+            body.read(1)
+
+
+def test_a_bound_is_the_last_byte_that_is_let_through():
+    stream = fetch._Bounded(io.BytesIO(bytes(9)), 5, "x")
+    assert len(stream.read(3)) + len(stream.read(2)) == 5
+    with pytest.raises(fetch.SourceError, match="x: over 5 bytes"):
+        stream.read(1)
+
+
+def test_an_archive_that_is_packed_to_too_much_is_refused(tmp_path):
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(b"", mtime=0) * 100)  # 2,000 bytes that hold none
+    with pytest.raises(UserError, match=r"a\.tar\.gz: over 1,999 bytes"):
+        fetch.fetch_members(Archive("a.tar.gz", 1, 1999), (NOTHING,), [str(tmp_path)], tmp_path)
+    with pytest.raises(UserError, match="invalid or incomplete"):
+        fetch.fetch_members(Archive("a.tar.gz", 1, 2000), (NOTHING,), [str(tmp_path)], tmp_path)
+
+
+def test_named_mirrors_come_before_public_addresses(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATASETS_MIRROR", " one  two ")
+    assert fetch.mirrors(("three",)) == ["one", "two", "three"]
+    monkeypatch.delenv("DATASETS_MIRROR")
+    assert fetch.mirrors(("three",)) == ["three"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "images.gz").touch()
+    assert fetch.why_unavailable("images.gz", "~") is None
+
+
+def test_the_last_three_failures_are_reported(tmp_path, capsys):
+    sources = [str(tmp_path / name) for name in "abcd"]
+    with pytest.raises(UserError) as error:
+        fetch.fetch_file(NOTHING, sources, tmp_path)
+    reported = [f"{source}/images.gz: No such file or directory" for source in sources]
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith("images.gz: no source has it; name a folder or address")
+    assert lines[1:] == reported[1:]
+    expected = [f"download: {line}; next: {source}" for line, source in zip(reported, sources[1:], strict=False)]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+@pytest.mark.usefixtures("small_files")
+def test_the_download_counts_its_files(good, monkeypatch, capsys):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/images.gz").write_bytes(mirror.CONTENT["images.gz"])
+    assert raw_files.missing() == ["labels.gz", "batches/one", "batches/two"]
+    download.main()
+    download.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "download: 1 of 4 files were in place, 3 fetched",
+        "download: 4 of 4 files were in place, 0 fetched",
+    ]
+    assert raw_files.missing() == []
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_run_can_start_where_every_missing_data_set_has_a_source(good, monkeypatch):
+    monkeypatch.setenv("DATASETS_MIRROR", f"/nowhere {good}")
+    assert raw_files.unreachable_sources() == []
+    (good / "archive.tar.gz").rename(good / "elsewhere")
+    assert raw_files.unreachable_sources() == ["/nowhere", str(good)]
+    (good / "elsewhere").rename(good / "archive.tar.gz")
+    (good / "images.gz").unlink()
+    assert raw_files.unreachable_sources() == ["/nowhere", str(good)]
+    Path("data/raw").mkdir(parents=True)
+    for name, content in mirror.CONTENT.items():
+        (Path("data/raw") / name).write_bytes(content)
+    assert raw_files.unreachable_sources() == []  # the other data set has one
+
+
+@pytest.mark.usefixtures("small_files")
+def test_links_are_removed_and_what_they_point_to_stays(good, monkeypatch, tmp_path):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/folder").symlink_to(outside)
+    Path("data/raw/dangling").symlink_to(tmp_path / "nowhere")
+    download.main()
+    assert {path.name for path in Path("data/raw").iterdir()} == {"images.gz", "labels.gz", "batches"}
+    assert [path.name for path in outside.iterdir()] == ["kept"]
+
+
+@pytest.mark.usefixtures("small_files")
+def test_the_sample_replaces_what_is_there(monkeypatch):
+    written = {"images.gz": b"x", "batches/one": b"y"}
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("source: public", "source: sample"))
+
+    def write(dataset: Any, folder: Path) -> None:
+        for name, content in written.items():
+            if name in {file.name for file in dataset.files}:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
+
+    monkeypatch.setattr("reprocnn.sources.sample.write", write)
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/images.gz").write_bytes(b"published")
+    Path("data/raw/old").touch()
+    Path("data/.incoming").mkdir()
+    Path("data/.incoming/labels.gz").touch()  # of a download that was killed
+    download.main()
+    assert raw() == written
+    assert not Path("data/.incoming").exists()
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_is_reported_with_the_folder(monkeypatch, good):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fetch, "_store", full)
+    with pytest.raises(OSError, match="No space") as error:
+        download.main()
+    assert error.value.filename == "data/.incoming"
+    assert not Path("data/.incoming").exists()
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_file_without_its_digest_is_missing(good, monkeypatch):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    download.main()
+    path = Path("data/raw/batches/two")
+    path.write_bytes(path.read_bytes()[::-1].replace(b"d", b"D", 1))
+    assert raw_files.missing() == ["batches/two"]
+    path.write_bytes(b"")
+    assert raw_files.missing() == ["batches/two"]

@@ -1,0 +1,253 @@
+"""What a sweep draws, shares and runs, without a cluster."""
+
+import hashlib
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray", reason="the sweep extra is not installed")
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from reprocnn.sweep import jobs, search
+from reprocnn.sweep.jobs import Sharing, Stage, parts_of
+from reprocnn.sweep.overrides import experiment_name, grid, values
+
+
+def override(text: str) -> Override:
+    return OverridesParser.create().parse_override(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lr=0.1", ["lr=0.1"]),
+        ("lr=0.1,0.3", ["lr=0.1", "lr=0.3"]),
+        ("seed=range(1,4)", ["seed=1", "seed=2", "seed=3"]),
+        ("lr=interval(0.1,0.4)", ["lr=0.1", "lr=0.4"]),
+        ("mnist.optimizer=adam,muon", ["mnist.optimizer=adam", "mnist.optimizer=muon"]),
+    ],
+)
+def test_values_of_an_override(text, expected):
+    assert values(override(text)) == expected
+
+
+def test_a_grid_is_every_combination_in_order():
+    trials = grid([override("lr=0.1,0.2"), override("seed=1,2"), override("threads=2")])
+    assert trials == [
+        ("lr=0.1", "seed=1", "threads=2"), ("lr=0.1", "seed=2", "threads=2"),
+        ("lr=0.2", "seed=1", "threads=2"), ("lr=0.2", "seed=2", "threads=2"),
+    ]  # fmt: skip
+
+
+def test_the_name_of_an_experiment_never_changes():
+    """Else the experiments that are there would run again."""
+    digest = hashlib.sha256(b'["lr=0.2", "seed=1"]').hexdigest()
+    assert experiment_name(("seed=1", "lr=0.2")) == experiment_name(("lr=0.2", "seed=1")) == f"sweep-{digest[:10]}"
+    assert experiment_name(("lr=0.2", "seed=2")) != experiment_name(("lr=0.2", "seed=1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("lr=choice(0.1,1,adam)", CategoricalDistribution([0.1, 1, "adam"])),
+        ("lr=0.1,0.2", CategoricalDistribution([0.1, 0.2])),
+        ("lr=interval(0.1,0.4)", FloatDistribution(0.1, 0.4)),
+        ("lr=interval(0,1.0)", FloatDistribution(0, 1)),
+        ("lr=tag(log,interval(0.1,0.4))", FloatDistribution(0.1, 0.4, log=True)),
+        ("seed=int(interval(1,5))", IntDistribution(1, 5)),
+        ("seed=tag(log,int(interval(1,5)))", IntDistribution(1, 5, log=True)),
+    ],
+)
+def test_a_sweep_is_a_distribution_of_optuna(text, expected):
+    found = search.distribution(override(text))
+    assert (type(found), found) == (type(expected), expected)
+
+
+class Drawn:
+    """Experiments that exist, by their params, with metrics."""
+
+    def __init__(self, *found: tuple[dict[str, Any], float | None, str | None]) -> None:
+        self.found = {
+            name or experiment_name(tuple(f"{key}={one}" for key, one in params.items())): (params, value)
+            for params, value, name in found
+        }
+
+    def names(self) -> set[str]:
+        return set(self.found)
+
+    def params(self, name: str) -> dict[str, Any]:
+        return self.found[name][0]
+
+    def value(self, name: str) -> float | None:
+        return self.found[name][1]
+
+
+@pytest.fixture
+def studies(monkeypatch) -> list[optuna.Study]:
+    made = []
+    create = optuna.create_study
+
+    def create_study(**options: Any) -> optuna.Study:
+        made.append(create(**options))
+        return made[-1]
+
+    monkeypatch.setattr(optuna, "create_study", create_study)
+    return made
+
+
+SPACE = [override("lr=interval(0.1,0.4)"), override("seed=1,2,3"), override("threads=2")]
+
+
+@pytest.mark.parametrize("minimize", [False, True])
+@pytest.mark.parametrize("sampler", ["random", "optuna"])
+def test_drawn_trials_report_their_metric_to_the_study(studies, sampler, minimize):
+    proposals = list(search.Search(sampler, 5, minimize).proposals(SPACE, Drawn()))  # type: ignore[arg-type]
+    [study] = studies
+    assert study.direction.name == ("MINIMIZE" if minimize else "MAXIMIZE")
+    assert type(study.sampler).__name__ == {"random": "RandomSampler", "optuna": "TPESampler"}[sampler]
+    assert len(proposals) == len({proposal.overrides for proposal in proposals}) == 5
+    for i, proposal in enumerate(proposals):
+        rate, seed, threads = (one.partition("=") for one in proposal.overrides)
+        assert (rate[0], seed[0], threads) == ("lr", "seed", ("threads", "=", "2"))
+        assert 0.1 <= float(rate[2]) <= 0.4
+        assert seed[2] in "123"
+        assert proposal.report
+        proposal.report(None if i == 2 else i / 10)
+    assert [trial.value for trial in study.trials] == [0.0, 0.1, None, 0.3, 0.4]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert study.best_value == (0.0 if minimize else 0.4)
+
+
+def test_earlier_experiments_of_the_same_search_count(studies):
+    experiments = Drawn(
+        ({"lr": 0.2, "seed": 1, "threads": 2}, 0.9, None),
+        ({"lr": 0.3, "seed": 3, "threads": 2}, 0.8, None),
+        ({"lr": 0.2, "seed": 2, "threads": 4}, 0.7, None),  # of other threads
+        ({"lr": 0.25, "seed": 2, "threads": 2}, 0.6, "by-hand"),
+    )
+    drawn = search.Search("random", 3, False).proposals(SPACE, experiments)  # type: ignore[arg-type]
+    first = [proposal.overrides for proposal in drawn]
+    assert len(first) == 1
+    [study] = studies
+    known = sorted((trial.params["lr"], trial.params["seed"], trial.value) for trial in study.trials[:2])
+    assert known == [(0.2, 1, 0.9), (0.3, 3, 0.8)]
+    more = search.Search("random", 1, False).proposals(SPACE, Drawn())  # type: ignore[arg-type]
+    assert [proposal.overrides for proposal in more] != first  # another seed, or each search would draw the same
+    assert list(search.Search("random", 2, False).proposals(SPACE, experiments)) == []  # type: ignore[arg-type]
+
+
+STAGES = {
+    "prepare": Stage(frozenset({"split", "mnist.val_fraction"}), ()),
+    "train": Stage(frozenset({"split", "mnist.val_fraction", "lr", "mnist"}), ("prepare",)),
+    "plot": Stage(frozenset({"split", "mnist.val_fraction", "lr", "mnist", "targets"}), ("train", "prepare")),
+}
+
+
+def test_each_stage_gets_the_overrides_that_reach_it():
+    trial = ("lr=0.1", "split=3", "mnist.epochs=2", "mnist_extra=1", "targets.a=1")
+    assert parts_of(trial, STAGES) == {
+        "prepare": ("split=3",),
+        "train": ("lr=0.1", "split=3", "mnist.epochs=2"),
+        "plot": ("lr=0.1", "split=3", "mnist.epochs=2", "targets.a=1"),
+    }
+    assert parts_of(("mnist=1",), STAGES)["prepare"] == ("mnist=1",)
+
+
+def test_what_several_trials_need_is_shared():
+    trials = [("lr=0.1", "split=3"), ("lr=0.2", "split=3"), ("lr=0.2", "split=4")]
+    sharing = Sharing(STAGES, trials, set())
+    assert ("prepare", ("split=3",)) in sharing
+    assert ("prepare", ("split=4",)) not in sharing
+    assert ("train", ("lr=0.1", "split=3")) not in sharing
+    assert ("prepare", ()) not in sharing
+
+
+def test_of_a_search_everything_that_no_drawn_key_reaches_is_shared():
+    sharing = Sharing(STAGES, [], {"lr", "mnist.epochs"})
+    assert ("prepare", ("split=3",)) in sharing
+    assert ("train", ("lr=0.1", "split=3")) not in sharing
+    assert ("train", ("split=3", "mnist.epochs=2")) not in sharing
+    assert ("train", ("split=3",)) in sharing
+
+
+class Task:
+    """What Ray would start: the jobs in order, each with what it waits for."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[Any, Any, tuple[Any, ...]]] = []
+        self.chosen: list[dict[str, Any]] = []
+
+    def options(self, **options: Any) -> "Task":
+        self.chosen.append(options)
+        return self
+
+    def remote(self, job: Any, repository: Any, *needed: Any) -> str:
+        self.started.append((job, repository, needed))
+        return f"reference {len(self.started)}"
+
+
+@pytest.fixture
+def task(monkeypatch) -> Task:
+    made = Task()
+
+    def remote(num_cpus: int) -> Callable[[Any], Task]:
+        assert num_cpus == 3
+        return lambda function: made
+
+    monkeypatch.setattr(jobs, "ray", SimpleNamespace(put=lambda content: len(content) > 100, remote=remote))
+    return made
+
+
+def job(**changes: Any) -> Any:
+    return jobs.Job(
+        **{
+            "name": "", "revision": "0" * 40, "overrides": (), "target": None, "cache": "/cache", "remote": None,
+            "apart": False, "settings": {}, "versions": {}, "variables": {},
+        } | changes
+    )  # fmt: skip
+
+
+def test_a_shared_stage_starts_once_and_before_the_trials_that_need_it(task):
+    trials = [("lr=0.1", "split=3"), ("lr=0.2", "split=3"), ("lr=0.2", "split=4")]
+    machines: Any = SimpleNamespace(threads=3, options=lambda: {"label_selector": "x"})
+    made = jobs.Jobs(machines, job(), STAGES, Sharing(STAGES, trials, set()))
+    assert [made.submit(trial) for trial in trials] == ["reference 2", "reference 3", "reference 4"]
+    shared = f"prepare-{experiment_name(('split=3',))}"
+    assert [(one.name, one.overrides, one.target, needed) for one, _, needed in task.started] == [
+        (shared, ("split=3",), "prepare", ()),
+        (experiment_name(trials[0]), trials[0], None, ("reference 1",)),
+        (experiment_name(trials[1]), trials[1], None, ("reference 1",)),
+        (experiment_name(trials[2]), trials[2], None, ()),
+    ]
+    assert all(repository is True for _, repository, _ in task.started)
+    assert task.chosen == [{"label_selector": "x"}] * 4
+
+
+def test_a_shared_stage_waits_for_shared_stages_before_it(task):
+    machines: Any = SimpleNamespace(threads=3, options=dict)
+    made = jobs.Jobs(machines, job(), STAGES, Sharing(STAGES, [], {"targets"}))
+    made.submit(("lr=0.1", "targets=1"))
+    assert [(one.target, needed) for one, _, needed in task.started] == [
+        ("prepare", ()), ("train", ("reference 1",)), (None, ("reference 1", "reference 2")),
+    ]  # fmt: skip
+
+
+def test_what_failed_because_of_a_machine_is_forgotten(task, monkeypatch):
+    machines: Any = SimpleNamespace(threads=3, options=dict)
+    made = jobs.Jobs(machines, job(), STAGES, Sharing(STAGES, [], {"lr"}))
+    errors = {"machine": jobs.MachineError("id", "host", "full"), "trial": jobs.RayError(), "running": None}
+    made.shared = {(name, ()): name for name in errors}
+
+    def get(reference: str, timeout: float) -> None:
+        assert timeout == 0
+        if errors[reference]:
+            raise errors[reference]
+
+    monkeypatch.setattr(jobs.ray, "get", get, raising=False)
+    made.forget_failed()
+    assert list(made.shared) == [("trial", ()), ("running", ())]

@@ -1,0 +1,466 @@
+"""Machines, the loop and one job of a sweep, where Ray and DVC are replaced by their answers."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray", reason="the sweep extra is not installed")
+from ray.exceptions import RayError
+
+from reprocnn.core.errors import UserError
+from reprocnn.sweep import cluster, command, driver, trial
+from reprocnn.sweep.overrides import experiment_name
+from reprocnn.sweep.search import Proposal
+from tests.support.commands import ROOT
+
+
+def node(name: str, cores: float, alive: bool = True) -> dict[str, Any]:
+    resources = {"CPU": cores} if cores else {}
+    return {"NodeID": name, "NodeManagerHostname": f"host-{name}", "Alive": alive, "Resources": resources}
+
+
+@pytest.fixture
+def machines(monkeypatch) -> cluster.Machines:
+    nodes = [node("a", 8.0), node("b", 3.0), node("c", 7.0), node("d", 16.0, alive=False), node("e", 0)]
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: nodes)
+    return cluster.Machines(3)
+
+
+def test_a_machine_has_a_slot_for_every_so_many_cores(machines):
+    assert [one["NodeID"] for one in machines.usable()] == ["a", "b", "c"]
+    assert machines.slots() == 2 + 1 + 2
+
+
+def test_a_machine_that_is_left_out_is_reported_once_and_avoided(machines, capsys):
+    assert machines.options() == {}
+    for _ in range(2):
+        machines.leave_out("a", "host-a", "No space left on device")
+    assert capsys.readouterr().out == "sweep: host-a: left out: No space left on device\n"
+    assert machines.slots() == 3
+    assert machines.options() == {"label_selector": {"ray.io/node-id": "!in(a)"}}
+
+
+@pytest.fixture
+def asked(machines, monkeypatch) -> dict[str, Any]:
+    """The answers of the machines by id, each a (shortcomings, has the cache) or an error."""
+    answers: dict[str, Any] = {name: ([], True) for name in "abc"}
+
+    class Task:
+        def options(self, scheduling_strategy: str) -> "Task":
+            self.node = scheduling_strategy
+            return self
+
+        def remote(self) -> str:
+            return self.node
+
+    def get(reference: str) -> Any:
+        if isinstance(answers[reference], Exception):
+            raise answers[reference]
+        return answers[reference]
+
+    monkeypatch.setattr(cluster.ray, "remote", lambda num_cpus: lambda function: Task())
+    monkeypatch.setattr(cluster.ray, "get", get)
+    monkeypatch.setattr(cluster, "NodeAffinitySchedulingStrategy", lambda name, soft: name if soft is False else None)
+    return answers
+
+
+def test_all_machines_have_the_cache_or_not(machines, asked):
+    assert machines.inspect(job()) is True
+    asked["b"] = ([], False)
+    assert machines.inspect(job()) is False
+
+
+def test_what_machines_lack_is_a_line_each(machines, asked):
+    asked |= {"a": (["numpy: found 1, expected 2"], True), "c": (["x: missing", "y: missing"], False)}
+    with pytest.raises(UserError) as error:
+        machines.inspect(job())
+    assert str(error.value).splitlines() == [
+        "host-a: numpy: found 1, expected 2", "host-c: x: missing", "host-c: y: missing",
+    ]  # fmt: skip
+
+
+def test_a_machine_that_does_not_answer_is_left_out(machines, asked, capsys):
+    asked["b"] = RayError("it\n  died")
+    assert machines.inspect(job()) is True
+    assert machines.left_out == {"b"}
+    assert capsys.readouterr().out == "sweep: host-b: left out: it died\n"
+
+
+def test_too_many_threads_for_any_machine_is_an_error(machines):
+    machines.threads = 9
+    with pytest.raises(UserError, match="no machine of the cluster has 9 cores; lower --threads"):
+        machines.inspect(job())
+
+
+@pytest.mark.parametrize(
+    ("address", "given"), [(None, "local"), ("", "local"), ("ray://head:10001", None), ("auto", None)]
+)
+def test_without_an_address_a_cluster_of_this_machine_is_started(monkeypatch, address, given):
+    options: dict[str, Any] = {}
+    monkeypatch.setattr(cluster.ray, "init", lambda **given: options.update(given))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    cluster.connect()
+    assert options["address"] == given
+    assert options["runtime_env"] == {"py_modules": [str(ROOT / "reprocnn")]}
+
+
+def test_a_cluster_that_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: raise_(RuntimeError("no\n  port " + "x" * 300)))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"^sweep: no Ray at RAY_ADDRESS=127\.0\.0\.1:1 \(.*refused\); start it there"):
+        cluster.connect()
+    monkeypatch.delenv("RAY_ADDRESS")
+    with pytest.raises(UserError, match=r"^sweep: Ray did not start \(no port x{192}\); fix that"):
+        cluster.connect()
+
+
+def raise_(error: Exception) -> None:
+    raise error
+
+
+# The loop.
+
+
+class Fake:
+    """Machines, jobs, experiments and Ray at once: each trial ends with the outcome that a test gives it."""
+
+    def __init__(self, slots: int = 2) -> None:
+        self.room, self.left_out = slots, set[str]()
+        self.found: dict[str, float] = {}
+        self.metric = "val.accuracy"
+        self.outcomes: dict[str, list[Any]] = {}
+        self.submitted: list[str] = []
+        self.most = self.running = self.forgotten = 0
+
+    def slots(self) -> int:
+        return 0 if self.left_out else self.room
+
+    def leave_out(self, *arguments: str) -> None:
+        assert len(arguments) == 3
+        self.left_out.add(arguments[0])
+
+    def forget_failed(self) -> None:
+        self.forgotten += 1
+
+    def submit(self, overrides: tuple[str, ...]) -> tuple[int, str]:
+        self.submitted.append(overrides[0])
+        self.running += 1
+        self.most = max(self.most, self.running)
+        return len(self.submitted), overrides[0]
+
+    def names(self) -> set[str]:
+        return set(self.found)
+
+    def value(self, name: str) -> float | None:
+        return self.found.get(name)
+
+    def receive(self, overrides: tuple[str, ...], outcome: Any) -> None:
+        self.found[experiment_name(overrides)] = float(overrides[0].partition("=")[2])
+
+    def wait(self, references: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+        assert num_returns == 1
+        self.running -= 1
+        return references[:1], references[1:]
+
+    def get(self, reference: tuple[int, str]) -> Any:
+        outcome = self.outcomes.get(reference[1], [None]).pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return SimpleNamespace(seconds=83.6, node="host-a")
+
+
+def run(fake: Any, monkeypatch: pytest.MonkeyPatch, *rates: str, **reports: Any) -> int:
+    monkeypatch.setattr(driver, "ray", fake)
+    proposals = iter([Proposal((f"lr={rate}",), reports.get("report")) for rate in rates])
+    return driver.Driver(fake, fake, fake, proposals, len(rates)).run()
+
+
+def test_trials_run_side_by_side_and_report_their_metric(monkeypatch, capsys):
+    fake, told = Fake(), []
+    assert run(fake, monkeypatch, "0.1", "0.2", "0.3", report=told.append) == 0
+    assert fake.submitted == ["lr=0.1", "lr=0.2", "lr=0.3"]
+    assert fake.most == 2
+    assert told == [0.1, 0.2, 0.3]
+    name = experiment_name(("lr=0.1",))
+    assert f"{name}  val.accuracy 0.1000  lr=0.1  84 s on host-a\n" in capsys.readouterr().out
+
+
+def test_an_experiment_that_exists_is_not_run_again(monkeypatch, capsys):
+    fake = Fake()
+    fake.found = {experiment_name(("lr=0.2",)): 0.75}
+    assert run(fake, monkeypatch, "0.1", "0.2", "0.3") == 0
+    assert fake.submitted == ["lr=0.1", "lr=0.3"]
+    assert "  val.accuracy 0.7500  lr=0.2  exists\n" in capsys.readouterr().out
+
+
+def test_failed_trials_are_counted_and_the_others_continue(monkeypatch, capsys):
+    fake, told = Fake(slots=1), []
+    fake.outcomes = {"lr=0.1": [raised(trial.TrialError("host-a: the loss is nan"))], "lr=0.3": [RayError()]}
+    assert run(fake, monkeypatch, "0.1", "0.2", "0.3", report=told.append) == 2
+    printed = capsys.readouterr().out
+    assert "val.accuracy -       lr=0.1  failed: host-a: the loss is nan\n" in printed
+    assert "lr=0.3  failed: RayError\n" in printed
+    assert told == [None, 0.2, None]
+    assert fake.forgotten == 0
+
+
+def test_a_trial_whose_machine_failed_is_run_elsewhere(monkeypatch, capsys):
+    fake = Fake()
+    fake.outcomes = {"lr=0.1": [machine_error(), None]}
+    monkeypatch.setattr(fake, "slots", lambda: 1)
+    assert run(fake, monkeypatch, "0.1", "0.2") == 0
+    assert fake.submitted == ["lr=0.1", "lr=0.1", "lr=0.2"]
+    assert (fake.left_out, fake.forgotten) == ({"id"}, 1)
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_with_no_machine_left_the_rest_fails(monkeypatch, capsys):
+    fake = Fake(slots=1)
+    fake.outcomes = {"lr=0.1": [machine_error()]}
+    assert run(fake, monkeypatch, "0.1", "0.2") == 2
+    assert capsys.readouterr().out.count("failed: no machine is left") == 2
+
+
+def test_without_a_slot_one_trial_waits_for_a_machine_to_join(monkeypatch):
+    fake = Fake(slots=0)
+    assert run(fake, monkeypatch, "0.1", "0.2") == 0
+    assert fake.most == 1
+
+
+def raised(cause: Exception) -> RayError:
+    """Give what Ray raises for an error of a job."""
+    error = RayError()
+    error.cause = cause
+    return error
+
+
+def machine_error() -> RayError:
+    return raised(trial.MachineError("id", "host", "No space left on device"))
+
+
+# One job.
+
+
+def job(**changes: Any) -> trial.Job:
+    given: dict[str, Any] = {
+        "name": "it", "revision": "0123", "overrides": ("lr=0.1", "seed=2"), "target": None, "cache": "/nowhere/cache",
+        "remote": None, "apart": False, "settings": {}, "versions": trial.versions(), "variables": {},
+    }  # fmt: skip
+    return trial.Job(**given | changes)
+
+
+def test_versions_are_of_what_changes_the_bits():
+    found = trial.versions()
+    assert found["python"] == platform.python_version()
+    assert {name: found[name] for name in ("tensorflow", "keras", "numpy", "h5py", "dvc")} == {
+        name: version(name) for name in ("tensorflow", "keras", "numpy", "h5py", "dvc")
+    }
+
+
+def test_a_machine_needs_the_versions_and_the_cache_or_the_remote(tmp_path):
+    lacking = "missing, expected DVC's cache or default remote"
+    assert trial.shortcomings(job(cache=str(tmp_path))) == []
+    assert trial.shortcomings(job(remote=str(tmp_path))) == []
+    assert trial.shortcomings(job(remote="s3://bucket")) == []
+    assert trial.shortcomings(job())[0].startswith(f"/nowhere/cache: {lacking}")
+    assert trial.shortcomings(job(remote="/no"))[0].startswith(f"/nowhere/cache and /no: {lacking}")
+    other = {"numpy": "0.1", "nosuch": "2", "dvc": version("dvc")}
+    assert trial.shortcomings(job(cache=str(tmp_path), versions=other)) == [
+        f"numpy: found {version('numpy')}, expected 0.1 as where the sweep was started; install that",
+        "nosuch: found none, expected 2 as where the sweep was started; install that",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cached", "apart", "target", "expected"),
+    [
+        (True, False, None, ["checkout", "exp run"]),
+        (True, False, "prepare", ["checkout", "exp run"]),
+        (True, True, None, ["pull --allow-missing", "exp run --pull"]),
+        (True, True, "prepare", ["pull --allow-missing", "exp run --pull", "push --run-cache"]),
+        (False, True, None, ["pull --allow-missing", "exp run --pull", "push --run-cache"]),
+        (False, False, None, ["pull --allow-missing", "exp run --pull", "push --run-cache"]),
+    ],
+)
+def test_a_job_takes_from_cache_or_remote_and_gives_to_the_remote(
+    monkeypatch, tmp_path, cached, apart, target, expected
+):
+    calls = []
+    monkeypatch.setattr(trial, "_dvc", lambda place, job, lock, *arguments, **error: calls.append((arguments, error)))
+    trial._run_experiment(tmp_path, job(apart=apart, target=target), None, cached)  # type: ignore[arg-type]
+    run = ["exp", "run", "--name", "it", *(["--pull"] if "--pull" in expected[1] else [])]
+    run += ["--set-param", "lr=0.1", "--set-param", "seed=2", *([target] if target else [])]
+    wanted = [" ".join(run) if words.startswith("exp run") else words for words in expected]
+    assert [" ".join(arguments) for arguments, _ in calls] == wanted
+    assert calls[1][1] == {"error": trial.TrialError}
+
+
+def test_a_cache_that_lacks_something_does_not_stop_the_job(monkeypatch, tmp_path):
+    calls = []
+
+    def dvc(place: Path, job: trial.Job, lock: Any, *arguments: str, **_: Any) -> None:
+        calls.append(arguments[0])
+        if arguments[0] == "checkout":
+            raise UserError("missing")
+
+    monkeypatch.setattr(trial, "_dvc", dvc)
+    trial._run_experiment(tmp_path, job(), None, True)  # type: ignore[arg-type]
+    assert calls == ["checkout", "exp"]
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "error", "message"),
+    [
+        (0, "ERROR: but it ended well", None, ""),
+        (1, "a\n\nb\nc\nd\n", trial.TrialError, "b\nc\nd"),
+        (1, "Error: 1\nnoise\nERROR: 2\nerror: 3\nERROR: 4\nend\n", trial.TrialError, "ERROR: 2\nerror: 3\nERROR: 4"),
+        (255, "ERROR: x\n[Errno 28] No space left on device: 'm'\n", UserError, "No space left on device"),
+    ],
+)
+def test_dvc_in_the_clone_and_its_last_words(monkeypatch, tmp_path, code, log, error, message):
+    seen: dict[str, Any] = {}
+
+    def run(words: list[str], **options: Any) -> SimpleNamespace:
+        seen.update(options, words=words)
+        options["stdout"].write(log.encode())
+        return SimpleNamespace(returncode=code)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setenv("OMP_NUM_THREADS", "9")
+    monkeypatch.setenv("KEPT", "yes")
+    wanted = job(variables={"OMP_NUM_THREADS": None, "MORE": "1"})
+    with (tmp_path / "lock").open("w") as lock:
+        if error:
+            with pytest.raises(error) as raised:
+                trial._dvc(tmp_path, wanted, lock, "pull", "-q", error=trial.TrialError)
+            assert (type(raised.value), str(raised.value)) == (error, message)
+        else:
+            trial._dvc(tmp_path, wanted, lock, "pull", "-q")
+        assert seen["pass_fds"] == [lock.fileno()]
+    assert seen["words"] == [sys.executable, "-m", "dvc", "pull", "-q"]
+    assert seen["cwd"] == tmp_path / "repository"
+    variables = seen["env"]
+    assert variables["PATH"] == f"{Path(sys.executable).parent}:/usr/bin"
+    assert (variables["DVC_NO_ANALYTICS"], variables["MORE"], variables["KEPT"]) == ("1", "1", "yes")
+    assert "OMP_NUM_THREADS" not in variables
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device", "/tmp/x"), "No space left on device"),
+        (OSError(13, "Permission denied", "/tmp/x"), "[Errno 13] Permission denied: '/tmp/x'"),
+        (UserError("git fetch:\n  refused"), "git fetch: refused"),
+    ],
+)
+def test_a_fault_of_the_machine_names_it(monkeypatch, error, reason):
+    monkeypatch.setattr(trial, "_run", lambda job, repository: raise_(error))
+    context = SimpleNamespace(get_node_id=lambda: "id")
+    monkeypatch.setattr(trial.ray, "get_runtime_context", lambda: context)
+    with pytest.raises(trial.MachineError) as raised:
+        trial.run_job(job(), b"")
+    assert raised.value.args == ("id", platform.node(), reason)
+
+
+def test_a_fault_of_the_trial_names_where_it_ran(monkeypatch):
+    failed = trial.TrialError("ERROR: the loss is nan")
+    monkeypatch.setattr(trial, "_run", lambda job, repository: raise_(failed))
+    with pytest.raises(trial.TrialError, match=f"^{platform.node()}: ERROR: the loss is nan$"):
+        trial.run_job(job(), b"")
+
+
+def test_a_job_on_a_machine_that_lacks_something_does_not_start(monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: pytest.fail("it started"))
+    with pytest.raises(UserError, match=r"^numpy: found .*; install that; /nowhere/cache: missing"):
+        trial._run(job(versions={"numpy": "0.1"}), b"")
+
+
+def test_records_are_those_of_the_trainings(tmp_path):
+    for name in ("train_mnist", "train_cifar", "other"):
+        (tmp_path / f"{name}.json").write_text(f'{{"name": "{name}"}}')
+    assert trial._records(tmp_path) == {"train_cifar": {"name": "train_cifar"}, "train_mnist": {"name": "train_mnist"}}
+
+
+# The command.
+
+
+@pytest.mark.parametrize("trials", ["0", "-1", "1.5", "x", "²"])
+def test_a_number_of_trials_or_threads_is_at_least_one(trials, capsys):
+    for option in ("--trials", "--threads"):
+        with pytest.raises(SystemExit) as ended:
+            command.main(["lr=0.1", "--search=random", f"{option}={trials}"])
+        assert ended.value.code == 2
+        assert f"found {trials}, expected a whole number, at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--search=optuna"], ["--trials=3"]])
+def test_search_and_trials_go_together(arguments):
+    with pytest.raises(UserError, match="--search and --trials go together"):
+        command.main(["lr=0.1", *arguments])
+
+
+def test_options_and_their_defaults():
+    options = command._options(["lr=0.1"])
+    assert (options.metric, options.minimize, options.threads, options.dry) == ("mnist.val.accuracy", False, 2, False)
+    assert command._options(["lr=0.1", "--threads=1"]).threads == 1
+
+
+@pytest.fixture
+def in_repository(project, monkeypatch):
+    """In a project whose git says what a test wants."""
+    answers = {"status": "", "rev-parse": "false\n"}
+    monkeypatch.setattr(command, "git", lambda name, *_: answers[name])
+    return answers
+
+
+def test_dry_lists_every_trial_with_its_name(in_repository, monkeypatch, capsys):
+    monkeypatch.setattr(command, "_sweep", lambda *_: pytest.fail("it started"))
+    command.main(["lr=0.1,0.2", "seed=3", "--threads=4", "--dry"])
+    trials = [("lr=0.1", "seed=3", "threads=4"), ("lr=0.2", "seed=3", "threads=4")]
+    assert capsys.readouterr().out.splitlines() == [
+        "sweep: 2 trials of 4 threads each", *(f"{experiment_name(one)} {' '.join(one)}" for one in trials),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "message"),
+    [("status", " M a.py\n", "found uncommitted changes"), ("rev-parse", "true\n", "this clone is shallow")],
+)
+def test_what_workers_would_not_get_is_refused(in_repository, question, answer, message):
+    in_repository[question] = answer
+    with pytest.raises(UserError, match=message):
+        command.main(["lr=0.1", "--dry"])
+
+
+@pytest.mark.parametrize("failed", [0, 1, 3])
+def test_a_failed_trial_is_an_error(in_repository, monkeypatch, failed):
+    given = []
+
+    def sweep(overrides: Any, search: Any, trials: Any, options: Any) -> SimpleNamespace:
+        given.append((search and (search.sampler, search.trials, search.minimize), trials))
+        return SimpleNamespace(run=lambda: failed)
+
+    monkeypatch.setattr(command, "_sweep", sweep)
+    for more, total in ([], 2), (["--search=optuna", "--trials=5", "--minimize"], 5):
+        if failed:
+            with pytest.raises(UserError, match=f"^sweep: {failed} of {total} trials failed; fix that and run"):
+                command.main(["lr=0.1,0.2", "--threads=1", *more])
+        else:
+            command.main(["lr=0.1,0.2", "--threads=1", *more])
+    assert given == [(None, [("lr=0.1", "threads=1"), ("lr=0.2", "threads=1")]), (("optuna", 5, True), [])]
+
+
+def test_the_clones_of_a_user_are_apart_from_those_of_others(monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/scratch")
+    assert trial._places() == Path(f"/scratch/sweep-{os.getuid()}")

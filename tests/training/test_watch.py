@@ -1,0 +1,52 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from reprocnn.core.errors import UserError
+from reprocnn.training import watch
+from reprocnn.training.schedule import WarmupDecay
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A watch of epoch 3, after ten steps of a schedule that falls from 2 by 0.1 in each."""
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    made = watch.Watch("train_it", 2, WarmupDecay(2.0, 20, 0.0, 0.0))
+    made.set_model(SimpleNamespace(optimizer=SimpleNamespace(iterations=10)))
+    return made
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_non_finite_loss_names_epoch_batch_and_learning_rate(clock, loss):
+    with pytest.raises(UserError) as error:
+        clock.on_train_batch_end(4, {"loss": loss})
+    assert str(error.value) == (
+        f"train_it: the loss is {loss} in epoch 3, batch 5, at learning rate 1.1; no model is written; "
+        f"lower lr (try a tenth)"
+    )
+
+
+def test_a_finite_loss_or_none_goes_on(clock):
+    clock.on_train_batch_end(0, {"loss": 1e30, "accuracy": math.nan})
+    clock.on_train_batch_end(0, {})
+    clock.on_train_batch_end(0)
+
+
+def test_a_stage_without_its_dvc_stops(clock, monkeypatch):
+    monkeypatch.setattr(watch, "orphaned", lambda: True)
+    clock.on_train_batch_end(0, {"loss": 1.0})  # not started by dvc
+    monkeypatch.setenv("DVC_STAGE", "train_it")
+    with pytest.raises(UserError, match="train_it: stopped, since the dvc that started it is gone; run `dvc repro`"):
+        clock.on_train_batch_end(0, {"loss": 1.0})
+    monkeypatch.setattr(watch, "orphaned", lambda: False)
+    clock.on_train_batch_end(0, {"loss": 1.0})
+
+
+def test_the_clock_stops_at_the_end_of_the_epoch(clock, monkeypatch):
+    monkeypatch.setattr("time.perf_counter", lambda: 12.5)
+    assert math.isnan(clock.ended)
+    clock.on_train_batch_end(0, {"loss": 1.0})
+    assert math.isnan(clock.ended)
+    clock.on_epoch_end(2)
+    assert clock.ended == 12.5
