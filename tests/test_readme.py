@@ -110,6 +110,7 @@ def test_the_tests_that_the_table_of_faults_names_are_there():
     assert [path for path in paths if path not in known] == []
 
 
+@pytest.mark.slow
 def test_a_gate_in_your_repository_from_an_empty_folder(tmp_path):
     """The README's section, command by command; only where pip installs from is put in."""
     source, site, folder = tmp_path / "source", tmp_path / "site", tmp_path / "empty"

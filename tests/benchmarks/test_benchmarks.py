@@ -109,6 +109,7 @@ def test_images_are_repeated_from_the_start():
     assert growth.repeated(np.arange(3), 2).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_bare_stages_have_nothing_to_do(tmp_path):
     overhead.make_bare(tmp_path / "bare")
     call(tmp_path / "bare", "git", "restore", ".")

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 import yaml
 
 from reprocnn.commands import vega
@@ -31,6 +32,7 @@ def test_the_template_holds_its_scripts_and_dvc_is_told_of_it(tmp_path, monkeypa
     assert "{scripts}" not in page
 
 
+@pytest.mark.slow
 @browser.needs_chromium
 def test_dvc_plots_need_no_network(copy):
     assert len(titles()) >= 4

@@ -78,10 +78,21 @@ def test_another_run_gives_the_same_lock(copy):
 @pytest.mark.skipif(os.name != "posix", reason="kills process groups")
 def test_killed_in_the_second_epoch_it_resumes_to_the_same_bits(finished, fresh):
     folder = fresh()
-    start_and_kill(folder, "train_mnist: epoch 1/", whole_group=True)
-    output = start_and_kill(folder, "train_cifar: epoch 1/", whole_group=False)
+    start_and_kill(folder, "train_mnist: epoch 1/", whole_group=False)
+    output = call(folder, "dvc", "repro")
     assert "train_mnist: resuming after epoch 1 of 3" in output
     assert "train_mnist: epoch 1/" not in output
+    assert ran(output) == TRAINED
+    assert (folder / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills process groups")
+def test_killed_with_dvc_in_each_training_it_resumes_to_the_same_bits(finished, fresh):
+    folder = fresh()
+    start_and_kill(folder, "train_mnist: epoch 2/", whole_group=True)
+    output = start_and_kill(folder, "train_cifar: epoch 1/", whole_group=True)
+    assert "train_mnist: resuming after epoch 2 of 3" in output
     assert ran(output) == {"train_mnist", "train_cifar"}
     output = call(folder, "dvc", "repro")
     assert "train_cifar: resuming after epoch 1 of 3" in output

@@ -71,6 +71,7 @@ def test_a_sweep_on_this_machine_has_its_own_token_and_ships_this_package(reposi
     assert token.read_text() == ""
 
 
+@pytest.mark.slow
 def test_a_trial_is_what_dvc_exp_run_gives(repository, ray_folder):
     """Although Ray's temporary folder names a cluster that is gone."""
     assert (ray_folder / "ray/ray_current_cluster").exists()
