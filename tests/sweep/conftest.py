@@ -11,22 +11,21 @@ import pytest
 from tests.support import tiny
 from tests.support.commands import ROOT
 
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # read once, so the same for all clusters of this process
 os.environ["RAY_AUTH_MODE"] = "token"  # Ray's default, but not in its tools for tests; read when Ray is imported
 
 
 @pytest.fixture
 def ray_folder(monkeypatch) -> Iterator[Path]:
-    """A temporary folder and a token for Ray alone, so that no Ray of the same user is in the way.
+    """A temporary folder for Ray alone, so that no Ray of the same user is in the way; its token is this process's.
 
     It names a cluster that is gone, as a killed Ray leaves it.
     """
-    with tempfile.TemporaryDirectory(
-        dir="/tmp", prefix="r-"
-    ) as folder:  # Ray's sockets have room for short paths alone
+    # Ray's sockets have room for short paths alone.
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as folder:
         (Path(folder) / "ray").mkdir()
         (Path(folder) / "ray/ray_current_cluster").write_text("127.0.0.1:1")
         monkeypatch.setenv("RAY_TMPDIR", folder)
-        monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         yield Path(folder)
 
