@@ -9,72 +9,78 @@ SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data test-kill fuzz mutants coverage demo export gate gate-comment verify lineage audit audit-rules bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-grudges readme check extras lock clean
+.PHONY: help repro test test-slow test-data test-kill fuzz mutants coverage demo export gate gate-comment verify lineage audit bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-flaws generate docs check extras lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-repro: $(INSTALLED) ## run what changed of the pipeline and show the results (GPU=1: with CUDA)
+repro: $(INSTALLED) ## run what changed and show the results (GPU=1: with CUDA)
 	@python -m reprocnn repro
 
-test: $(INSTALLED) ## the fast tests: no network, no data
+test: $(INSTALLED) ## run the fast tests: no network, no data
 	@python -m pytest $(SIDE_BY_SIDE) -m "not data and not slow and not fuzz and not kill"
 
-test-slow: $(INSTALLED) ## the slow tests: clusters, queued experiments, the built package
-	@python -m pytest $(SIDE_BY_SIDE) -m slow
+test-slow: $(INSTALLED) ## run the slow tests, and with DATASETS_MIRROR those on the real data
+	@python -m pytest $(SIDE_BY_SIDE) -m "slow or data"
 
-test-data: $(INSTALLED) ## the tests on the real data, which DATASETS_MIRROR names
+test-data: $(INSTALLED) ## run the tests on the real data in DATASETS_MIRROR
 	@python -m pytest -m data
 
-test-kill: $(INSTALLED) ## kill the pipeline at random moments, KILLS=30 times; SEED repeats a run
+test-kill: $(INSTALLED) ## kill the pipeline KILLS=30 times at random moments; SEED repeats a run
 	@KILLS=$(or $(KILLS),30) KILL_SEED=$(or $(SEED),0) python -m pytest -m kill --capture=no
 
-fuzz: $(INSTALLED) ## generated inputs (hypothesis), for SECONDS=600; SEED repeats a run
+fuzz: $(INSTALLED) ## test with generated inputs (hypothesis) for SECONDS=600; SEED repeats a run
 	@FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$(or $(SEED),0) python -m pytest -m fuzz --capture=no
 
-mutants: $(INSTALLED) ## plant known faults one at a time and see which ones the tests miss (AREA=numbers: of one list)
+mutants: $(INSTALLED) ## plant known faults one at a time and list those that no test notices (AREA=numbers: one list)
 	@python -m tests.support.mutants $(AREA)
 
-coverage: $(INSTALLED) ## the lines that the fast and the slow tests run, sub-processes included: at least 95 %
+coverage: $(INSTALLED) ## measure line coverage of the fast and slow tests, including sub-processes: at least 95 %
 	@python -m pip install --quiet --disable-pip-version-check 'coverage>=7.10'
 	@coverage erase
 	@coverage run -m pytest $(SIDE_BY_SIDE) -m "not data and not fuzz and not kill"
 	@coverage combine --quiet && coverage report
 
-demo: $(INSTALLED) ## the pipeline on the embedded sample, in demo/
+demo: $(INSTALLED) ## run the pipeline on the embedded sample, in demo/
 	@python -m reprocnn demo
 
-export: $(INSTALLED) ## write the trained networks as export/*.keras
+export: $(INSTALLED) ## write the trained networks to export/*.keras
 	@python -m reprocnn export
 
-gate: $(INSTALLED) ## judge the results against the targets and against AGAINST=REV; FORMAT=text|json|markdown
-	@python -m reprocnn gate $(if $(AGAINST),--against '$(AGAINST)') $(if $(FORMAT),--format '$(FORMAT)')
+# A branch's name may hold anything: it goes through the environment, and neither make nor the shell reads it as code.
+unexport AGAINST ACCEPT FORMAT PR
+export GATE_AGAINST := $(value AGAINST)
+export GATE_ACCEPT := $(value ACCEPT)
+export GATE_FORMAT := $(value FORMAT)
+export GATE_PR := $(value PR)
+GATE = set -f; set --; for name in $$GATE_ACCEPT; do set -- "$$@" "--accept=$$name"; done; \
+  python -m reprocnn gate $${GATE_AGAINST:+"--against=$$GATE_AGAINST"} "$$@"
 
-gate-comment: $(INSTALLED) ## the same as a comment on pull request PR=NUMBER, updated in place; needs gh
+gate: $(INSTALLED) ## compare the results with their targets and with AGAINST=REV; ACCEPT=NAMES, FORMAT=text|json|markdown
+	@$(GATE) --format="$${GATE_FORMAT:-text}"
+
+gate-comment: $(INSTALLED) ## write the gate's result as a comment on pull request PR=NUMBER; needs gh
 	@mkdir -p runs
-	@python -m reprocnn gate $(if $(AGAINST),--against '$(AGAINST)') --format markdown > runs/gate.md || true
-	@gh pr comment '$(PR)' --edit-last --create-if-none --body-file runs/gate.md
+	@$(GATE) --format=markdown > runs/gate.md || true
+	@gh pr comment "$$GATE_PR" --edit-last --create-if-none --body-file runs/gate.md
 
-verify: $(INSTALLED) ## check that the committed results are those of this code, in seconds (FULL=1: run all again)
+verify: $(INSTALLED) ## check in seconds that the results belong to this code (FULL=1: run everything again)
 	@python -m benchmarks tables --check
 	@python -m reprocnn verify $(if $(FULL),--full)
 
 lineage: $(INSTALLED) ## compare dvc.yaml's deps with what each stage imports (FIX=1: edit them)
 	@python -m reprocnn lineage $(if $(FIX),--fix)
 
-audit: $(INSTALLED) ## find design faults of the networks of both data sets
+audit: $(INSTALLED) ## find design flaws in the networks of both data sets
 	@for network in mnist_cnn cifar_cnn; do python -m reprocnn audit $$network || exit $$?; done
 
-audit-rules: $(INSTALLED) ## write docs/audit.md from the audit's rules
-	@python -m reprocnn audit --rules > docs/audit.md
-
-bench-seeds: $(INSTALLED) ## train with several seeds and write benchmarks/results/seeds.csv (three hours)
+bench-seeds: $(INSTALLED) ## train every setting with several seeds (three hours)
 	@python -m benchmarks seeds mnist 5
 	@python -m benchmarks seeds mnist-fast 10
 	@for setting in cifar cifar-quick cifar-94; do python -m benchmarks seeds $$setting 3 || exit 1; done
 	@python -m benchmarks seeds cifar-plain 1
 
-bench: $(INSTALLED) .venv-bench/.installed ## measure all settings beside their peers (up to four hours, resumable; QUICK=1: MNIST, 15 minutes)
+bench: $(INSTALLED) .venv-bench/.installed ## compare all settings with their peers (up to four hours, resumable; QUICK=1: MNIST, 15 minutes)
 	@python -m benchmarks bench .venv-bench/bin/python $(if $(QUICK),--quick)
 ifndef QUICK
 	@python -m benchmarks step .venv-bench/bin/python
@@ -82,32 +88,40 @@ ifndef QUICK
 	@python -m benchmarks overhead
 endif
 
-bench-sweep: $(INSTALLED) ## the cost of a sweep beside its trainings, and how it grows (20 minutes)
+bench-sweep: $(INSTALLED) ## measure what a sweep costs and how that grows (20 minutes)
 	@python -m benchmarks sweep
 
-bench-waits: $(INSTALLED) ## the wait at the end of an epoch, fed with arrays and with batches (2 minutes)
+bench-waits: $(INSTALLED) ## measure the wait at the end of an epoch (2 minutes)
 	@python -m benchmarks waits
 
-bench-search: $(INSTALLED) ## the effect of one change of the MNIST recipe each (60 minutes)
+bench-search: $(INSTALLED) ## measure single changes to the MNIST recipe (60 minutes)
 	@python -m benchmarks search
 
-bench-tried: $(INSTALLED) ## the effect of one change of mnist-fast each on time and accuracy (4 minutes)
+bench-tried: $(INSTALLED) ## measure single changes to mnist-fast (4 minutes)
 	@python -m benchmarks tried
 
-bench-insights: $(INSTALLED) ## test the exercise's insights, five seeds each (45 minutes)
+bench-insights: $(INSTALLED) ## test the exercise's insights with five seeds each (45 minutes)
 	@python -m benchmarks insights
 
-bench-grudges: $(INSTALLED) ## train the warm-up network, fixed step by step (up to 60 minutes)
-	@python -m benchmarks grudges
+bench-flaws: $(INSTALLED) ## train the exercise's flawed network, fixed one flaw at a time (up to 60 minutes)
+	@python -m benchmarks flaws
 
-readme: $(INSTALLED) ## write the tables of README and guide, and the figures, from metrics/ and benchmarks/results/
+generate: $(INSTALLED) ## write what is generated in README and docs: tables, figures, reference
 	@python -m benchmarks tables
 	@python -m benchmarks figures
+	@python -m docs.reference
 
-check: $(INSTALLED) ## lint, types and workflows
-	@ruff check . && ruff format --check . && mypy && check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+docs: .venv-docs/.installed ## build the documentation as a site that works offline: site/index.html
+	@rm -rf site
+	@.venv-docs/bin/zensical build --clean --strict
 
-extras: $(INSTALLED) ## check that the extras for users resolve; installs nothing
+check: $(INSTALLED) ## run the linters and check types and workflows
+	@ruff check . && ruff format --check . && mypy
+	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	@check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+
+extras: $(INSTALLED) ## check that pip can resolve the extras; installs nothing
 	@python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed '.[train,audit,sweep,gpu]'
 	@echo "the extras train, audit, sweep and gpu resolve"
 
@@ -119,8 +133,8 @@ lock: ## pin the newest versions of the dependencies
 	    pyproject.toml --output-file requirements$${extra:+-$$extra}.lock || exit 1; \
 	done
 
-clean: ## remove leftovers of runs; not data, models, results or .venv
-	@rm -rf demo export runs build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove leftovers; keeps data, models, results and environments
+	@rm -rf demo export runs site .cache build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
 	@find reprocnn stages tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch is only for the benchmarks. PIP_EXTRA_INDEX_URL can name PyTorch's index of CPU builds, without gigabytes of CUDA.
@@ -129,7 +143,15 @@ clean: ## remove leftovers of runs; not data, models, results or .venv
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 numpy psutil
 	@touch $@
 
-# Again only when pyproject.toml or the pins change.
+# Apart from .venv, so that nobody needs it to run the pipeline. The extra alone: the site is built from the source.
+.venv-docs/.installed: $(INSTALLED) pyproject.toml
+	@python -m venv --clear .venv-docs
+	@python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+	  > .venv-docs/requirements.txt
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --requirement .venv-docs/requirements.txt
+	@touch $@
+
+# Reinstalls only if pyproject.toml or the pins change.
 $(INSTALLED): pyproject.toml $(LOCK)
 	@test -d .git || test -f .git || { echo "error: this folder is not a git clone, which DVC needs: get it with git clone"; exit 1; }
 	@if [ ! -x $(BIN)/python ]; then \

@@ -14,7 +14,7 @@ from reprocnn.core.startup import run
 
 
 class Command(NamedTuple):
-    """Where a command's `main(arguments)` is, what it does in a line, and the extra that it needs, if any."""
+    """Say where a command's `main(arguments)` is, what it does, and which extra it needs."""
 
     module: str
     help: str
@@ -22,19 +22,19 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "repro": Command("reprocnn.commands.repro", "run what changed of the pipeline and show the results", "train"),
+    "repro": Command("reprocnn.commands.repro", "run what changed and show the results", "train"),
     "demo": Command("reprocnn.commands.demo", "run the pipeline on the embedded sample, in demo/", "train"),
-    "summary": Command("reprocnn.commands.summary", "show what each network reached and what it took"),
-    "export": Command("reprocnn.commands.export", "write the trained networks as export/NAME.keras", "train"),
-    "gate": Command("reprocnn.gate.command", "judge the metrics against their targets and another revision"),
-    "verify": Command("reprocnn.commands.verify", "check that the committed results are those of this code"),
-    "lineage": Command("reprocnn.commands.lineage", "compare dvc.yaml's deps with the code that each stage imports"),
-    "audit": Command("reprocnn.audit.command", "find design faults of a Keras network", "audit"),
+    "summary": Command("reprocnn.commands.summary", "show the accuracy, target and training time of each network"),
+    "export": Command("reprocnn.commands.export", "write the trained networks to export/NAME.keras", "train"),
+    "gate": Command("reprocnn.gate.command", "compare the metrics with their targets and another revision"),
+    "verify": Command("reprocnn.commands.verify", "check that the committed results belong to this code"),
+    "lineage": Command("reprocnn.commands.lineage", "compare dvc.yaml's deps with what each stage imports"),
+    "audit": Command("reprocnn.audit.command", "find design flaws in a Keras network", "audit"),
     "sweep": Command("reprocnn.sweep.command", "run many DVC experiments on Ray", "sweep"),
-    "vega": Command("reprocnn.commands.vega", "let `dvc plots` draw without a network", "dev"),
+    "vega": Command("reprocnn.commands.vega", "make `dvc plots` work offline", "dev"),
 }
 OURS = ("reprocnn", "stages", "benchmarks")
-CANNOT_SAY = 2  # exit code of a judge that could not judge
+CANNOT_SAY = 2  # exit code of a judge without a judgement
 JUDGES = ("gate", "audit")
 
 
@@ -77,7 +77,7 @@ def call(name: str, arguments: list[str]) -> None:
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if not library or library in OURS:
-            raise  # a fault of the project, whose traceback is of use
+            raise  # a bug of the project, for which the traceback is useful
         message = _missing(name, command.extra, library)
         if name not in JUDGES:
             raise UserError(message) from None

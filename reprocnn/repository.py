@@ -9,7 +9,7 @@ from reprocnn.core.errors import UserError
 
 
 def git(*arguments: str, cwd: Path = Path()) -> str:
-    """Give what git prints. Raises UserError without git or a repository, and where git refuses."""
+    """Return what git prints. Raises UserError without git or a repository, and where git refuses."""
     try:
         return subprocess.run(
             ["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True, encoding="utf-8"

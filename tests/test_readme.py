@@ -1,4 +1,4 @@
-"""What the README and the guide name is there."""
+"""What README and docs name is there, and README's output is what the commands print."""
 
 import importlib.util
 import os
@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,17 @@ from benchmarks.__main__ import SCRIPTS
 from benchmarks.run.settings import SETTINGS
 from reprocnn.cli import COMMANDS
 from reprocnn.networks import build
-from tests.support.commands import ROOT, environment
+from tests.support.commands import ROOT, call, environment
 
-PAGES = [ROOT / "README.md", ROOT / "docs/guide.md"]
-README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def test_its_make_targets_are_those_of_the_makefile():
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"make ([a-z]+(?:-[a-z]+)*)", README)) - targets <= {"sure"}
+    named = set(re.findall(r"(?:`|^\$ (?:\S+=\S+ |\S+=\".*\" )?)make ([a-z]+(?:-[a-z]+)*)", TEXT, re.MULTILINE))
+    assert {"repro", "verify", "docs"} <= named <= targets
     workflows = "".join(path.read_text() for path in (ROOT / ".github/workflows").iterdir())
     steps = re.findall(r"- run: (.*)", workflows)
     assert {target for step in steps for target in re.findall(r"^make ([a-z-]+)", step)} <= targets
@@ -41,8 +44,8 @@ def test_help_lists_every_target():
 
 def test_its_files_are_there():
     paths = {
-        ROOT / name for name in re.findall(r"`((?:stages|reprocnn|tests|benchmarks|docs|report)/[\w/.]+\w)`", README)
-    }
+        ROOT / name for name in re.findall(r"`((?:stages|reprocnn|tests|benchmarks|docs|report)/[\w/.]+\w)`", TEXT)
+    } - {ROOT / "stages/train_fashion.py"}  # docs/guides/third-data-set.md adds it
     for page in PAGES:
         links = re.findall(r"\]\(([\w/.-]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8"))
         paths |= {page.parent / link for link in links}
@@ -50,11 +53,51 @@ def test_its_files_are_there():
     assert [path for path in paths if not path.exists()] == []
 
 
-def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+def test_the_readme_is_short_and_its_tables_fit_a_screen():
+    lines = README.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    rows = [line for line in lines if line.startswith("|")]
+    assert len(rows) > 10
+    assert [row for row in rows if len(row) > 100 or row.count("|") > 7] == []
 
 
-@pytest.mark.parametrize("path", ["README.md", "benchmarks/README.md", "docs/*.md", "Makefile", ".github/workflows/*"])
+def test_no_table_of_a_page_has_more_than_six_columns():
+    for page in PAGES:
+        rows = [line.replace(r"\|", "") for line in page.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+        assert [row for row in rows if row.count("|") > 7] == [], page
+
+
+def blocks_with(command: str) -> list[str]:
+    """Give what the README shows below `command`, a block for each time."""
+    text = README.read_text(encoding="utf-8")
+    return re.findall(rf"^\$ {re.escape(command)}\n(.*?)(?=^\$ |^```)", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_output_of_the_audit_is_what_it_prints():
+    (shown,) = blocks_with("reprocnn audit warmup")
+    assert call(ROOT, "python", "-m", "reprocnn", "audit", "warmup", code=1).startswith(shown)
+
+
+def test_the_output_of_verify_is_what_it_prints():
+    (shown,) = blocks_with("make verify")
+    printed = "".join(
+        (ROOT / f"{name}.py").read_text() for name in ("benchmarks/run/tables", "reprocnn/commands/verify")
+    )
+    for line in shown.splitlines():
+        template = line.replace("README.md and docs/", "{README} and {DOCS}/")
+        assert f'"{template}"' in printed, line
+
+
+@pytest.mark.slow
+def test_the_output_of_a_dry_sweep_is_what_it_prints(finished, tmp_path):
+    """Of a repository without changes; the names of the trials depend on the values alone."""
+    (shown,) = blocks_with("reprocnn sweep 'lr=0.003,0.01' --dry")
+    assert call(finished, "python", "-m", "reprocnn", "sweep", "lr=0.003,0.01", "--dry") == shown
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "docs/**/*.md", "Makefile", ".github/workflows/*"]
+)
 def test_the_commands_exist(path):
     """Of the project's command lines, and of the modules that `python -m` names."""
     texts = [found.read_text(encoding="utf-8") for found in ROOT.glob(path)]
@@ -69,19 +112,32 @@ def test_the_commands_exist(path):
 
 def test_its_experiments_name_known_params_and_networks():
     params = (ROOT / "params.yaml").read_text()
-    for key, value in re.findall(r"-S '?([\w.]+)=(\w+)", README):
+    for key, value in re.findall(r"-S '?([a-z][\w.]*)=(\w+)", TEXT):
         assert re.search(rf"^\s*{key.rpartition('.')[2]}:", params, re.MULTILINE), key
         if key.endswith("network"):
             assert value in {**build.QUOTATIONS, **build.NETWORKS}
 
 
 def test_its_named_settings_are_those_of_the_benchmarks():
-    lines = re.findall(r"^\$ dvc exp run -n (\S+) ((?:.*\\\n)*.*)$", README, re.MULTILINE)
+    lines = re.findall(r"^\$ dvc exp run -n (\S+) ((?:.*\\\n)*.*)$", TEXT, re.MULTILINE)
     named = {name: re.findall(r"-S (\S+)=(\S+)", changes) for name, changes in lines if name in SETTINGS}
     expected = {name: changes for name, changes in SETTINGS.items() if changes}
     assert named.keys() == expected.keys()
     for name, changes in expected.items():
         assert {key: yaml.safe_load(value) for key, value in named[name]} == changes
+
+
+def test_the_diff_of_an_experiment_is_its_params_and_metrics():
+    """Of what git tracks; dvc.lock and everything else that stages write is marked as generated."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    outs = [out for stage in stages for kind in ("outs", "plots") for out in stage.get(kind, [])]
+    written = [path for out in outs if isinstance(out, dict) for path, how in out.items() if how.get("cache") is False]
+    files = call(ROOT, "git", "ls-files", "dvc.lock", *written).split()
+    assert len(files) > 10
+    attributes = call(ROOT, "git", "check-attr", "diff", "linguist-generated", "--", *files)
+    assert set(re.findall(r"(\S+: \S+)$", attributes, re.MULTILINE)) == {"diff: unset", "linguist-generated: set"}
+    shown = call(ROOT, "git", "check-attr", "diff", "--", "params.yaml", "metrics/mnist.json", "metrics/cifar.json")
+    assert set(re.findall(r"(\S+: \S+)$", shown, re.MULTILINE)) == {"diff: unspecified"}
 
 
 def test_the_networks_of_the_schema_are_those_of_the_code():
@@ -91,6 +147,14 @@ def test_the_networks_of_the_schema_are_those_of_the_code():
     assert sorted(re.findall(r"\w+", listed[1])) == sorted({**build.QUOTATIONS, **build.NETWORKS})
 
 
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changes = re.findall(r"^## \[(\d\S+)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert changes[0] == (version, str(citation["date-released"]))
+    assert citation["version"] == version
+
+
 def test_no_machine_and_no_registry_is_named():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     forbidden = re.compile("py" + r"pi\.org|python" + r"hosted|/wo" + r"rk/|/ho" + r"me/\w")
@@ -98,8 +162,8 @@ def test_no_machine_and_no_registry_is_named():
     assert found == []
 
 
-def test_the_tests_that_the_table_of_faults_names_are_there():
-    table = (ROOT / "docs/faults.md").read_text(encoding="utf-8")
+def test_the_tests_that_the_table_of_errors_names_are_there():
+    table = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
     files = list((ROOT / "tests").rglob("test_*.py"))
     code = "".join(path.read_text(encoding="utf-8") for path in files)
     named = re.findall(r"`(?:test_\w+\.py::)?(test_\w+)(?:\[[\w ]+\])?`", table)
@@ -112,14 +176,15 @@ def test_the_tests_that_the_table_of_faults_names_are_there():
 
 @pytest.mark.slow
 def test_a_gate_in_your_repository_from_an_empty_folder(tmp_path):
-    """The README's section, command by command; only where pip installs from is put in."""
+    """The guide's section, command by command; only where pip installs from is put in."""
     source, site, folder = tmp_path / "source", tmp_path / "site", tmp_path / "empty"
     shutil.copytree(ROOT / "reprocnn", source / "reprocnn", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     install = "python -m pip install --quiet --no-index --no-deps --no-build-isolation --target"
     folder.mkdir()
-    section = README.split("### Use this as a gate in your repository\n")[1].split("\n## ")[0]
+    guide = (ROOT / "docs/guides/gate.md").read_text(encoding="utf-8")
+    section = guide.split("## Use this as a gate in your repository\n")[1].split("\n## ")[0]
     path = os.pathsep.join([str(site / "bin"), environment()["PATH"]])  # where pip puts the command
     commands, judged = 0, []
     # In their order: files, whose names stand before them in backquotes, and commands.

@@ -1,8 +1,9 @@
-"""The project's settings and their peers, side by side in one run.
+"""Compare the project's settings with their peers in one run.
 
-Trains in turn what benchmarks/results/bench.csv lacks and adds a row per epoch as soon as a training ends. Seconds are
-of training: without imports, data loading and evaluation, except that of the validation images of `mnist` and `cifar`;
-with Keras' compiling and tracing. The project's own are trained by DVC and get their rows of seeds.csv too.
+Train in turn what benchmarks/results/bench.csv lacks, and add a row per epoch when a training ends. Seconds cover
+training, with Keras' compilation and tracing, and for `mnist` and `cifar` the evaluation of the validation images; they
+exclude imports, data loading and any other evaluation. DVC trains the project's own settings, which also get rows in
+seeds.csv.
 """
 
 import sys
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> None:
     """Train what the table lacks."""
     parser = command.parser("bench", __doc__)
     parser.add_argument("python", metavar="PYTHON", help="a Python that has PyTorch")
-    parser.add_argument("--quick", action="store_true", help="MNIST's sides alone, with one seed or three")
+    parser.add_argument("--quick", action="store_true", help="only MNIST, with one to three seeds")
     options = parser.parse_args(arguments)
     known = results.known(TABLE, "side", "seed")
     device = backend.configure_device("cpu", 0)
@@ -57,10 +58,10 @@ def main(arguments: list[str]) -> None:
 
 
 def train(side: str, seed: int, python: str) -> dict[str, Any]:
-    """Train once; give `epochs`, a list with a row each, and the figures of the training as a whole."""
+    """Train once; return `epochs`, a list with a row each, and the figures of the training as a whole."""
     if side in SETTINGS:
         row, watched = seeds.measure(side, seed)
-        # As the stage evaluates it, in float32; while it trained, convolutions were in bfloat16.
+        # The stage evaluates in float32; during training, convolutions were in bfloat16.
         watched["epochs"][-1]["test_accuracy"] = row["test_accuracy"]
         return {key: row[key] for key in ("test_accuracy_tta", "tflop", "peak_memory_mib")} | watched
     script, *arguments = PEERS[side]

@@ -1,4 +1,4 @@
-"""The command lines of the scripts: their parsers, and calling one in another process."""
+"""Parse the command lines of the scripts, and call one script from another in a process of its own."""
 
 import argparse
 import json

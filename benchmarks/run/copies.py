@@ -1,4 +1,4 @@
-"""Copies of the repository to train in, so that its own results stay."""
+"""Copy the repository to train in the copy, so that its own results stay."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Draw the benchmarks' figures, benchmarks/figures/*.svg, from their tables."""
+"""Draw the figures of README.md and docs/, docs/figures/*.svg, from benchmarks/results/."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from reprocnn.report.cells import exponent
 from reprocnn.report.figures import STYLE, save
 from reprocnn.report.palette import BLUE, GREY, INK, ORANGE, SKY, VERMILION
 
-FOLDER = Path("benchmarks/figures")
+FOLDER = Path("docs/figures")
 TITLES = {dataset.name: dataset.title for dataset in DATASETS}
 TARGETS = {"mnist": 1, "cifar": 6}  # errors in %, drawn as a dashed line
 COLOURS = [GREY, INK, ORANGE, VERMILION, BLUE, SKY]
@@ -86,7 +86,7 @@ def _logarithmic(panel: Axes) -> None:
 
 
 def _tick_bases(span: float) -> tuple[float, ...]:
-    """Choose the ticks of each power of ten, the fewer the wider the axis; `span` is its end over its start."""
+    """Choose the ticks per power of ten, fewer on a wider axis; `span` is its end over its start."""
     if span < 10:
         return (1, 1.5, 2, 3, 4, 5, 7)
     if span < 300:

@@ -1,12 +1,12 @@
-"""CIFAR-10 on one GPU: the pipeline's network, optimizer and augmentation in Keras on JAX, an epoch in one call.
+"""Train CIFAR-10 on one GPU: the pipeline's network, optimizer and augmentation in Keras on JAX, an epoch per call.
 
-For a Python that has JAX with CUDA; it needs no TensorFlow. `train` trains each setting, with the keys of params.yaml's
-section cifar changed as given, with the seeds 0 to N-1 and the convolutions in bfloat16: benchmarks/results/gpu.csv.
-Accuracies are of the validation images or, where those are trained on too, of the test images. `step` times a step
-beside Keras' own `fit` and PyTorch on the same GPU: benchmarks/results/gpu_step.csv.
+Needs a Python that has JAX with CUDA, and no TensorFlow. `train` trains each setting with the seeds 0 to N-1 and
+bfloat16 convolutions, with keys of the section cifar of params.yaml changed as given: benchmarks/results/gpu.csv.
+Accuracies are on the validation images or, if a setting trains on those too, on the test images. `step` times a
+training step beside Keras' own `fit` and PyTorch on the same GPU: benchmarks/results/gpu_step.csv.
 
-Images stay on the device: of an epoch, only the order, the moves and the mirroring go there. Seconds are of all epochs,
-with the wait for the last step, without data loading, whitening, compiling and evaluation.
+Images stay on the device; only the order, the moves and the mirroring of an epoch are sent there. Seconds cover all
+epochs and the wait for the last step; they exclude data loading, whitening, compilation and evaluation.
 """
 
 import argparse
@@ -83,7 +83,9 @@ def changed_setting(text: str) -> tuple[str, str, Recipe]:
         raise argparse.ArgumentTypeError(f"unknown key {unknown[0]}; known: {', '.join(recipe)}")
     recipe |= values
     if recipe["network"] != "cifar_cnn" or any(recipe[key] for key in ("rotation", "zoom", "shear", "elastic")):
-        raise argparse.ArgumentTypeError(f"found {setting}, expected cifar_cnn with images only moved and mirrored")
+        raise argparse.ArgumentTypeError(
+            f"found {setting}, expected cifar_cnn without rotation, zoom, shear and elastic"
+        )
     return setting, " ".join(changes), recipe
 
 
@@ -101,7 +103,7 @@ def record(setting: str, change: str, rows: list[dict[str, Any]]) -> None:
 
 @cache
 def conditions() -> dict[str, Any]:
-    """Give the columns of the machine."""
+    """Return the columns of the machine."""
     hardware = jax.devices()[0].device_kind
     return {
         "matrix_peak_tflops": matrix_peak() / 1e12,
@@ -112,7 +114,7 @@ def conditions() -> dict[str, Any]:
 
 
 def train(recipe: Recipe, seed: int) -> dict[str, Any]:
-    """Train once; give its row, judged on the validation images or, if those are trained on, on the test images."""
+    """Train once; return its row, judged on the validation images or, if those are trained on, on the test images."""
     judged_on = "val" if recipe["train_on"] == "train" else "test"
     images = load(recipe["train_on"])
     keras.utils.set_random_seed(seed)
@@ -165,7 +167,7 @@ def load(part: str) -> arrays.Split:
 
 @cache
 def on_device(part: str, margin: int, fill_mode: FillMode, smoothing: float) -> tuple[Any, Any]:
-    """Put on the device the images, with a margin to be moved in, and the smoothed labels."""
+    """Put the images, with a margin to move in, and the smoothed labels on the device."""
     around = (margin, margin)
     padded = np.pad(load(part).x, ((0, 0), around, around, (0, 0)), mode=fill_mode)
     return jnp.asarray(padded), jnp.asarray(load(part).y * (1 - smoothing) + smoothing / load(part).y.shape[1])
@@ -219,7 +221,7 @@ def vary(shape: tuple[int, ...], padded: Any, chosen: Any, rows: Any, columns: A
 
 
 def shrink(x: Any, shape: tuple[int, ...]) -> Any:
-    """Shrink as reprocnn/images/augment.py, which takes NumPy's arrays."""
+    """Shrink like reprocnn/images/augment.py, which takes NumPy arrays."""
     if shape == x.shape[1:]:
         return x
     small = keras.ops.image.resize(x.astype("float32"), shape[:2], "bilinear", antialias=True)
@@ -281,7 +283,7 @@ def judge_of(shape: tuple[int, ...], network: str, filters: int, depth: int, ker
 
 
 def predict(model: keras.Model, x: np.ndarray) -> np.ndarray:
-    """Predict as tta.predict, which needs TensorFlow."""
+    """Predict like tta.predict, which needs TensorFlow."""
     return model.predict(x, batch_size=tta.BATCH_SIZE, verbose=0)
 
 
@@ -324,14 +326,14 @@ def time_steps() -> None:
 
 
 def pytorch_step(recipe: Recipe) -> float:
-    """Time steps of PyTorch in another process; give their milliseconds."""
+    """Time steps of PyTorch in another process; return their milliseconds."""
     steps = len(load("train").x) // recipe["batch_size"] - 1
     sizes = [recipe["filters"], recipe["depth"], recipe["batch_size"], steps]
     return command.ask(sys.executable, "pytorch_cifar", "step", "mixed_bfloat16", *sizes)["milliseconds"]
 
 
 def matrix_peak(size: int = 8192) -> float:
-    """Measure the operations per second of a product of random square bfloat16 matrices, the best of some."""
+    """Measure the operations per second of a product of random square bfloat16 matrices; take the best of several."""
     a, b = (jnp.asarray(np.random.default_rng(seed).normal(size=(size, size)), jnp.bfloat16) for seed in (0, 1))
     product = jax.jit(jnp.matmul)
     seconds = []

@@ -1,8 +1,8 @@
-"""How the cost of a training grows with the number of images and with the width of the network.
+"""Measure how the cost of a training grows with the number of images and with the width of the network.
 
-Trains two epochs of each network in a copy of the repository, on parts of its training images, MNIST's repeated up to
-ten times, and at other widths. Adds what benchmarks/results/growth.csv lacks: the seconds of the second epoch (the
-first includes tracing) and the peak memory of the process.
+Train two epochs of each network in a copy of the repository, on parts of its training images (MNIST's repeated up to
+ten times) and at other widths. Add what benchmarks/results/growth.csv lacks: the seconds of the second epoch (the first
+includes tracing) and the peak memory of the process.
 """
 
 import subprocess
@@ -38,14 +38,14 @@ def main(arguments: list[str]) -> None:
 
 
 def cases() -> Iterator[tuple[str, int, int]]:
-    """Give data set, images and filters of each training."""
+    """Return data set, images and filters of each training."""
     for dataset, (images, filters) in AT.items():
         yield from ((dataset, n, filters) for n in IMAGES[dataset])
         yield from ((dataset, images, width) for width in WIDTHS[dataset] if width != filters)
 
 
 def measure(dataset: str, images: int, filters: int) -> dict[str, Any]:
-    """Train two epochs in a copy; give the other columns of the row."""
+    """Train two epochs in a copy; return the other columns of the row."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         # Images of one size: with another one, the second epoch would be traced too.
@@ -62,7 +62,7 @@ def measure(dataset: str, images: int, filters: int) -> dict[str, Any]:
 
 
 def write_data(target: Path, source: Path, images: int) -> None:
-    """Write prepared data with so many training images, those of both splits, repeated if they do not suffice."""
+    """Write prepared data with so many training `images`, taken from both splits and repeated if there are fewer."""
     train, val = (arrays.load(source / part) for part in ("train", "val"))
     for part in ("train", "val"):
         (target / part).mkdir(parents=True)
@@ -74,5 +74,5 @@ def write_data(target: Path, source: Path, images: int) -> None:
 
 
 def repeated(x: np.ndarray, n: int) -> np.ndarray:
-    """Take the first `n` of `x`, from the start again where there are fewer."""
+    """Take the first `n` of `x`, starting over if there are fewer."""
     return np.concatenate([x] * (n // len(x)) + [x[: n % len(x)]])

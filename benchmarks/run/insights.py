@@ -1,9 +1,9 @@
-"""The exercise's insights and slips, each put to the test with five seeds.
+"""Test each insight and each slip of the exercise with five seeds.
 
-Trains what benchmarks/results/insights.csv lacks, one process a core with one thread each, and adds a row per epoch as
-soon as a training ends. The network is the exercise's own, with or without the parts that its insights speak of; batch
-500 and Adam as there. Trained on the 54,000 training images, so that the epoch can be chosen on the 6,000 images of the
-validation split as well as, wrongly, on the test images.
+Train what benchmarks/results/insights.csv lacks, one process per core with one thread each, and add a row per epoch
+when a training ends. The network is the exercise's own, with or without the parts that its insights are about, with its
+batch size of 500 and Adam. It is trained on the 54,000 training images, so that the epoch can be chosen on the 6,000
+validation images as well as, wrongly, on the test images.
 """
 
 import concurrent.futures
@@ -27,7 +27,7 @@ SEEDS = range(5)
 
 @dataclass(frozen=True)
 class Variant:
-    """The exercise's network, or what it does without, and how it is trained."""
+    """A variant of the exercise's network: what it leaves out, and how it is trained."""
 
     name: str
     second_convolution: bool = True
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
 
 
 def train(variant: Variant, seed: int) -> list[dict[str, Any]]:
-    """Train once; give a row per epoch, with the accuracy on the validation and on the test images."""
+    """Train once; return a row per epoch, with the accuracy on the validation and on the test images."""
     from reprocnn.backend import configure_device, keras
     from reprocnn.images import arrays
     from reprocnn.images.batches import batches
@@ -86,7 +86,7 @@ def train(variant: Variant, seed: int) -> list[dict[str, Any]]:
 
 
 def build(variant: Variant, shape: tuple[int, int, int]) -> "keras.Model":
-    """Build the exercise's network, without the layers that the variant does without."""
+    """Build the exercise's network without the layers that the variant leaves out."""
     from reprocnn.backend import keras, layers
     from reprocnn.networks.build import assignment
 

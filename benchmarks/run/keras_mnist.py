@@ -1,8 +1,9 @@
-"""The peers of MNIST in Keras; prints JSON.
+"""Train the Keras peers of MNIST; print JSON.
 
-`exercise` is the exercise's network as written: raw pixels, from_logits=True on a softmax, batch 500, Adam, 20 epochs.
-`example` is the network of Keras' own example for MNIST (keras.io, "Simple MNIST convnet"): pixels from 0 to 1, batch
-128, Adam, 15 epochs. Both train on all 60,000 images and are fed as the project's own (reprocnn/images/batches.py).
+`exercise` is the exercise's network as written: raw pixels, from_logits=True on a softmax, batch size 500, Adam, 20
+epochs. `example` is the network of Keras' own example for MNIST (keras.io, "Simple MNIST convnet"): pixels from 0 to 1,
+batch size 128, Adam, 15 epochs. Both train on all 60,000 images and are fed like the project's own
+(reprocnn/images/batches.py).
 """
 
 import json
@@ -51,7 +52,7 @@ def example() -> keras.Model:
 
 
 def train(peer: str, seed: int) -> dict[str, Any]:
-    """Train once; give `epochs`, with the test accuracy after each, and the figures of the training as a whole."""
+    """Train once; return `epochs`, with the test accuracy after each, and the figures of the training as a whole."""
     configure_device("cpu", 0)
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
-"""What the project adds to bare DVC and to bare Python where there is nothing to compute.
+"""Measure what the project adds to bare DVC and to bare Python where there is nothing to compute.
 
-In a repository whose results are up to date, runs each command and its bare counterpart in turn, and adds what
-benchmarks/results/overhead.csv lacks: medians of seconds, and of their ratio. To measure again, remove rows but leave
-the file, which the report depends on. The bare repository has as many stages, which copy a small file.
+In a repository whose results are up to date, run each command and its bare counterpart in turn, and add what
+benchmarks/results/overhead.csv lacks: medians of the seconds and of their ratio. To measure again, delete rows but keep
+the file, which the report depends on. The bare repository has as many stages, each of which copies a small file.
 """
 
 import ast
@@ -26,7 +26,7 @@ TABLE, ROUNDS = results.FOLDER / "overhead.csv", 7
 TRAIN = "tensorflow, keras, pandas"
 EVALUATE = "tensorflow, keras, pandas, sklearn.metrics, scipy.stats"
 BARE = {
-    "download": "requests, tqdm",
+    "download": "urllib.request, tqdm",
     "prepare": "numpy, sklearn.model_selection",
     "train_mnist": TRAIN,
     "train_cifar": TRAIN,
@@ -85,7 +85,7 @@ def imports(stage: str) -> str:
 
 
 def measure(case: Case) -> dict[str, object]:
-    """Run the two sides in turn; give the row of the table."""
+    """Run the two sides in turn; return the row of the table."""
     times: list[tuple[float, float]] = []
     for _ in range(ROUNDS + 1):
         if case.command == EXPERIMENT:

@@ -1,8 +1,8 @@
-"""The peer of CIFAR-10 in PyTorch: airbench's network, optimizer and augmentation (arXiv 2404.00498).
+"""Train the PyTorch peer of CIFAR-10: airbench's network, optimizer and augmentation (arXiv 2404.00498).
 
-Run by other scripts in an environment of its own; prints JSON. `step` times training steps; on a GPU, if there is one,
-with the network compiled. `train` trains once, in float32 on the CPU, on the images of both splits, and judges the test
-images with and without test-time augmentation.
+Other scripts run it in an environment of its own; it prints JSON. `step` times training steps, on a GPU if there is
+one, with the network compiled. `train` trains once, in float32 on the CPU, on the images of both splits, and measures
+the test accuracy with and without test-time augmentation.
 """
 
 import json
@@ -114,7 +114,7 @@ def train_step(model: nn.Module, optimizer: Muon, x: torch.Tensor, y: torch.Tens
 
 
 def step(precision: str, filters: int, depth: int, images: int, steps: int) -> dict[str, float]:
-    """Time training steps; give the median of their milliseconds."""
+    """Time training steps; return the median of their milliseconds."""
     gpu = torch.cuda.is_available()
     device = "cuda" if gpu else "cpu"
     x, y = load("train")
@@ -134,7 +134,7 @@ def step(precision: str, filters: int, depth: int, images: int, steps: int) -> d
 
 
 def train(filters: int, epochs: int, seed: int) -> dict[str, Any]:
-    """Train once; give `epochs`, with the test accuracy after each, and the figures of the training as a whole."""
+    """Train once; return `epochs`, with the test accuracy after each, and the figures of the training as a whole."""
     torch.manual_seed(seed)
     x, y = (torch.cat(parts) for parts in zip(load("train"), load("val"), strict=True))
     model = build(filters, 2, x)

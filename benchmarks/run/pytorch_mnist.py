@@ -1,4 +1,4 @@
-"""The peers of MNIST in PyTorch. Run by other scripts in an environment of its own; prints JSON.
+"""Train the PyTorch peers of MNIST. Other scripts run it in an environment of its own; it prints JSON.
 
 `recipe` trains a public one-epoch recipe (github.com/tuomaso/train_mnist_fast, its last step) on all 60,000 images.
 `step` times training steps of the network that the project trains on MNIST.
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
 
 
 def recipe(seed: int) -> dict[str, Any]:
-    """Train the one-epoch recipe; give `epochs`, with the test accuracy, and the figures of the training."""
+    """Train the one-epoch recipe; return `epochs`, with the test accuracy, and the figures of the training."""
     torch.manual_seed(seed)
     x, y = (torch.cat(parts) for parts in zip(load("train"), load("val"), strict=True))
     model = nn.Sequential(
@@ -68,12 +68,12 @@ def recipe(seed: int) -> dict[str, Any]:
 
 
 def since_the_process_began() -> float:
-    """Give the seconds since the process started."""
+    """Return the seconds since the process started."""
     return time.time() - psutil.Process().create_time()
 
 
 def peak_memory_mib() -> int:
-    """Give the most memory that the process has had, in MiB."""
+    """Return the most memory that the process has had, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
@@ -96,7 +96,7 @@ def flops(model: nn.Module, x: torch.Tensor) -> int:
 
 
 def step(precision: str, filters: int, depth: int, images: int, steps: int) -> dict[str, float]:
-    """Time training steps of the project's network; give the median of their milliseconds."""
+    """Time training steps of the project's network; return the median of their milliseconds."""
     layers: list[nn.Module] = [
         nn.ZeroPad2d(-2), nn.Conv2d(1, filters, 5, stride=2), nn.ReLU()
     ]  # fmt: skip

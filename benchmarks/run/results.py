@@ -1,4 +1,4 @@
-"""The CSV files of benchmarks/results/. Rows are read as text, so that those that stay keep their bytes."""
+"""Read and write the CSV files of benchmarks/results/, as text, so that rows that stay keep their bytes."""
 
 import csv
 import datetime
@@ -17,7 +17,7 @@ WATCHED = Path("runs/watched.json")  # what the script `watched` writes
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Read the rows; none where there is no file yet."""
+    """Read the rows; none if there is no file yet."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -39,7 +39,7 @@ def add(
 ) -> None:
     """Add rows, replacing those with the same values of `keys`, and print the last one.
 
-    The file is sorted by `order` if given. Floats get so many significant `digits`, by default all.
+    The file is sorted by `order` if given. Floats are rounded to `digits` significant digits if given.
     """
     print(rows[-1], flush=True)
     new = [_as_text(row, digits) for row in rows]
@@ -51,17 +51,17 @@ def add(
 
 
 def write(path: Path, rows: list[dict[str, Any]], digits: int | None = None) -> None:
-    """Write the rows as the whole file, atomically; floats with so many significant `digits`, by default all."""
+    """Write the rows as the whole file, atomically; floats rounded to `digits` significant digits if given."""
     _write(path, _columns(rows), [_as_text(row, digits) for row in rows])
 
 
 def today() -> str:
-    """Give the date for the column `date`."""
+    """Return the date for the column `date`."""
     return datetime.date.today().isoformat()
 
 
 def conditions(hardware: str) -> dict[str, str]:
-    """Give the columns `hardware` and `date`."""
+    """Return the columns `hardware` and `date`."""
     return {"hardware": hardware, "date": today()}
 
 

@@ -1,7 +1,7 @@
-"""The search behind the MNIST recipe: what one change of it does to the 6,000 validation images.
+"""Search around the MNIST recipe: count errors on the 6,000 validation images after single changes.
 
-Runs `dvc exp run -S ... train_mnist`, in a copy of the repository, for each change and seed that
-benchmarks/results/search.csv lacks, and adds a row as soon as it ends. The test images are not looked at.
+Run `dvc exp run -S ... train_mnist` in a copy of the repository for each change and seed that
+benchmarks/results/search.csv lacks, and add a row when it ends. The test images are not used.
 """
 
 import tempfile
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(copy: Path, change: str, seed: int) -> dict[str, Any]:
-    """Train with the params that `change` names, separated by spaces; give its row."""
+    """Train with the params that `change` names, separated by spaces; return its row."""
     git("checkout", "--quiet", "params.yaml", cwd=copy)
     sets = ["-S", f"seed={seed}"]
     for setting in change.split():

@@ -1,12 +1,12 @@
-"""A setting of params.yaml trained with several seeds and measured on the test images.
+"""Train a setting of params.yaml with several seeds and measure it on the test images.
 
-Each training is the pipeline's own, run by DVC in a copy of the repository that shares its cache. Its row of seeds.csv,
-and those of mistakes.csv (which test images were wrong), are written as soon as they are known. With --sweep, the rows
-come from the experiments that `reprocnn sweep` left at this commit, with whatever seeds and threads.
+DVC runs each training in a copy of the repository that shares its cache. Its row of seeds.csv, and those of
+mistakes.csv (which test images were wrong), are written as soon as they are known. With --sweep, the rows come from the
+experiments that `reprocnn sweep` left at this commit, whatever their seeds and threads.
 
---carry-over OLD gives the setting's rows with the digest OLD, which were current before, the digest of the current
-training code. It is for a change of code that changes no bit: it refuses unless evaluation/DATASET.json has the same
-digest of the weights at --before as now.
+--carry-over OLD relabels the setting's rows: those with the digest OLD, which were current before, get the digest of
+the current training code. Use it after a code change that changes no bit. It refuses unless evaluation/DATASET.json has
+the same digest of the weights at --before as now.
 """
 
 import json
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(setting: str, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train once and write both tables; give the row of seeds.csv, and what `watched` noted."""
+    """Train once and write both tables; return the row of seeds.csv, and what `watched` noted."""
     dataset = dataset_of(setting)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
@@ -91,7 +91,7 @@ def collect(setting: str) -> None:
 
 
 def carry_over(setting: str, old: str, before: str) -> None:
-    """Give the rows of `setting` with the digest `old` the current one.
+    """Return the rows of `setting` with the digest `old` the current one.
 
     Raises UserError if there are none, or if the weights of its data set are not those of the commit `before`.
     """
@@ -99,7 +99,7 @@ def carry_over(setting: str, old: str, before: str) -> None:
     then, now = json.loads(git("show", f"{before}:{path}"))["weights"], read_json(path)["weights"]
     if then != now:
         raise UserError(
-            f"seeds: the weights are {now[:12]}, those of {before} {then[:12]}: other bits; train again with "
+            f"seeds: expected the weights of {before}, {then[:12]}, got {now[:12]}: train again with "
             f"`python -m benchmarks seeds {setting} N`"
         )
     rows: list[dict[str, Any]] = list(results.read(SEEDS))
@@ -114,7 +114,7 @@ def carry_over(setting: str, old: str, before: str) -> None:
 
 
 def record(copy: Path, setting: str, seed: int) -> dict[str, Any]:
-    """Write what was trained in the folder `copy` to both tables; give its row of seeds.csv."""
+    """Write what was trained in the folder `copy` to both tables; return its row of seeds.csv."""
     predictions = pd.read_csv(copy / "plots" / dataset_of(setting) / "predictions.csv")
     wrong = predictions.loc[predictions["y_true"] != predictions["y_pred"], "index"]
     row = _row(copy, setting, seed)

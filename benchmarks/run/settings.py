@@ -1,4 +1,4 @@
-"""Named settings: what each changes of params.yaml. docs/guide.md has them as `-S` for `dvc exp run`."""
+"""Name the settings: what each changes in params.yaml. docs/guides/experiments.md has them as `-S` options."""
 
 from typing import Any
 

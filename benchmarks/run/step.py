@@ -1,8 +1,8 @@
-"""What a training step costs: the floor of its arithmetic, Keras' own layers, and PyTorch with the same network.
+"""Measure what a training step costs, beside its bare arithmetic, Keras' own layers and PyTorch with the same network.
 
-For each network and precision, five rounds in turn of: the highest speed of a matrix product (2,048 squared) in that
-precision, steps of ours, as many without reprocnn/networks/fast_layers.py, and as many of PyTorch's in the same
-precision, all without augmentation. Writes benchmarks/results/step.csv: medians over the rounds.
+For each network and precision, run in turn, five rounds: a matrix product (2,048 squared) at the highest speed in that
+precision, the project's steps, as many without reprocnn/networks/fast_layers.py, and as many of PyTorch's in the same
+precision, all without augmentation. Write benchmarks/results/step.csv: medians over the rounds.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(setting: str, device: Device, python: str) -> dict[str, Any]:
-    """Time the sides in turn; give the row of the setting in the precision of `device`."""
+    """Time the sides in turn; return the row of the setting in the precision of `device`."""
     params, dataset, steps = params_of(setting), dataset_of(setting), STEPS[setting]
     step, flops = training_step(dataset, params, device, steps)
     keras_step, _ = training_step(dataset, params, device, steps, fast=False)
@@ -73,7 +73,7 @@ def measure(setting: str, device: Device, python: str) -> dict[str, Any]:
 
 
 def prepare(dataset: str, params: dict[str, Any], precision: str) -> tuple[Recipe, arrays.Split, keras.Model]:
-    """Give a recipe, its training images, and its network, not compiled."""
+    """Return a recipe, its training images, and its network, not compiled."""
     recipe = fill(Recipe, params)
     data = arrays.load(DATA / dataset / "train")
     return recipe, data, build_network(dataset, recipe, data, precision, resized=False)
@@ -82,7 +82,7 @@ def prepare(dataset: str, params: dict[str, Any], precision: str) -> tuple[Recip
 def training_step(
     dataset: str, params: dict[str, Any], device: Device, steps: int, fast: bool = True
 ) -> tuple[Any, float]:
-    """Give a function that trains `steps` steps and gives their median milliseconds, and the FLOPs of one step."""
+    """Return a function that trains `steps` steps and gives their median milliseconds, and the FLOPs of one step."""
     keras.utils.set_random_seed(0)
     recipe, data, model = prepare(dataset, params, device.precision)
     model = use_fast_layers(model, device) if fast else model
@@ -103,7 +103,7 @@ def training_step(
 
 
 def matrix_peak(precision: str) -> float:
-    """Measure the FLOPs a second of the fastest of ten matrix products."""
+    """Measure the FLOPs per second of the fastest of ten matrix products."""
     a = tf.cast(tf.random.normal((2048, 2048)), precision.removeprefix("mixed_"))
     product = tf.function(lambda a: a @ a)
     product(a)

@@ -1,9 +1,9 @@
-"""What a sweep costs beside its trainings: a pipeline of one stage that waits, as `dvc exp run` and as sweeps.
+"""Measure what a sweep costs beyond its trainings: a one-stage pipeline that waits, as `dvc exp run` and as sweeps.
 
-Runs, in a temporary folder, sixteen experiments that wait 5 seconds each: one after the other with `dvc exp run`, as a
-sweep on one node of one core, and on two, nodes being processes on this machine. Then sweeps of ever more trials that
-wait for nothing, with the memory of the process that started them. Adds what benchmarks/results/sweep.csv lacks. Needs
-the extra "sweep".
+In a temporary folder, run sixteen experiments that wait 5 seconds each: one after the other with `dvc exp run`, then as
+a sweep on one node of one core and on two; nodes are processes on this machine. Then run sweeps of more and more trials
+that do not wait, and record the memory of the driver. Add what benchmarks/results/sweep.csv lacks. Needs the extra
+"sweep".
 """
 
 import json
@@ -75,7 +75,7 @@ def make_repository(folder: Path, wait: int) -> None:
 
 
 def one_by_one(folder: Path, n: int) -> float:
-    """Run `n` experiments with dvc alone; give the seconds."""
+    """Run `n` experiments with dvc alone; return the seconds."""
     start = time.perf_counter()
     for seed in range(n):
         dvc("exp", "run", "--quiet", "--set-param", f"seed={seed}", "--set-param", "threads=1", cwd=folder)
@@ -83,7 +83,7 @@ def one_by_one(folder: Path, n: int) -> float:
 
 
 def sweep(folder: Path, nodes: int, n: int) -> tuple[float, int]:
-    """Run `n` trials on `nodes` nodes; give the command's seconds and its peak memory in bytes without its workers'."""
+    """Run `n` trials on `nodes` nodes; return seconds and peak memory in bytes of the driver, without its workers."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(nodes):
         cluster.add_node(num_cpus=1)

@@ -1,13 +1,15 @@
-"""The tables of README.md and docs/guide.md, from metrics/ and benchmarks/results/.
+"""The measured tables of README.md and docs/, from metrics/ and benchmarks/results/.
 
-Writes them between their markers; with --check, compares them and writes nothing.
+Write them between their markers. With --check, compare them and write nothing.
 """
 
 import hashlib
 import itertools
 import json
 import math
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -19,53 +21,132 @@ from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json, write_text
 from reprocnn.datasets import by_name
 from reprocnn.gate.statistics import mcnemar
-from reprocnn.report.cells import spread
+from reprocnn.report.cells import accuracy, spread
 from reprocnn.report.tables import markdown
 from reprocnn.report.tables import tables as measured_tables
 
-PAGES, LOCK = (Path("README.md"), Path("docs/guide.md")), Path("dvc.lock")
-BETWEEN = "\f"  # pages, while they are filled as one text
+README, DOCS, LOCK = Path("README.md"), Path("docs"), Path("dvc.lock")
 SEEDS, MISTAKES = results.FOLDER / "seeds.csv", results.FOLDER / "mistakes.csv"
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
+HEADLINES = ("mnist", "cifar", "cifar-94")  # of the README; their networks are those of params.yaml
+MARKED = re.compile(r"<!-- ([a-z][\w -]*) -->\n((?:(?!<!--).)*)<!-- end -->", re.DOTALL)
+
+
+class View(NamedTuple):
+    """What a page shows of a table: at most six columns, so that it fits a screen; the CSV file has the rest."""
+
+    table: str
+    columns: tuple[str, ...]
+    where: tuple[str, str] | None = None  # column, value: these rows alone
+
+
+VIEWS = {
+    "results": View("headlines", ("data set", "setting", "test accuracy", "with TTA", "minutes", "parameters")),
+    "this commit": View("this commit", ("data set", "network", "test accuracy", "95 % interval", "with TTA", "wrong")),
+    "over seeds": View("over seeds", ("setting", "test accuracy", "n", "training, minutes", "peak memory")),
+    "false alarms": View("false alarms", ("setting", "pairs", *(f"p < {alpha:g}" for alpha in ALPHAS))),
+    "largest drops": View("false alarms", ("setting", "seeds", "mean z²", "largest drop", "stopped")),
+    "insights": View("insights", ("network", "n", "after 10 epochs", "epochs", "last epoch")),
+    "insights selection": View("insights", ("network", "epoch chosen on validation", "epoch chosen on test")),
+    "flaws": View("grudges", ("fix", "parameters", "validation accuracy", "loss", "n")),
+    "bench": View("bench", ("side", "epochs", "test accuracy", "with TTA", "n", "time to target")),
+    "bench cost": View("bench", ("side", "seconds", "images/s", "peak memory", "time to first step")),
+    "bench arithmetic": View("bench", ("side", "TFLOP", "share of peak", "relative to mnist-fast")),
+    "growth": View("growth", ("data set", "growing", "seconds per epoch", "exponent of seconds")),
+    "growth memory": View("growth", ("data set", "growing", "peak memory, MiB", "exponent of memory")),
+    "overhead": View("overhead", ("what", "seconds", "baseline", "ratio")),
+    "step": View("step", ("setting", "images", "convolutions", "ours", "Keras' own kernels", "PyTorch")),
+    "step ratios": View("step", ("setting", "convolutions", "Keras' / ours", "PyTorch / ours", "share of peak")),
+    "sweep": View("sweep", ("run as", "trials", "each trial waits", "seconds", "per trial")),
+    "cifar": View("cifar", ("setting", "epochs", "test accuracy", "with TTA", "n", "minutes")),
+    "cifar cost": View("cifar", ("setting", "relative time", "TFLOP", "peak memory")),
+    "gpu": View("gpu", ("setting", "changed", "accuracy", "with TTA", "n", "seconds"), ("judged on", "test")),
+    "gpu cost": View("gpu", ("setting", "changed", "epochs", "TFLOP", "share of peak"), ("judged on", "test")),
+    "gpu validation": View("gpu", ("changed", "accuracy", "with TTA", "n"), ("judged on", "validation")),
+    "gpu step": View("gpu_step", ("step by", "images", "milliseconds", "images/s", "share of peak")),
+    "waits": View("waits", ("fed with", "epochs", "last step after", "fit returns after", "longest")),
+    "tried": View("tried", ("change", "n", "seconds", "relative time", "validation accuracy")),
+    "search": View("search", ("change", "seeds", "errors", "baseline errors")),
+}
 
 
 def main(arguments: list[str]) -> None:
     """Write or check the tables."""
     parser = command.parser("tables", __doc__)
-    parser.add_argument("--check", action="store_true", help="fail if the tables are not those of the results")
+    parser.add_argument("--check", action="store_true", help="fail if a table is not that of the results")
     check = parser.parse_args(arguments).check
-    text = BETWEEN.join(page.read_text(encoding="utf-8") for page in PAGES)
-    filled = fill(text)
-    pages = " and ".join(map(str, PAGES))
-    if not check:
-        for page, content in zip(PAGES, filled.split(BETWEEN), strict=True):
-            write_text(page, content)
-    elif filled != text:
-        changed = next(new for old, new in zip(text.splitlines(), filled.splitlines(), strict=False) if old != new)
-        raise UserError(f"{pages}: not the tables of the results, which give\n{changed}\nrun `make readme`")
-    else:
-        print(f"verify: the tables of {pages} are those of the results")
-
-
-def fill(text: str) -> str:
-    """Give the pages' text with its tables as they should be. Raises UserError for a marker not found once."""
-    tables = {"this commit": this_commit(), "over seeds": over_seeds(), "false alarms": false_alarms()}
-    n_val = read_json(Path("evaluation/mnist.json"))["validation_images"]
-    tables |= {name: markdown(table) for name, table in measured_tables(n_val).items()}
-    for marker, table in tables.items():
-        start = f"<!-- {marker} -->\n"
-        before, _, rest = text.partition(start)
-        _, end, after = rest.partition("<!-- end -->")
-        if text.count(start) != 1 or not end:
-            found = text.count(start)
-            raise UserError(
-                f"{PAGES[0]}, {PAGES[1]}: expected one {start.strip()} and its <!-- end -->, found {found}; add it"
+    pages = {page: page.read_text(encoding="utf-8") for page in (README, *sorted(DOCS.rglob("*.md")))}
+    filled = fill(pages)
+    for page, text in filled.items():
+        if not check and text != pages[page]:
+            write_text(page, text)
+        elif text != pages[page]:
+            line = next(
+                new for old, new in zip(pages[page].splitlines(), text.splitlines(), strict=False) if old != new
             )
-        text = before + start + table + end + after
-    return text
+            raise UserError(f"{page}: expected the table of the results, which has\n{line}\nRun `make generate`.")
+    if check:
+        print(f"verify: the tables of {README} and {DOCS}/ are those of the results")
 
 
-def this_commit() -> str:
+def fill(pages: dict[Path, str]) -> dict[Path, str]:
+    """Return the pages with their tables as they should be. Raises UserError unless each table is there once."""
+    tables = views()
+    found = [marker for text in pages.values() for marker, _ in MARKED.findall(text)]
+    for marker in dict.fromkeys([*found, *tables]):
+        if marker not in tables:
+            raise UserError(f"<!-- {marker} -->: unknown table, known: {', '.join(tables)}. Remove or rename it.")
+        if found.count(marker) != 1:
+            raise UserError(
+                f"{README}, {DOCS}/: <!-- {marker} --> and its <!-- end -->: expected once, got {found.count(marker)}. "
+                "Add or remove one."
+            )
+
+    def replace(match: re.Match[str]) -> str:
+        return f"<!-- {match[1]} -->\n{tables[match[1]]}<!-- end -->"
+
+    return {page: MARKED.sub(replace, text) for page, text in pages.items()}
+
+
+def views() -> dict[str, str]:
+    """Write what each view shows as Markdown, by marker."""
+    n_val = read_json(Path("evaluation/mnist.json"))["validation_images"]
+    tables = measured_tables(n_val)
+    tables |= {"headlines": headlines(), "this commit": this_commit()}
+    tables |= {"over seeds": over_seeds(), "false alarms": false_alarms()}
+    tables["search"] = tables["search"].rename(columns={f"errors of {n_val:,}": "errors"})
+    texts = {}
+    for marker, (table, columns, where) in VIEWS.items():
+        shown = tables[table]
+        if where:
+            shown = shown[shown[where[0]] == where[1]]
+        # No-break spaces, so that a narrow screen does not part a number from its spread.
+        texts[marker] = markdown(shown[list(columns)]).replace(" ± ", "\u00a0±\u00a0")
+    return texts
+
+
+def headlines() -> pd.DataFrame:
+    """Tabulate the settings that the README shows, over seeds."""
+    seeds = pd.read_csv(SEEDS)
+    rows = []
+    for setting in HEADLINES:
+        own, dataset = seeds[seeds["setting"] == setting], dataset_of(setting)
+        own = own[own["training"] == own["training"].iloc[-1]]
+        parameters = read_json(Path("evaluation") / f"{dataset}.json")["parameters"]
+        rows.append(
+            {
+                "data set": by_name(dataset).title,
+                "setting": _with_age(setting, str(own["training"].iloc[0])),
+                "test accuracy": accuracy("test_accuracy")(own),
+                "with TTA": accuracy("test_accuracy_tta")(own),
+                "minutes": f"{own['seconds'].median() / 60:.0f}",
+                "parameters": f"{parameters:,}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def this_commit() -> pd.DataFrame:
     """Tabulate the metrics of the committed networks, those that have a target."""
     values = params.load(params.FILE)
     rows = []
@@ -84,10 +165,10 @@ def this_commit() -> str:
                 "epochs": values[name]["epochs"],
             }
         )
-    return markdown(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
-def over_seeds() -> str:
+def over_seeds() -> pd.DataFrame:
     """Tabulate mean ± standard deviation over seeds; rows of other code, data or params than dvc.lock's say so."""
     rows = []
     for (setting, digest), runs in pd.read_csv(SEEDS).groupby(["setting", "training"], sort=False):
@@ -106,11 +187,11 @@ def over_seeds() -> str:
                 "training code": digest,
             }
         )
-    return markdown(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
-def false_alarms() -> str:
-    """Tabulate, over the ordered pairs of seeds of one recipe, how often the gate would call the second one worse."""
+def false_alarms() -> pd.DataFrame:
+    """Tabulate how often the gate would call one seed worse than another, over all ordered pairs of one recipe."""
     gate = params.load(params.FILE)["gate"]
     rows = []
     for (setting, digest), runs in pd.read_csv(SEEDS).groupby(["setting", "training"], sort=False):
@@ -125,10 +206,10 @@ def false_alarms() -> str:
                     **{f"p < {alpha:g}": f"{sum(q < alpha for q in p) / len(p):.0%}" for alpha in ALPHAS},
                     "mean z²": f"{sum(value**2 for value in z) / len(z):.1f}",
                     "largest drop": f"{100 * max(drops):.2f} points",
-                    f"stopped with alpha {gate['alpha']:g}, tolerance {gate['tolerance']:g}": f"{stopped / len(p):.0%}",
+                    "stopped": f"{stopped / len(p):.0%}",
                 }
             )
-    return markdown(pd.DataFrame(rows))
+    return pd.DataFrame(rows)
 
 
 def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[float], list[float]]:

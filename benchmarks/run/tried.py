@@ -1,7 +1,7 @@
-"""What was tried for mnist-fast: what one change of it does to its time and accuracy.
+"""Measure what single changes to mnist-fast do to its time and accuracy.
 
-Trains all in turn, three seeds each after a round that does not count, and writes benchmarks/results/tried.csv. Trained
-on 54,000 images and judged on the 6,000 validation images; seconds are of compiling, tracing and training.
+Train all in turn with three seeds each, after a warm-up round, and write benchmarks/results/tried.csv. Each trains on
+54,000 images and is judged on the 6,000 validation images; seconds cover compilation, tracing and training.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> None:
 
 
 def train(seed: int, values: dict[str, Any], device: Device) -> dict[str, float]:
-    """Train mnist-fast with changed `values`; give the seconds and the validation accuracy."""
+    """Train mnist-fast with changed `values`; return the seconds and the validation accuracy."""
     params = params_of("mnist-fast") | {"precision": device.precision} | values
     keras.utils.set_random_seed(seed)
     recipe, data, model = prepare("mnist", params, params["precision"])

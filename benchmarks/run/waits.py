@@ -1,7 +1,7 @@
-"""How long an epoch lasts, fed with arrays as Keras' guides do it, and with reprocnn/images/batches.py.
+"""Measure how long an epoch lasts when it is fed with arrays, as in Keras' guides, and by reprocnn/images/batches.py.
 
-Trains a small network on the same 54,000 images in turn, eight epochs each way after one that does not count, and
-writes benchmarks/results/waits.csv: the seconds until the last step and until the end of the epoch.
+Train a small network on the same 54,000 images in turn, eight epochs each way after a warm-up epoch, and write
+benchmarks/results/waits.csv: the seconds until the last step and until the end of the epoch.
 """
 
 import time

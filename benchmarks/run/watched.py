@@ -1,7 +1,7 @@
 """Train as the stage train_DATASET does, and measure on the way.
 
-Notes how many seconds after the start of the process the first step ended, and the test accuracy after each epoch, in
-the precision of the training: runs/watched.json. The stage's results and seconds stay what they are.
+Record in runs/watched.json how many seconds after the start of the process the first step ended, and the test accuracy
+after each epoch, in the precision of the training. The stage's results and seconds do not change.
 """
 
 import itertools

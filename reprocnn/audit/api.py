@@ -1,4 +1,4 @@
-"""The audit for programs: `audit(model)` gives the findings as a list."""
+"""Audit models from Python: `audit(model)` gives the findings as a list."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,14 +14,14 @@ from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.networks.build import build as build_network
 
-# The images that each network was made for: height, width, channels.
+# Height, width and channels of the images that each network is made for.
 SHAPES = {
     "assignment": (28, 28, 1), "one_conv": (28, 28, 1), "warmup": (100, 100, 3),
     "mnist_cnn": (28, 28, 1), "cifar_cnn": (32, 32, 3),
 }  # fmt: skip
 NUM_CLASSES = 10
 LOSSES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
-# In the order of the page, module by module as they are written there.
+# In the order of the page: module by module, as written.
 RULES = [
     value
     for module in (initialization, structure, order, output)
@@ -45,9 +45,9 @@ def audit(
 ) -> list[Finding]:
     """Find the design flaws of a built model, the worst first. The model is left as it was.
 
-    `loss` as for `compile`; by default the one the model was compiled with. `x` and `y` as for `fit`: the first images
-    of `x` run through the model instead of noise, the labels `y` are compared with loss and outputs. What is not known
-    is not judged, nor are loss and labels of a model with several outputs.
+    `loss` is as for `compile`; the default is the one the model was compiled with. `x` and `y` are as for `fit`: the
+    first images of `x` run through the model instead of noise, and the labels `y` are compared with loss and outputs.
+    Rules that lack what they need are skipped, and so are those of loss and labels if the model has several outputs.
 
     Raises UserError if the model is not built or cannot compute the batch.
     """
@@ -94,10 +94,10 @@ def load(path: Path) -> keras.Model:
         raise UserError(f"{path}: missing; `reprocnn export` writes export/mnist.keras and export/cifar.keras")
     try:
         return keras.models.load_model(path, safe_mode=True)
-    except Exception as error:  # the content decides what Keras raises
+    except Exception as error:  # Keras raises many kinds, depending on the file
         reason = graph.one_line(error)
     try:
-        # With an optimizer or a loss that is not Keras', the layers can still be judged.
+        # Without its optimizer and loss, which may not be those of Keras, the layers can still be judged.
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception:
         raise UserError(

@@ -16,7 +16,7 @@ import numpy as np
 from reprocnn.backend import keras, layers, tf
 from reprocnn.core.errors import UserError
 
-BATCH = 8  # images; enough to tell a dead layer from a quiet one, and seconds for the largest network
+BATCH = 8  # images; enough to distinguish a dead layer from a quiet one; takes seconds for the largest network
 COARSE = 4  # blocks along an axis: neighbouring pixels are alike, as in images, so that pooling leaves something
 FREE_AXIS = {4: 64, 5: 16}  # by rank, for axes that the model leaves open
 FREE_AXIS_DEFAULT = 16  # of sequences, for example
@@ -118,7 +118,7 @@ def _leaves(calls: list[Call]) -> dict[str, Any]:
 def _later_gradients(
     model: keras.Model, batch: list[Any], gradients: list[np.ndarray | None]
 ) -> dict[int, np.ndarray | None]:
-    """Give the gradient of each weight by its id; for one that is zero at first, that of a later pass, if any.
+    """Return the gradient of each weight by its id; for one that is zero at first, that of a later pass, if any.
 
     A layer that starts at zero on purpose, such as the last of a residual branch, passes no gradient to those before it
     at first. So small steps are made for as long as they wake further weights, and taken back.
@@ -165,7 +165,7 @@ class _Recorder:
         self._kept: list[Any] = []  # the tensors, so that no id is used again
 
     def run(self, model: keras.Model, batch: list[Any]) -> tuple[list[Call], list[Call], list[np.ndarray | None]]:
-        """Give the calls, those that give the outputs, and the gradient of each weight (None: no path back to it)."""
+        """Return the calls, those that give the outputs, and the gradient of each weight (None: no path back to it)."""
         with tf.GradientTape() as tape:
             results = self._forward(model, batch)
             total = _total(results)
@@ -182,7 +182,7 @@ class _Recorder:
         return _tensors(results)
 
     def _visitor(self, prefix: str) -> Callable[[Any], Callable[..., Any]]:
-        """Give what Keras is to call in place of each operation of a graph."""
+        """Return what Keras is to call in place of each operation of a graph."""
         return lambda operation: partial(self._visit, operation, prefix)
 
     def _visit(self, operation: Any, prefix: str, *args: Any, **kwargs: Any) -> Any:
@@ -237,7 +237,7 @@ def _tensors(structure: Any) -> list[Any]:
 
 
 def _functional(operation: Any) -> Any:
-    """Give the graph behind a functional or sequential model, None for anything else, whose inside stays closed."""
+    """Return the graph behind a functional or sequential model, None for anything else, whose inside stays closed."""
     functional = keras.src.models.functional.Functional
     if type(operation).call is keras.Sequential.call:
         return operation._functional
@@ -296,7 +296,7 @@ def _noise_like(tensor: Any, vocabulary: int | None, pixels: bool, rng: np.rando
 
 
 def _takes_pixels(leaves: list[Any]) -> bool:
-    """Tell whether a layer before the first weights scales values of the size of pixels down to about 1."""
+    """Check whether a layer before the first weights scales values of the size of pixels down to about 1."""
     for layer in leaves:
         if isinstance(layer, layers.Rescaling) and np.max(np.abs(layer.scale)) < 0.1:
             return True

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
-    """Make a git repository `target` of the files of `source` that are for git, without results, with other params."""
+    """Make a git repository `target` of what git would keep in `source`, without results and with other params."""
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=source)
     for name in filter(None, listed.split("\0")):
         if (source / name).is_file() and name.split("/")[0] not in RESULTS:

@@ -1,7 +1,6 @@
-"""Run what changed of the pipeline and print the results.
+"""Run what changed and print the results.
 
-Where no source of the real data can be reached, the embedded sample is run instead, with a message; under CI=true that
-is an error.
+If no source of the real data can be reached, run the embedded sample instead, with a message; under CI=true, fail.
 """
 
 import argparse
@@ -32,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         )
     unreachable: list[str] = []
     if not looks_complete():
-        # An earlier run's cache may have them.
+        # The cache of an earlier run may have them.
         subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet", "download"], stderr=subprocess.DEVNULL)
         unreachable = unreachable_sources() if source == "public" else []
     if unreachable:
@@ -44,14 +43,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def looks_complete() -> bool:
-    """Tell whether data/raw has the published files, by their sizes: DVC knows their digests, which take longer."""
+    """Check whether data/raw has the published files, by their sizes: DVC knows their digests, which take longer."""
     files = [file for dataset in DATASETS for file in dataset.files]
     return all((RAW / file.name).is_file() and (RAW / file.name).stat().st_size == file.size for file in files)
 
 
 def unreachable_sources() -> list[str]:
-    """Give the sources of a data set that is missing and that none of them has; empty if the run can start."""
-    from reprocnn.sources import raw_files  # slow to import, and not needed where nothing is to do
+    """Return the sources of a data set that is missing and that none of them has; empty if the run can start."""
+    from reprocnn.sources import raw_files  # slow to import, and needed only here
 
     return raw_files.unreachable_sources()
 

@@ -1,4 +1,4 @@
-"""Print the table that a run ends with: what each network reached, and what it took."""
+"""Print the table that a run ends with: accuracy, target and training time of each network."""
 
 import argparse
 from pathlib import Path
@@ -44,7 +44,7 @@ def _verdict(name: str, metrics: dict[str, Any]) -> str:
 
 
 def _training_run(name: str) -> dict[str, str]:
-    """Give time and device, which are known only where these very weights were trained: they are no result."""
+    """Return time and device, which are not part of the results: known only where these weights were trained."""
     path, weights = Path("runs") / f"train_{name}.json", Path("models") / name / "model.weights.h5"
     if path.exists() and weights.exists():
         record = read_json(path)

@@ -1,6 +1,6 @@
-"""Let `dvc plots show` and `dvc plots diff` work without a network, by a page template that holds Vega itself.
+"""Make `dvc plots show` and `dvc plots diff` work offline, with a page template that contains Vega.
 
-Writes the template into the environment and names it in .dvc/config.local; `make` calls it when it has installed the
+Write the template into the environment and name it in .dvc/config.local. `make` runs this after it has installed the
 dependencies.
 """
 
@@ -33,13 +33,13 @@ PAGE = """<!DOCTYPE html>
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write the template and tell DVC of it."""
+    """Write the template and name it in the configuration of DVC."""
     argparse.ArgumentParser(prog="reprocnn vega", description=__doc__).parse_args(arguments)
     write_text(TEMPLATE, template())
     dvc("config", "--local", "plots.html_template", str(TEMPLATE.resolve()))
 
 
 def template() -> str:
-    """Give the page, in which DVC fills {refresh_tag} and {plot_divs}, but not {scripts}: they are links to a CDN."""
+    """Return the page, in which DVC fills {refresh_tag} and {plot_divs}, but not {scripts}: they are links to a CDN."""
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)
     return PAGE.replace("SCRIPT", bundle.replace("</script", "<\\/script"))

@@ -7,16 +7,18 @@ files, in a clone of HEAD with a cache of its own. Where an output differs from 
 by more than those of two seeds (benchmarks/results/seeds.csv).
 
 Exit code 1 if something is stale; in full also if an output differs without a reason, or an accuracy by more than
-seeds explain.
+seeds explain. 2 if the check itself failed.
 """
 
 import argparse
 import csv
 import math
+import re
 import shutil
 import statistics
+import sys
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,13 @@ from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json
 from reprocnn.datasets import DATASETS
 from reprocnn.gate import lock
+from reprocnn.gate.imports import Code
 from reprocnn.gate.values import flatten
 from reprocnn.repository import dvc, git
 
 LOCK = Path("dvc.lock")
+PINS = (Path("requirements.lock"), Path("requirements-gpu.lock"))
+PIN = r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;\\]+)"
 SEEDS = Path("benchmarks/results/seeds.csv")
 DETAILS = tuple(Path("evaluation") / f"{dataset.name}.json" for dataset in DATASETS)
 
@@ -41,7 +46,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--full", action="store_true", help="run everything again in a clone and compare")
     options = parser.parse_args(arguments)
-    faults = lock.faults() + version_mismatches()
+    try:
+        faults = lock.faults() + version_mismatches() + unpinned_dependencies()
+    except (UserError, OSError, ModuleNotFoundError):
+        raise
+    except Exception as error:  # it is no verdict
+        print(ascii(f"error: unexpected {type(error).__name__}: {error}; report it")[1:-1], file=sys.stderr)
+        sys.exit(2)
     if faults:
         raise UserError("\n".join(faults))
     print(
@@ -60,16 +71,74 @@ def version_mismatches() -> list[str]:
             lines.append(f"{path}: missing; run `dvc repro`, or verify in the top folder of this project's repository")
             continue
         for library, trained in read_json(path)["versions"].items():
-            try:
-                installed = version(library)
-            except PackageNotFoundError:
-                installed = "none"
+            installed = _installed(library)
             if installed != trained:
                 lines.append(
                     f"{path}: trained with {library} {trained}, installed is {installed}; install the pinned versions "
                     f"with make, or train again with `dvc repro -f`"
                 )
     return lines
+
+
+def unpinned_dependencies() -> list[str]:
+    """Give a line for each library that a stage imports whose installed version is not the pinned one.
+
+    Pinned is what the lock file said in the commit of dvc.lock, where the history has it: the results are of that day.
+    Of the lock files the one counts that fits best: a machine has what was pinned for it.
+    """
+    libraries = {library: _installed(library) for library in sorted(direct_dependencies())}
+    found = []
+    for path in PINS:
+        text = _at_the_results(path)
+        if text is None:
+            continue
+        pins = {canonical(name): pin for name, pin in re.findall(PIN, text, re.MULTILINE)}
+        found.append(
+            [
+                f"{path}: the results are of {library} {pins[canonical(library)]}, installed is {installed}; install "
+                f"the pinned versions with make, or make the results again with `dvc repro -f`"
+                for library, installed in libraries.items()
+                if pins.get(canonical(library), installed) != installed
+            ]
+        )
+    return min(found, key=len, default=[])
+
+
+def _installed(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _at_the_results(path: Path) -> str | None:
+    """Read a file as it was when dvc.lock was committed, as it is now where git does not know; None if missing."""
+    try:
+        shallow = git("rev-parse", "--is-shallow-repository").strip() == "true"
+        if not shallow and not git("status", "--porcelain", "--", str(LOCK)):
+            commit = git("log", "-1", "--format=%H", "--", str(LOCK)).strip()
+            return git("show", f"{commit}:./{path}")
+    except UserError:
+        pass  # no commit yet, or without this file
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def direct_dependencies() -> set[str]:
+    """List the distributions whose modules the code of a stage imports itself."""
+    modules: set[str] = set()
+    with lock.open_repository("workspace") as repo:
+        code = Code(Path(repo.root_dir))
+        for stage in repo.index.stages:
+            if getattr(stage, "cmd", None):
+                for file in code.of_command(stage.cmd, Path(stage.wdir)):
+                    modules |= code.foreign_modules(file)
+    known = packages_distributions()
+    return {distribution for module in modules for distribution in known.get(module, [])}
+
+
+def canonical(name: str) -> str:
+    """Write a distribution's name as the lock files do."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def verify_full() -> None:

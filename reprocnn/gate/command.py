@@ -1,8 +1,12 @@
 """Judge the metrics against the targets of params.yaml and against another revision.
 
-REV is the merge base with the main branch by default. Exit code 0: passed. 1: a target is missed, or a metric with a
-target got worse. 2: no judgement, because a metric is missing or not a number, the test images differ, or the results
-are stale or those of the sample; stderr says why.
+REV is the merge base with the main branch by default (the target branch of the pull request in GitHub Actions and
+GitLab CI), and on that branch the commit before. Judged are the metrics by the stricter of both revisions' limits: what
+was loosened, removed or renamed since REV fails unless --accept names it.
+
+Exit code 0: passed. 1: a target is missed, a metric with a target got worse, or a limit was loosened. 2: no judgement,
+because a metric is missing or invalid, the test images differ, the results are stale or those of the sample, or there
+is nothing to compare with; stderr says why.
 
 The metric NAME.test.accuracy is judged image by image, by McNemar's exact test, where both revisions have
 plots/NAME/predictions.csv (y_true, y_pred); another accuracy by its count NAME.test.n, by Fisher's exact test of two
@@ -24,10 +28,21 @@ def main(arguments: list[str] | None = None) -> None:
         prog="reprocnn gate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--against", metavar="REV", help="any revision that git or DVC knows; default: the merge base")
+    parser.add_argument(
+        "--accept",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="take what was loosened or removed of a metric, or of gate.alpha or gate.tolerance; repeatable",
+    )
     parser.add_argument("--format", choices=FORMATS, default="text")
     options = parser.parse_args(arguments)
-    judgement = judge(options.against)
-    print(FORMATS[options.format](judgement))
-    if judgement.exit_code == 2:
-        print(*[f"error: {reason}" for reason in judgement.reasons], sep="\n", file=sys.stderr)
+    judgement = judge(options.against, options.accept)
+    try:
+        print(FORMATS[options.format](judgement))
+        if judgement.exit_code == 2:
+            print(*[f"error: {render.clean(reason)}" for reason in judgement.reasons], sep="\n", file=sys.stderr)
+    except (ValueError, TypeError, RecursionError) as error:  # what cannot be written was not judged
+        sys.stderr.write(ascii(f"error: the judgement cannot be written ({error})")[1:-1] + "\n")
+        sys.exit(2)
     sys.exit(judgement.exit_code)

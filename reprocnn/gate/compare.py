@@ -1,7 +1,8 @@
 """The judgement: the metrics of the workspace against their targets and against those of another revision."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ from dvc.exceptions import DvcException
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
-from reprocnn.gate.limits import DIRECTIONS, Limits, raise_faults, read_limits
-from reprocnn.gate.predictions import check_same_images, read_predictions
-from reprocnn.gate.revisions import changed_params, default_revision, describe, metrics_at
+from reprocnn.gate.limits import DIRECTIONS, Limits, Loosening, judge_by, limits_at, raise_faults, read_limits
+from reprocnn.gate.metric_files import MetricFiles, read_files
+from reprocnn.gate.predictions import match_images, read_predictions
+from reprocnn.gate.revisions import changed_params, choose_base, describe
 from reprocnn.gate.statistics import mcnemar, two_proportions, wilson_interval
-from reprocnn.gate.values import Value, count, finite, flatten, is_number, numbers
+from reprocnn.gate.values import Value, count, finite, flatten, is_number, is_share, numbers
 
 ROUNDING = 1e-12  # 0.99 - 0.98 is not quite 0.01
+NO_FILES = MetricFiles()
 
 
 @dataclass
@@ -44,72 +47,155 @@ class Judgement:
     verdict: str = "passed"
     reasons: list[str] = field(default_factory=list)
     metrics: list[Row] = field(default_factory=list)
+    loosened: list[Loosening] = field(default_factory=list)
     params: list[dict[str, Any]] = field(default_factory=list)  # changed ones: key, then, now
 
 
-def judge(rev: str | None) -> Judgement:
-    """Compare the workspace with `rev`, None for the merge base with the main branch. Never raises UserError."""
+def judge(rev: str | None, accept: Iterable[str] = ()) -> Judgement:
+    """Compare the workspace with `rev`, None for the merge base with the main branch. Never raises an Exception.
+
+    `accept` names what may be loosened: a metric, or a key of the gate.
+    """
     judgement = Judgement(against=rev or "the merge base with the main branch")
     try:
-        _judge(rev, judgement)
+        _judge(rev, {name.removeprefix("targets.") for name in accept}, judgement)
     except (UserError, OSError, DvcException) as error:
-        judgement.exit_code, judgement.verdict = 2, "cannot judge"
-        judgement.reasons = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+        _give_up(judgement, str(error))
+    except Exception as error:  # whatever it is, it is no verdict
+        _give_up(judgement, f"unexpected {type(error).__name__}: {error}; report it")
     else:
         judgement.reasons = [f"{row.metric}: {row.verdict}" for row in judgement.metrics if row.failed]
+        judgement.reasons += [f"{one.name}: LOOSENED ({one.what})" for one in judgement.loosened if not one.accepted]
         if judgement.reasons:
             judgement.exit_code, judgement.verdict = 1, "failed"
     return judgement
 
 
-def _judge(rev: str | None, judgement: Judgement) -> None:
+def _give_up(judgement: Judgement, why: str) -> None:
+    judgement.exit_code, judgement.verdict = 2, "cannot judge"
+    printable = why.encode("utf-8", "backslashreplace").decode("utf-8")
+    judgement.reasons = [" ".join(line.split()) for line in printable.splitlines() if line.strip()]
+
+
+def _judge(rev: str | None, accept: set[str], judgement: Judgement) -> None:
     limits = read_limits()
     raise_faults(lock.faults())
+    files = read_files(None)
     now = flatten(dvc.api.metrics_show())
     raise_faults(_unfit(now, limits, "here"))
     raise_faults(
         f"{key}: missing or null, but params.yaml has a target for it" for key in limits.targets if key not in now
     )
+    raise_faults(_other_than_predicted(now, files))
 
-    rev = rev or default_revision()
+    rev = choose_base(rev)
     then: dict[str, Value] = {}
+    before = NO_FILES
     if rev is None:
-        judgement.against = "nothing, since there is no commit yet"
+        judgement.against = "nothing, since there is no commit yet to compare with"
     else:
         judgement.against = describe(rev)
-        then = metrics_at(rev)
+        base = limits_at(rev, _read_at(rev, "params.yaml"))
+        if base is not None:
+            limits, judgement.loosened = judge_by(base, limits, accept)
+            raise_faults(_unfit(now, limits, "here"))
+        before = read_files(rev)
+        then = flatten(dvc.api.metrics_show(rev=rev)) if before.contents else {}
         judgement.params = changed_params(rev)
         if then:
             _check_baseline(rev, then, now, limits)
+            raise_faults(_changed_by_hand(before, files))
         else:
             judgement.against += ", which has no metrics"
 
-    comparison = Comparison(limits, rev, then, now)
+    comparison = Comparison(limits, rev, then, now, before, files)
     for metric in limits.targets:
+        if then:
+            judgement.loosened += [replace(one, accepted=metric in accept) for one in comparison.removed(metric)]
         judgement.metrics.append(comparison.judge_metric(metric))
     judgement.metrics += comparison.list_others()
+    judgement.loosened += [replace(one, accepted=one.name in accept) for one in _forgotten(before, files)]
+    unused = accept - {one.name for one in judgement.loosened}
+    judgement.loosened += [Loosening(name, "nothing to accept", accepted=True) for name in sorted(unused)]
+
+
+def _read_at(rev: str, path: str) -> str | None:
+    try:
+        return str(dvc.api.read(path, rev=rev))
+    except (FileNotFoundError, DvcException):
+        return None
 
 
 def _check_baseline(rev: str, then: dict[str, Value], now: dict[str, Value], limits: Limits) -> None:
     """Raise UserError if the revision's metrics cannot be compared with or believed."""
-    raise_faults(_unfit(then, limits, f"at {rev}"))
+    raise_faults(_unfit({key: then[key] for key in then if key in limits.targets or _names_source(key)}, limits, rev))
     if not numbers(then).keys() & numbers(now).keys():
         raise UserError(f"no metric in common with {rev}: there {_examples(then)}, here {_examples(now)}")
     changed = [line.partition(";")[0] for line in lock.changed_results(rev)]
     raise_faults(f"{fault} at {rev}; name another revision with --against" for fault in changed)
 
 
+def _changed_by_hand(before: MetricFiles, here: MetricFiles) -> Iterator[str]:
+    for path, content in here.contents.items():
+        if path not in here.made and before.contents.get(path) != content:
+            yield f"{path}: changed, and no stage makes it; declare it as a metric of the stage that writes it"
+
+
+def _forgotten(before: MetricFiles, here: MetricFiles) -> Iterator[Loosening]:
+    """Give what a stage depended on and does no more though it is there: what changes of it would go unseen.
+
+    Python code of a stage that runs Python is left to the check of lineage.
+    """
+    anywhere = set().union(*here.inputs.values())
+    params = flatten(dvc.api.params_show()) if here.inputs else {}
+    for stage, names in before.inputs.items():
+        left = here.inputs.get(stage, anywhere)
+        for name in sorted(names - left):
+            path, _, key = name.partition(":")
+            if key:
+                sections = {key.rsplit(".", count)[0] for count in range(key.count(".") + 1)}
+                gone = f"{path}:" in left or any(f"{path}:{section}" in left for section in sections)
+                gone = gone or not any(one == key or one.startswith(f"{key}.") for one in params)
+            else:
+                is_code = path.endswith(".py") or any(Path(path).glob("**/*.py"))
+                gone = is_code or not (Path(path).exists() or path in here.made)
+            if not gone:
+                yield Loosening(
+                    f"{stage}:{key or path}", "no param of the stage any more" if key else "no dep any more"
+                )
+
+
+def _other_than_predicted(now: dict[str, Value], here: MetricFiles) -> Iterator[str]:
+    """Give a line for each metric that is not what its predictions give, whether it has a target or not."""
+    for metric, value in numbers(now).items():
+        path = _predictions_of(metric)
+        if path is None:
+            continue
+        predictions = read_predictions(f"{path} here", value, partial(Path(path).read_text, encoding="utf-8"))
+        n = now.get(f"{metric.rpartition('.')[0]}.n")
+        if predictions is None and path in here.made:
+            yield f"{path}: missing, but a stage makes it; run `dvc pull`"
+        elif predictions is not None and n is not None and n != len(predictions.y_true):
+            yield f"{path}: {len(predictions.y_true):,} predictions, but {metric.rpartition('.')[0]}.n is {n}"
+
+
 def _unfit(metrics: dict[str, Value], limits: Limits, side: str) -> Iterator[str]:
     """Give a line for each reason not to judge these metrics."""
+    where = side if side == "here" else f"at {side}"
     for key, value in metrics.items():
-        if key.rpartition(".")[2] == "source" and value == "sample":
+        if _names_source(key) and value == "sample":
             yield (
-                f"metrics {side}: results of the sample ({key}), which say nothing about the real data; "
+                f"metrics {where}: results of the sample ({key}), which say nothing about the real data; "
                 f"set source: public"
             )
-    for key in limits.targets:
-        if key in metrics and not is_number(metrics[key]):
-            yield f"{key}: found {metrics[key]!r} {side}, expected a number"
+        if key in limits.targets and not is_number(value):
+            yield f"{key}: found {value!r} {where}, expected a number"
+        elif is_share(key, metrics) and is_number(value) and not 0 <= value <= 1:  # type: ignore[operator]
+            yield f"{key}: found {value} {where}, expected a share from 0 to 1"
+
+
+def _names_source(key: str) -> bool:
+    return key.rpartition(".")[2] == "source"
 
 
 def _examples(metrics: dict[str, Value]) -> str:
@@ -124,10 +210,36 @@ class Comparison:
     rev: str | None
     then: dict[str, Value]
     now: dict[str, Value]
+    before: MetricFiles = NO_FILES
+    here: MetricFiles = NO_FILES
+
+    def removed(self, metric: str) -> Iterator[Loosening]:
+        """Give what the base has that makes this metric believable, and that is not here any more."""
+        places = {self.before.file_of.get(metric): self.here.file_of.get(metric)}
+        path = _predictions_of(metric)
+        if path and metric in self.then:
+            if _read_at(str(self.rev), path) is not None:
+                places[path] = path if Path(path).exists() else None
+            elif path in self.before.made:
+                raise UserError(f"{path} at {self.rev}: not in DVC's cache; run `dvc fetch --all-commits`")
+        for then, now in places.items():
+            if then is not None and now != then:
+                yield Loosening(metric, f"{then} -> {now or 'removed'}")
+            elif then in self.before.made and now not in self.here.made:
+                yield Loosening(metric, f"{then} is made by a stage -> by none")
 
     def judge_metric(self, metric: str) -> Row:
         """Judge a metric with a target. Raises UserError if the two sides were measured on different images."""
         direction, limit = self.limits.targets[metric]
+        if metric not in self.now:  # nor has params.yaml a target for it
+            return Row(
+                metric,
+                self.then.get(metric),
+                None,
+                target=f"{DIRECTIONS[direction]} {limit:g}",
+                verdict="GONE",
+                failed=True,
+            )
         value = float(self.now[metric])  # type: ignore[arg-type]
         row = Row(metric, self.then.get(metric), value, target=f"{DIRECTIONS[direction]} {limit:g}")
         n = count(metric, self.now)
@@ -170,6 +282,8 @@ class Comparison:
                 f"not comparable"
             )
         n_then, n_now = count(metric, self.then), count(metric, self.now)
+        if n_then is not None and n_now is None:
+            raise UserError(f"{metric.rpartition('.')[0]}.n: {n_then:,} at {rev}, no count of images here; restore it")
         if n_then is None or n_now is None or direction != "at_least":
             return "tolerance alone", None
         lost_and_won = self._lost_and_won(metric, rev)
@@ -183,16 +297,15 @@ class Comparison:
 
     def _lost_and_won(self, metric: str, rev: str) -> tuple[int, int] | None:
         """Count the test images that only `then`, and only `now`, classifies correctly; None without predictions."""
-        name, _, rest = metric.partition(".")
-        if rest != "test.accuracy":
+        path = _predictions_of(metric)
+        if path is None:
             return None
-        path = Path("plots") / name / "predictions.csv"
         then, now = float(self.then[metric]), float(self.now[metric])  # type: ignore[arg-type]
         before = read_predictions(f"{path} at {rev}", then, lambda: dvc.api.read(str(path), rev=rev))
-        after = read_predictions(f"{path} here", now, lambda: path.read_text(encoding="utf-8"))
+        after = read_predictions(f"{path} here", now, lambda: Path(path).read_text(encoding="utf-8"))
         if before is None or after is None:
             return None
-        check_same_images(str(path), rev, before, after)
+        after = match_images(path, rev, before, after)
         return int((before.correct & ~after.correct).sum()), int((~before.correct & after.correct).sum())
 
     def list_others(self) -> list[Row]:
@@ -212,3 +325,9 @@ class Comparison:
                 row.verdict = "gone, not judged" if metric not in self.now else "new, not judged"
             rows.append(row)
         return rows
+
+
+def _predictions_of(metric: str) -> str | None:
+    """Give the place of the predictions that a metric is computed from, None if it is another kind of metric."""
+    name, _, rest = metric.partition(".")
+    return f"plots/{name}/predictions.csv" if rest == "test.accuracy" else None

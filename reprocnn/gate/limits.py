@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ruamel.yaml.error import YAMLError
+
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate.values import flatten, is_number
@@ -21,26 +23,96 @@ class Limits:
     tolerance: float  # the largest loss that passes where the test sees nothing, in the metric's unit
 
 
+@dataclass(frozen=True)
+class Loosening:
+    """What a branch asks less of than its base does, or takes away; `accepted` by `--accept NAME`."""
+
+    name: str  # gate.KEY, or the metric's
+    what: str
+    accepted: bool = False
+
+
 def read_limits() -> Limits:
     """Read `targets` and `gate` of params.yaml. Raises UserError with a line for each fault."""
     values = params.load(params.FILE)
     faults = params.check(values) if params.SCHEMA.exists() else []
+    limits, more = _limits(values)
+    raise_faults(f"{params.FILE}: {fault}" for fault in dict.fromkeys(faults + more))
+    return limits
+
+
+def limits_at(rev: str, text: str | None) -> Limits | None:
+    """Read the limits in a revision's params.yaml, None where it lacks `targets` or `gate`: before the gate.
+
+    Raises UserError with a line for each fault.
+    """
+    try:
+        values = params.parse(text.removeprefix("\ufeff")) if text else {}
+    except (YAMLError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{params.FILE} at {rev}: invalid YAML: {reason}; name another revision") from None
+    if not {"targets", "gate"} <= values.keys():
+        return None
+    limits, faults = _limits(values)
+    raise_faults(f"{params.FILE} at {rev}: {fault}" for fault in faults)
+    return limits
+
+
+def judge_by(base: Limits, here: Limits, accept: set[str]) -> tuple[Limits, list[Loosening]]:
+    """Give the stricter of both limits, those of `here` where `accept` says so, and what `here` loosened."""
+    loosened: list[Loosening] = []
+
+    def choose(name: str, then: Any, now: Any, looser: bool) -> Any:
+        if not looser:
+            return now
+        change = f"{_show(then)} -> {'removed' if now is None else _show(now)}"
+        loosened.append(Loosening(name, change, name in accept))
+        return now if name in accept else then
+
+    alpha = choose("gate.alpha", base.alpha, here.alpha, here.alpha < base.alpha)
+    tolerance = choose("gate.tolerance", base.tolerance, here.tolerance, here.tolerance > base.tolerance)
+    targets = {}
+    for metric in here.targets | base.targets:
+        then, now = base.targets.get(metric), here.targets.get(metric)
+        chosen = now if then is None else choose(metric, then, now, _is_looser(then, now))
+        if chosen is not None:
+            targets[metric] = chosen
+    return Limits(targets, alpha, tolerance), loosened
+
+
+def _is_looser(then: tuple[str, float], now: tuple[str, float] | None) -> bool:
+    if now is None or now[0] != then[0]:
+        return True
+    return now[1] < then[1] if then[0] == "at_least" else now[1] > then[1]
+
+
+def _show(limit: Any) -> str:
+    return f"{DIRECTIONS[limit[0]]} {limit[1]:g}" if isinstance(limit, tuple) else f"{limit:g}"
+
+
+def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
+    """Give the limits in the values of a params.yaml, and a line for each fault, with which they are of no use."""
+    faults = []
     targets: dict[str, tuple[str, float]] = {}
     for key, limit in flatten(values.get("targets") or {}).items():
         metric, _, direction = key.rpartition(".")
         if direction not in DIRECTIONS or not metric or not is_number(limit):
             faults.append(f"targets.{key}: found {limit!r}, expected METRIC.at_least or METRIC.at_most with a number")
+        elif metric in targets:
+            faults.append(f"targets.{metric}: found at_least and at_most, expected one of them; remove the other")
         else:
             targets[metric] = direction, float(limit)  # type: ignore[arg-type]
     if not targets:
         faults.append("targets: found none, expected at least one, as targets.NAME.test.accuracy.at_least: 0.99")
     gate: dict[str, Any] = values["gate"] if isinstance(values.get("gate"), dict) else {}
+    numbers = {}
     for key, highest in (("alpha", 0.5), ("tolerance", math.inf)):
         value: Any = gate.get(key)
         if not is_number(value) or not 0 <= value <= highest:
             faults.append(f"gate.{key}: found {value!r}, expected a number from 0 to {highest:g}; add it")
-    raise_faults(f"{params.FILE}: {fault}" for fault in dict.fromkeys(faults))
-    return Limits(targets, float(gate["alpha"]), float(gate["tolerance"]))
+        else:
+            numbers[key] = float(value)
+    return Limits(targets, numbers.get("alpha", 0.0), numbers.get("tolerance", 0.0)), faults
 
 
 def raise_faults(faults: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from dvc_data.hashfile.build import build
 from dvc_data.hashfile.tree import Tree
 
 from reprocnn.core.errors import UserError
+from reprocnn.gate import lineage
 from reprocnn.gate.values import Value, flatten
 
 MAX_REASONS = 3  # named for a stage
@@ -29,23 +30,25 @@ def faults() -> list[str]:
 
     Needs no data: what DVC keeps may be absent. Raises UserError if dvc.yaml or dvc.lock cannot be read.
     """
-    with _open("workspace") as repo:
+    with open_repository("workspace") as repo:
         found = _changed_results(repo)
         outs = {out.fs_path: out for out in repo.index.outs}
         for stage in repo.index.stages:
             if isinstance(stage, PipelineStage):
-                found += _stale_stage(stage, outs)
+                found += _stale_stage(stage, outs) or _undeclared(stage)
+        found += [f"{line}; run `reprocnn lineage --fix`, then {COMMIT}" for line in lineage.missing(repo)]
         return found or _would_run(repo, outs)
 
 
 def changed_results(rev: str) -> list[str]:
     """Give a line for each result in git that, at the revision, differs from its dvc.lock."""
-    with _open(rev) as repo:
+    with open_repository(rev) as repo:
         return _changed_results(repo)
 
 
 @contextmanager
-def _open(rev: str) -> Iterator[Repo]:
+def open_repository(rev: str) -> Iterator[Repo]:
+    """Open the repository around the working folder, as it is at a revision or in the `workspace`."""
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # it would report on stdout
     try:
         with Repo() as repo, switch(repo, rev):
@@ -92,6 +95,25 @@ def _stale_stage(stage: Any, outs: dict[str, Any]) -> list[str]:
     if len(reasons) > MAX_REASONS:
         named += f" and {len(reasons) - MAX_REASONS} more"
     return [f"dvc.lock: {stage.addressing}: out of date ({named}); {COMMIT}"]
+
+
+def _undeclared(stage: Any) -> list[str]:
+    """Give a line if dvc.lock has deps, params or outs that dvc.yaml has no more: DVC itself ignores those."""
+    declared = {dep.def_path for dep in [*stage.deps, *stage.outs]}
+    whole: set[tuple[str, str]] = set()  # params files of which all counts
+    keys: set[tuple[str, str]] = set()
+    for dep in stage.deps:
+        if isinstance(dep, ParamsDependency):
+            (keys if dep.params else whole).update((dep.def_path, key) for key in dep.params or [""])
+    locked = ((stage.dvcfile._lockfile.load() or {}).get("stages") or {}).get(stage.name) or {}
+    gone = [entry["path"] for kind in ("deps", "outs") for entry in locked.get(kind) or []]
+    gone = [path for path in gone if path not in declared]
+    for file, values in (locked.get("params") or {}).items():
+        gone += [key for key in values if (file, "") not in whole and (file, key) not in keys]
+    if not gone:
+        return []
+    again = f"run `dvc repro --force {stage.addressing}` and commit"
+    return [f"dvc.lock: {stage.addressing}: out of date ({', '.join(gone)} removed from dvc.yaml); {again}"]
 
 
 def _changed_params(dep: Any) -> list[str]:

@@ -21,10 +21,11 @@ class Predictions:
 
     y_true: np.ndarray
     y_pred: np.ndarray
+    index: tuple[str, ...] | None = None  # of the images, where the table says it
 
     @property
     def correct(self) -> np.ndarray:
-        """Tell for each image whether it is classified correctly."""
+        """Return for each image whether it is classified correctly."""
         return np.asarray(self.y_true == self.y_pred)
 
 
@@ -45,6 +46,18 @@ def read_predictions(where: str, accuracy: float, read: Callable[[], str]) -> Pr
     return predictions
 
 
+def match_images(path: str, rev: str, before: Predictions, after: Predictions) -> Predictions:
+    """Give `after` in the order of `before`, by their `index`. Raises UserError unless both list the same images."""
+    if before.index is not None and len(before.y_true) == len(after.y_true):
+        if after.index is None or set(before.index) != set(after.index):
+            raise UserError(f"{path}: other images here than at {rev}, by their index: not the same test images")
+        place = {name: i for i, name in enumerate(after.index)}
+        order = [place[name] for name in before.index]
+        after = Predictions(after.y_true[order], after.y_pred[order], before.index)
+    check_same_images(path, rev, before, after)
+    return after
+
+
 def check_same_images(path: str, rev: str, before: Predictions, after: Predictions) -> None:
     """Raise UserError unless both sides list the same true classes."""
     n_before, n_after = len(before.y_true), len(after.y_true)
@@ -56,16 +69,23 @@ def check_same_images(path: str, rev: str, before: Predictions, after: Predictio
 
 def _parse(text: str) -> Predictions:
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    header = list(reader.fieldnames or ())
+    missing = [column for column in COLUMNS if column not in header]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing")
-    rows = [[row[column] for column in COLUMNS] for row in reader]
+    if len(set(header)) < len(header):
+        raise ValueError("two columns of one name")
+    columns = [*COLUMNS, *(["index"] if "index" in header else [])]
+    rows = [[row[column] for column in columns] for row in reader]
     if not rows:
         raise ValueError("no rows")
     empty = next((i for i, row in enumerate(rows) if not all(row)), None)
     if empty is not None:
         raise ValueError(f"an empty value in row {empty}")
-    classes = np.array(rows)
+    classes = np.array([row[:2] for row in rows])
     with suppress(ValueError):  # classes may be names
         classes = classes.astype(np.float64)
-    return Predictions(classes[:, 0], classes[:, 1])
+    index = tuple(row[2] for row in rows) if len(columns) > 2 else None
+    if index is not None and len(set(index)) < len(index):
+        raise ValueError(f"the index {next(one for one in index if index.count(one) > 1)} twice")
+    return Predictions(classes[:, 0], classes[:, 1], index)

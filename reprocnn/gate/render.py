@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 from tabulate import tabulate
 
@@ -11,30 +12,48 @@ from reprocnn.gate.values import Value
 
 def text(judgement: Judgement) -> str:
     """Write it for a terminal."""
-    lines = [f"gate: baseline: {judgement.against}"]
+    lines = [f"gate: baseline: {clean(judgement.against)}", *_loosened(judgement)]
     if judgement.metrics:
         lines += ["", _table(judgement, "simple")]
     if judgement.params:
         lines.append("")
         for param in judgement.params:
-            lines.append(f"changed: {param['key']}: {_plain(param['then'])} -> {_plain(param['now'])}")
+            lines.append(f"changed: {clean(param['key'])}: {_plain(param['then'])} -> {_plain(param['now'])}")
     return "\n".join([*lines, "", _conclusion(judgement)])
 
 
 def markdown(judgement: Judgement) -> str:
-    """Write it for the summary of a CI job and for a comment on a pull request."""
-    lines = [f"### {_conclusion(judgement)}", "", f"Baseline: {judgement.against}."]
+    """Write it for the summary of a CI job and for a comment on a pull request; names in it are only text."""
+    lines = [f"### {escape(_conclusion(judgement))}", "", f"Baseline: {escape(judgement.against)}."]
+    if judgement.loosened:
+        lines += ["", *(f"- **{escape(line)}**" for line in _loosened(judgement))]
     if judgement.exit_code == 2:
-        lines += ["", *(f"- {reason}" for reason in judgement.reasons)]
+        lines += ["", *(f"- {escape(reason)}" for reason in judgement.reasons)]
     if judgement.metrics:
-        lines += ["", _table(judgement, "github")]
+        lines += ["", _markdown_table([_cells(row) for row in judgement.metrics])]
     if judgement.params:
         rows = [
             {"changed param": param["key"], "then": _plain(param["then"]), "now": _plain(param["now"])}
             for param in judgement.params
         ]
-        lines += ["", tabulate(rows, headers="keys", disable_numparse=True, tablefmt="github")]
+        lines += ["", _markdown_table(rows)]
     return "\n".join(lines)
+
+
+def clean(text: str) -> str:
+    """Keep a name or a value in its line, and from being a command to GitHub's runner, which reads what is printed."""
+    line = "".join(character if character.isprintable() else " " for character in text)
+    return line.replace("::", ": :").replace("##[", "# #[")
+
+
+def escape(text: str) -> str:
+    """Make plain text of what Markdown would take for a tag, a link, a mention, emphasis or the end of a cell."""
+    text = re.sub(r"&(?=[#\w])", "&amp;", clean(text).strip())
+    text = re.sub(r"^(?:>|[#+-](?=[#\s]))", lambda found: f"&#{ord(found[0])};", text)  # a heading, a quote, a list
+    text = re.sub(r"<(?=\S)", "&lt;", text)
+    text = re.sub(r"[\\`*\[\]|!~$]|(?<![^\W_])_|_(?![^\W_])", lambda found: f"&#{ord(found[0])};", text)
+    # GitHub looks for mentions and addresses in the text that it has rendered: entities alone do not hide them.
+    return re.sub(r"@|(?<!&)#(?=\w)|:(?=//)|(?<=www)\.", r"\g<0>&#8203;", text, flags=re.IGNORECASE)
 
 
 def as_json(judgement: Judgement) -> str:
@@ -44,7 +63,19 @@ def as_json(judgement: Judgement) -> str:
 
 def _conclusion(judgement: Judgement) -> str:
     reasons = f": {'; '.join(judgement.reasons)}" if judgement.exit_code == 1 else ""
-    return f"gate: {judgement.verdict}{reasons}"
+    accepted = [one.name for one in judgement.loosened if one.accepted]
+    return clean(f"gate: {judgement.verdict}{reasons}" + (f"; ACCEPTED: {', '.join(accepted)}" if accepted else ""))
+
+
+def _loosened(judgement: Judgement) -> list[str]:
+    return [
+        clean(
+            f"ACCEPTED: {one.name}: {one.what}"
+            if one.accepted
+            else f"LOOSENED: {one.name}: {one.what}; judged by the baseline's; --accept {one.name} takes it"
+        )
+        for one in judgement.loosened
+    ]
 
 
 def _table(judgement: Judgement, style: str) -> str:
@@ -52,9 +83,14 @@ def _table(judgement: Judgement, style: str) -> str:
     return tabulate(rows, headers="keys", disable_numparse=True, tablefmt=style)
 
 
+def _markdown_table(rows: list[dict[str, str]]) -> str:
+    escaped = [{head: escape(cell) for head, cell in row.items()} for row in rows]
+    return tabulate(escaped, headers="keys", disable_numparse=True, tablefmt="github")
+
+
 def _cells(row: Row) -> dict[str, str]:
     return {
-        "metric": row.metric,
+        "metric": clean(row.metric),
         "then": _show(row.then),
         "now": _show(row.now),
         "change": "-" if row.change is None else f"{row.change:+.4f}",
@@ -66,7 +102,7 @@ def _cells(row: Row) -> dict[str, str]:
 
 
 def _plain(value: Value) -> str:
-    return "-" if value is None else str(value)
+    return "-" if value is None else clean(str(value))
 
 
 def _show(value: Value) -> str:

@@ -1,49 +1,78 @@
 """The revision to compare with, and what git and DVC know of it."""
 
+import os
 from typing import Any
 
 import dvc.api
-from dvc.scm import RevError
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.scm import resolve_rev
 
 from reprocnn.core.errors import UserError
-from reprocnn.gate.values import Value, flatten
+from reprocnn.gate.values import flatten
 from reprocnn.repository import git
 
-MAIN_BRANCHES = ("main", "master", "origin/main", "origin/master")
+MAIN_BRANCHES = ("main", "master", "trunk")
+# Where CI services name the branch that a pull request goes to.
+TARGET_BRANCH = ("GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME")
+JUDGED = (":(top,glob)**/dvc.yaml", ":(top,glob)**/dvc.lock", ":(top,glob)**/params.yaml")
+FETCH = "fetch the whole history (`fetch-depth: 0` for actions/checkout, `GIT_DEPTH: 0` for GitLab, `git fetch "
+FETCH += "--unshallow` in a shell), or name another revision with --against"
+
+
+def choose_base(rev: str | None) -> str | None:
+    """Give the revision to compare with: `rev`, or the merge base with the main branch; None before there is any.
+
+    Raises UserError if that is HEAD and nothing has changed since: a result is not compared with itself.
+    """
+    if rev is None:
+        return default_revision()
+    if rev.strip() in ("", "workspace"):
+        raise UserError(f"--against {rev!r}: expected a revision; name a branch, a tag or a commit")
+    commit = _commit(rev)
+    if commit is None and (rev.startswith("-") or not _known_to_dvc(rev)):
+        raise UserError(f"{rev}: no such revision; `git fetch` it, or name another with --against")
+    if commit is not None and commit == _commit("HEAD") and not _dirty():
+        raise UserError(
+            f"{rev} is HEAD itself, and nothing has changed since: no result is compared with itself; "
+            f"name another revision with --against, such as HEAD^"
+        )
+    return rev
 
 
 def default_revision() -> str | None:
-    """Give the merge base of HEAD and the main branch; HEAD without such a branch, None without any commit."""
-    if not _known("HEAD"):
+    """Give the merge base of HEAD and the main branch, on that branch HEAD's first parent; None before there is any.
+
+    With uncommitted changes on the main branch it is HEAD. Raises UserError where history or branch are missing.
+    """
+    if _commit("HEAD") is None:
         return None
-    main = next((branch for branch in MAIN_BRANCHES if _known(branch)), None)
-    if main is None:
+    named = next((os.environ[name] for name in TARGET_BRANCH if os.environ.get(name)), None)
+    branch = named or _main_branch()
+    tips = [tip for tip in (f"refs/remotes/{_remote()}/{branch}", f"refs/heads/{branch}") if _commit(tip)]
+    if not tips:
+        raise UserError(f"the branch {branch} is not in this clone, so there is nothing to compare with; {FETCH}")
+    bases = [base for base in map(_merge_base, tips) if base]
+    if named:  # the pull request of a fork may come from a branch of the same name
+        bases = [base for base in bases if base != _commit("HEAD")] or bases
+    if not bases:
+        raise UserError(f"HEAD and {branch} have no commit in common here; {FETCH}")
+    base = bases[-1] if _is_ancestor(bases[0], bases[-1]) else bases[0]  # a stale copy of the branch is behind
+    if base != _commit("HEAD"):
+        return base
+    if _dirty():
         return "HEAD"
-    try:
-        return git("merge-base", "HEAD", main).strip()
-    except UserError:
-        raise UserError(
-            f"HEAD and {main} have no commit in common here; fetch the whole history (`fetch-depth: 0`), or name "
-            f"another revision with --against"
-        ) from None
+    if named is None and _current_branch() in (branch, None):
+        return _first_parent(branch)
+    raise UserError(f"HEAD has no commit that {branch} lacks, and no result is compared with itself; {FETCH}")
 
 
 def describe(rev: str) -> str:
     """Give the revision with its short commit; one that git does not know may be an experiment of DVC."""
-    if not _known(rev):
+    if _commit(rev) is None:
         return rev
     commit = git("rev-parse", "--short", f"{rev}^{{commit}}").strip()
     return commit if rev.startswith(commit) else f"{rev} ({commit})"
-
-
-def metrics_at(rev: str) -> dict[str, Value]:
-    """Read all metrics of a revision, none where it has no metrics file. Raises UserError for an unknown revision."""
-    try:
-        return flatten(dvc.api.metrics_show(rev=rev))
-    except RevError:
-        raise UserError(f"{rev}: no such revision; `git fetch` it, or name another with --against") from None
-    except FileNotFoundError:
-        return {}
 
 
 def changed_params(rev: str) -> list[dict[str, Any]]:
@@ -56,9 +85,74 @@ def changed_params(rev: str) -> list[dict[str, Any]]:
     return [{"key": key, "then": then.get(key), "now": now.get(key)} for key in keys]
 
 
-def _known(rev: str) -> bool:
+def _main_branch() -> str:
+    """Name the main branch: the remote's default, GitLab's word for it, a usual name, or the only branch there is."""
+    remote = _remote()
+    head = _git("symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")
+    if head:
+        return head.removeprefix(f"{remote}/")
+    if os.environ.get("CI_DEFAULT_BRANCH"):
+        return os.environ["CI_DEFAULT_BRANCH"]
+    for name in MAIN_BRANCHES:
+        if _commit(f"refs/heads/{name}") or _commit(f"refs/remotes/{remote}/{name}"):
+            return name
+    branches = (_git("for-each-ref", "--format=%(refname:short)", "refs/heads") or "").split()
+    if len(branches) == 1 and not _git("remote"):
+        return branches[0]
+    raise UserError(
+        f"no main branch found in this clone ({', '.join(MAIN_BRANCHES)}, or {remote}'s default branch), so there is "
+        f"nothing to compare with; `git remote set-head {remote} --auto`, {FETCH}"
+    )
+
+
+def _first_parent(branch: str) -> str | None:
+    parents = git("cat-file", "-p", "HEAD").partition("\n\n")[0].count("\nparent ")
+    if not parents:
+        return None  # the first commit of all
+    parent = _commit("HEAD^1")
+    if parent is None:
+        raise UserError(f"HEAD is on {branch}, and the commit before it is not in this shallow clone; {FETCH}")
+    return parent
+
+
+def _remote() -> str:
+    remotes = (_git("remote") or "").split()
+    return remotes[0] if remotes and "origin" not in remotes else "origin"
+
+
+def _current_branch() -> str | None:
+    return _git("symbolic-ref", "--quiet", "--short", "HEAD")
+
+
+def _dirty() -> bool:
+    """Return whether pipeline, results or limits differ from HEAD; results change with their dvc.lock."""
+    return bool(_git("status", "--porcelain", "--untracked-files=all", "--", *JUDGED))
+
+
+def _merge_base(tip: str) -> str | None:
+    return _git("merge-base", "HEAD", tip)
+
+
+def _is_ancestor(earlier: str, later: str) -> bool:
+    return _git("merge-base", "--is-ancestor", earlier, later) is not None
+
+
+def _commit(rev: str) -> str | None:
+    return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
+
+
+def _known_to_dvc(rev: str) -> bool:
+    """Return whether it is the name of an experiment."""
     try:
-        git("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
-    except UserError:
+        with Repo() as repo:
+            return bool(resolve_rev(repo.scm, rev))
+    except DvcException:
         return False
-    return True
+
+
+def _git(*arguments: str) -> str | None:
+    """Give what git prints in one line, None where it fails."""
+    try:
+        return git(*arguments).strip()
+    except UserError:
+        return None

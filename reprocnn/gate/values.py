@@ -4,21 +4,27 @@ import math
 import sys
 from typing import Any
 
+from reprocnn.core.errors import UserError
+
 Value = float | str | bool | None
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Value]:
-    """Join nested keys by dots."""
+    """Join nested keys by dots. Raises UserError for a key that is there twice, nested and with a dot in its name."""
     if not isinstance(values, dict):
         return {prefix: values}
     flat: dict[str, Value] = {}
     for name, value in values.items():
-        flat |= flatten(value, f"{prefix}.{name}" if prefix else str(name))
+        below = flatten(value, f"{prefix}.{name}" if prefix else str(name))
+        twice = flat.keys() & below.keys()
+        if twice:
+            raise UserError(f"{min(twice)!a}: there twice, nested and with a dot in a name; keep one")
+        flat |= below
     return flat
 
 
 def is_number(value: Value) -> bool:
-    """Tell whether `value` is finite and fits a float: JSON has whole numbers of any length."""
+    """Return whether `value` is finite and fits a float: JSON has whole numbers of any length."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -32,12 +38,23 @@ def finite(value: Value) -> Value:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def is_share(metric: str, metrics: dict[str, Value]) -> bool:
+    """Return whether `metric` is to lie in 0 to 1: an `accuracy`, or of that kind with its `n` beside it."""
+    last = metric.rpartition(".")[2]
+    return last == "accuracy" or ("accuracy" in last and _n(metric, metrics) is not None)
+
+
 def count(metric: str, metrics: dict[str, Value]) -> int | None:
     """Give the number of images of which `metric` is a share: the `n` beside an accuracy, None for other metrics."""
-    section, _, last = metric.rpartition(".")
-    n, value = metrics.get(f"{section}.n" if section else "n"), metrics.get(metric)
-    if "accuracy" not in last or not isinstance(n, int) or not 0 < n < 2**31:
+    value = metrics.get(metric)
+    if "accuracy" not in metric.rpartition(".")[2]:
         return None
     if not is_number(value) or not 0 <= float(value) <= 1:  # type: ignore[arg-type]
         return None
-    return int(n)
+    return _n(metric, metrics)
+
+
+def _n(metric: str, metrics: dict[str, Value]) -> int | None:
+    section = metric.rpartition(".")[0]
+    n = metrics.get(f"{section}.n" if section else "n")
+    return n if isinstance(n, int) and not isinstance(n, bool) and 0 < n < 2**31 else None

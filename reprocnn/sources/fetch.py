@@ -6,33 +6,23 @@ import io
 import os
 import tarfile
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
-import requests
-import urllib3
 from tqdm import tqdm
 
 from reprocnn.core.errors import UserError
 from reprocnn.datasets import Archive, File
+from reprocnn.sources import web
+from reprocnn.sources.web import PassingError, SourceError
 
 TRIES = 3  # of one source, for what may pass: a time-out, a reset, a server's 5xx
-CONNECT_SECONDS, READ_SECONDS = 10, 30
 PAUSE_SECONDS = 2  # before the second try, twice that before the third
-STALL_SECONDS, STALL_BYTES = 30, 300_000  # slower than that, over that time: the next source
 CHUNK = 1 << 18
-
-
-class SourceError(Exception):
-    """One source did not give the right bytes; the message says which and why."""
-
-
-class _PassingError(Exception):
-    """A failure that another try may get past."""
+HEADER_BYTES = 1_000_000  # of a member, its name and other fields
 
 
 def mirrors(public: tuple[str, ...]) -> list[str]:
@@ -64,10 +54,11 @@ def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str
         wanted = {member.name: member for member in members}
         # Unpacked front to back with a bound on both sides of gzip: what an archive claims of itself costs nothing.
         packed = _Bounded(stream, archive.max_size, address)
-        unpacked = _Bounded(gzip.GzipFile(fileobj=packed), archive.max_size, address)
+        unpacked = _Bounded(gzip.GzipFile(fileobj=packed), HEADER_BYTES, address)
         try:
             with tarfile.open(fileobj=unpacked, mode="r|", bufsize=CHUNK) as tar:
-                for info in tar:
+                while info := tar.next():
+                    unpacked.limit = min(archive.max_size, tar.offset + HEADER_BYTES)  # to the end of the next header
                     member = wanted.get(info.name)
                     if member and info.isreg():
                         content = cast(BinaryIO, tar.extractfile(info))
@@ -75,8 +66,13 @@ def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str
                         del wanted[info.name]
                     if not wanted:
                         return
-        except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise SourceError(f"{address}: invalid or incomplete tar.gz archive ({error})") from None
+        except (SourceError, PassingError):
+            raise
+        except Exception as error:  # tarfile and gzip raise a dozen kinds
+            if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
+                raise  # of the disk
+            reason = str(error) or type(error).__name__
+            raise SourceError(f"{address}: invalid or incomplete tar.gz archive ({reason})") from None
         raise SourceError(f"{address}: expected regular files {', '.join(sorted(wanted))}, found none")
 
     _first(archive.name, sources, store, archive.size)
@@ -87,7 +83,7 @@ def why_unavailable(name: str, source: str) -> str | None:
     try:
         with _open(_join(source, name)):
             return None
-    except (SourceError, _PassingError) as error:
+    except (SourceError, PassingError) as error:
         return str(error)
 
 
@@ -112,7 +108,7 @@ def _try(address: str, store: Callable[[BinaryIO], None], size: int) -> None:
                 with bar as counted:
                     store(cast(BinaryIO, counted))
             return
-        except _PassingError as error:
+        except PassingError as error:
             if attempt == TRIES:
                 raise SourceError(f"{error}, after {TRIES} tries") from None
             time.sleep(PAUSE_SECONDS * attempt)
@@ -120,32 +116,19 @@ def _try(address: str, store: Callable[[BinaryIO], None], size: int) -> None:
 
 @contextmanager
 def _open(address: str) -> Iterator[BinaryIO]:
-    if not address.startswith(("http://", "https://")):
-        try:
-            file = _local(address).open("rb")
-        except OSError as error:
-            raise SourceError(f"{address}: {error.strerror or error}") from None
-        with file:
-            yield file
+    if address.startswith(("http://", "https://")):
+        with web.get(address) as content:
+            yield cast(BinaryIO, content)
         return
     try:
-        with requests.get(
-            address,
-            stream=True,
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
-            headers={"Accept-Encoding": "identity"},  # the published .gz files are wanted as they are
-        ) as response:
-            if response.status_code >= 500 or response.status_code == 429:
-                raise _PassingError(f"{address}: HTTP status {response.status_code}")
-            if response.status_code != 200:
-                raise SourceError(f"{address}: HTTP status {response.status_code}")
-            yield cast(BinaryIO, _Body(response, address))
-    except (requests.TooManyRedirects, requests.exceptions.SSLError, requests.exceptions.InvalidSchema) as error:
-        raise SourceError(f"{address}: {_short(error)}") from None
-    except requests.RequestException as error:
-        raise _PassingError(f"{address}: {_short(error)}") from None
-    except ValueError as error:  # an address that is none
-        raise SourceError(f"{address}: {_short(error)}") from None
+        path = _local(address)
+        if path.exists() and not path.is_file():
+            raise SourceError(f"{address}: expected a file")
+        file = path.open("rb")
+    except (OSError, ValueError, RuntimeError) as error:  # ValueError: no path, RuntimeError: nobody's home
+        raise SourceError(f"{address}: {getattr(error, 'strerror', None) or error}") from None
+    with file:
+        yield file
 
 
 def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
@@ -153,7 +136,7 @@ def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
     with path.open("wb") as out:
-        # What is too long is not kept, but read a little further to tell what it is.
+        # What is too long is not kept, but read a little further, for the message.
         while size <= 2 * file.size and (chunk := stream.read(CHUNK)):
             digest.update(chunk)
             size += len(chunk)
@@ -167,38 +150,17 @@ def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
         )
 
 
-class _Body(io.RawIOBase):
-    """A response's content that gives up on a connection that breaks off, hangs or drips."""
-
-    def __init__(self, response: requests.Response, address: str) -> None:
-        self.raw, self.address = response.raw, address
-        self.since, self.bytes = time.monotonic(), 0
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            # What one call of recv gives: a read of a whole chunk would wait for each drop of a slow drip.
-            chunk: bytes = self.raw.read1(size)
-        except (OSError, urllib3.exceptions.HTTPError) as error:
-            raise _PassingError(f"{self.address}: {_short(error)}") from None
-        self.bytes += len(chunk)
-        seconds = time.monotonic() - self.since
-        if seconds > STALL_SECONDS:
-            if self.bytes < STALL_BYTES:
-                raise SourceError(f"{self.address}: only {self.bytes:,} bytes in {seconds:.0f} s")
-            self.since, self.bytes = time.monotonic(), 0
-        return chunk
-
-
 class _Bounded(io.RawIOBase):
     """A stream that ends in SourceError after `limit` bytes."""
 
     def __init__(self, stream: Any, limit: int, address: str) -> None:
-        self.stream, self.left, self.limit, self.address = stream, limit, limit, address
+        self.stream, self.limit, self.address = stream, limit, address
+        self.bytes = 0
 
     def read(self, size: int = -1) -> bytes:
         chunk: bytes = self.stream.read(size)
-        self.left -= len(chunk)
-        if self.left < 0:
+        self.bytes += len(chunk)
+        if self.bytes > self.limit:
             raise SourceError(f"{self.address}: over {self.limit:,} bytes")
         return chunk
 
@@ -209,12 +171,3 @@ def _join(source: str, name: str) -> str:
 
 def _local(address: str) -> Path:
     return Path(unquote(urlsplit(address).path)) if address.startswith("file:") else Path(address).expanduser()
-
-
-def _short(error: BaseException) -> str:
-    """The innermost cause, which is the one that says something."""
-    while error.__context__ is not None or (error.args and isinstance(error.args[0], BaseException)):
-        inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else error.__context__
-        assert inner is not None
-        error = inner
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160]

@@ -3,6 +3,7 @@
 import gzip
 import math
 import pickle
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def idx(path: Path, dimensions: int) -> np.ndarray:
     try:
         with gzip.open(path) as file:
             content = file.read(MAX_BYTES + 1)
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(path, f"invalid or incomplete gzip file ({error})") from None
     header = 4 + 4 * dimensions
     if len(content) > MAX_BYTES or content[:4] != bytes([0, 0, 8, dimensions]):
@@ -66,8 +67,11 @@ def cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     content = _unpickle(path)
     try:
         data, labels = content[b"data"], np.array(content[b"labels"])
-        if data.dtype != np.uint8 or data.shape != (len(labels), 3072) or labels.min() < 0 or labels.max() > 9:
-            raise ValueError(f"{data.dtype} {data.shape}, {len(labels)} labels")
+        whole_numbers = data.dtype == np.uint8 and labels.dtype.kind in "iu"
+        if not whole_numbers or labels.ndim != 1 or data.shape != (len(labels), 3072):
+            raise ValueError(f"{data.dtype} {data.shape}, {len(labels)} labels {labels.dtype} {labels.shape}")
+        if labels.min() < 0 or labels.max() >= NUM_CLASSES:
+            raise ValueError(f"labels from {labels.min()} to {labels.max()}")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(path, f"expected data uint8 (n, 3072) and n labels from 0 to 9, found {error}") from None
     # Each row holds 1,024 red, then green, then blue values, row by row: (n, 3, 32, 32) to (n, 32, 32, 3).
@@ -77,7 +81,10 @@ def cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def cifar_class_names(path: Path) -> list[str]:
     """Read the ten names in the order of the labels, from batches.meta."""
     try:
-        return [name.decode("ascii") for name in _unpickle(path)[b"label_names"]]
+        names = [name.decode("ascii") for name in _unpickle(path)[b"label_names"]]
+        if len(names) != NUM_CLASSES:
+            raise ValueError(f"{len(names)}")
+        return names
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise _damaged(path, f"expected ten label_names, found {error}") from None
 
@@ -105,7 +112,8 @@ def _unpickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _Unpickler(file, encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+    except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, TypeError,
+            ValueError) as error:  # fmt: skip
         raise _damaged(path, f"found a pickle of other things than numbers, or damage ({error})") from None
 
 

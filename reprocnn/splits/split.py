@@ -19,8 +19,8 @@ def split_off_validation(
     """
     counts = np.bincount(labels, minlength=NUM_CLASSES)
     rarest, count = int(counts.argmin()), int(counts.min())
-    fewest = NUM_CLASSES / min(val_fraction, 1 - val_fraction)
-    if count < 2 or len(x) < fewest:
+    smaller = round(len(x) * min(val_fraction, 1 - val_fraction), 6)  # without float's last digits
+    if count < 2 or smaller < NUM_CLASSES:
         raise UserError(
             f"params.yaml: {dataset}.val_fraction: found {val_fraction} of {len(x)} images, class {rarest} with "
             f"{count}; expected 2 images of each class and one of each in both splits; add images or change "

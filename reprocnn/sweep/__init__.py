@@ -1,1 +1,1 @@
-"""Many trainings, on this machine or on a Ray cluster, each of which becomes a DVC experiment. See `command`."""
+"""Run many DVC experiments, on this machine or on a Ray cluster. See `command`."""

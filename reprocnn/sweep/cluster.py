@@ -1,4 +1,4 @@
-"""Ray's machines: connecting to them, asking whether they can run trials, leaving out those that cannot."""
+"""Connect to Ray's machines, check whether they can run trials, and leave out those that cannot."""
 
 import logging
 import os
@@ -72,7 +72,7 @@ class Machines:
         return sum(int(node["Resources"]["CPU"]) // self.threads for node in self.usable())
 
     def inspect(self, job: Job) -> bool:
-        """Ask each machine whether it can run `job`; tell whether all have the folder of DVC's cache.
+        """Ask each machine whether it can run `job`; check whether all have the folder of DVC's cache.
 
         Raises UserError with a line for each thing that a machine lacks; a machine that does not answer is left out.
         """
@@ -104,7 +104,7 @@ class Machines:
             self.left_out.add(node)
 
     def options(self) -> dict[str, Any]:
-        """Give the options of a Ray task that keep it away from machines that are left out."""
+        """Return the options of a Ray task that keep it away from machines that are left out."""
         if not self.left_out:
             return {}
         return {"label_selector": {"ray.io/node-id": f"!in({','.join(self.left_out)})"}}

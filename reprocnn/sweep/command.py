@@ -1,8 +1,8 @@
-"""Run many trainings at once, on the cores of this machine or on a Ray cluster; each result is a DVC experiment here.
+"""Run many DVC experiments at once, on the cores of this machine or on a Ray cluster.
 
 `reprocnn sweep 'lr=0.003,0.01' 'seed=range(0,4)'` runs the committed pipeline once for each combination, as
-`dvc exp run -S` does. RAY_ADDRESS names the cluster, if any. What several trials need, such as the prepared data, is
-made once. The same command again runs only what is missing. Exit code 1 if a trial fails.
+`dvc exp run -S` does. RAY_ADDRESS names the cluster, if any. Work that several trials share, such as preparing the
+data, is done once. Running the same command again runs only what is missing. Exit code 1: a trial failed.
 """
 
 import argparse
@@ -43,17 +43,21 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="reprocnn sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("overrides", nargs="+", metavar="KEY=VALUES", help="as `dvc exp run -S` takes them")
-    parser.add_argument("--search", choices=SAMPLERS, help="draw values instead of taking all")
-    parser.add_argument("--trials", type=_positive, metavar="N", help="how many to draw")
     parser.add_argument(
-        "--metric", default="mnist.val.accuracy", help="a number of DVC's metrics (default: %(default)s)"
+        "overrides", nargs="+", metavar="KEY=VALUES", help="values to try, written as for `dvc exp run -S`"
     )
-    parser.add_argument("--minimize", action="store_true", help="with --search optuna: lower is better")
+    parser.add_argument("--search", choices=SAMPLERS, help="draw values instead of trying all combinations")
+    parser.add_argument("--trials", type=_positive, metavar="N", help="how many trials to draw")
+    parser.add_argument(
+        "--metric",
+        default="mnist.val.accuracy",
+        help="metric to print and to optimize, by its dotted name (default: %(default)s)",
+    )
+    parser.add_argument("--minimize", action="store_true", help="with --search optuna: lower values are better")
     parser.add_argument(
         "--threads", type=_positive, default=2, metavar="N", help="threads per trial (default: %(default)s)"
     )
-    parser.add_argument("--dry", action="store_true", help="only list the trials")
+    parser.add_argument("--dry", action="store_true", help="list the trials and stop")
     options = parser.parse_args(arguments)
     if (options.search is None) != (options.trials is None):
         raise UserError("sweep: --search and --trials go together, as in `--search optuna --trials 20`")

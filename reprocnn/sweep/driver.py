@@ -1,4 +1,4 @@
-"""The loop of a sweep: start as many trials as there is room for, take in what ends, report each in a line."""
+"""The loop of a sweep: start as many trials as there are free slots, receive what ends, report each in a line."""
 
 import itertools
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from reprocnn.sweep.trial import MachineError
 
 
 class Driver:
-    """Runs `total` proposed trials, those that are experiments already excepted."""
+    """Runs `total` proposed trials, except those that are experiments already."""
 
     def __init__(
         self, machines: Machines, jobs: Jobs, experiments: Experiments, proposals: Iterator[Proposal], total: int
@@ -30,7 +30,7 @@ class Driver:
         self.ended = self.failed = 0
 
     def run(self) -> int:
-        """Run until nothing is left; give the number of trials that failed."""
+        """Run all trials; return the number of those that failed."""
         with self.console.status("") as status:
             self._start()
             while self.running:

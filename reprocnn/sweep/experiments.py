@@ -1,5 +1,6 @@
-"""The sweep's results as DVC experiments of this repository: listing, receiving and reading them."""
+"""List, receive and read the sweep's results, which are DVC experiments of this repository."""
 
+import fcntl
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from reprocnn.repository import git
 from reprocnn.sweep.overrides import Overrides, experiment_name
 from reprocnn.sweep.trial import Outcome
 
-RECORDS = Path("runs/sweep")  # what the trainings recorded of themselves, by experiment
+RECORDS = Path("runs/sweep")  # runs/train_*.json of the trials, by experiment
 
 
 def metric_files(repo: Repo) -> list[str]:
@@ -77,12 +78,14 @@ class Experiments:
         """Make an outcome an experiment of this repository, with its outputs in the cache."""
         name = experiment_name(overrides)
         ref = f"{self.prefix}/{name}"
-        with tempfile.NamedTemporaryFile() as bundle:
+        record = {"records": outcome.records, "node": outcome.node, "seconds": outcome.seconds}
+        RECORDS.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile() as bundle, (RECORDS / ".lock").open("w") as lock:
             bundle.write(outcome.bundle)
             bundle.flush()
+            fcntl.flock(lock, fcntl.LOCK_EX)  # git refuses a ref that another sweep is writing
             git("fetch", "--quiet", bundle.name, f"+{ref}:{ref}")
-        record = {"records": outcome.records, "node": outcome.node, "seconds": outcome.seconds}
-        write_json(RECORDS / f"{name}.json", {"overrides": overrides} | record)
+            write_json(RECORDS / f"{name}.json", {"overrides": overrides} | record)
         if outcome.pushed:
             _fetch_outputs(name, ref)
 
@@ -93,7 +96,7 @@ def _fetch_outputs(name: str, ref: str) -> None:
     remotes = {"remote": repo.config["remote"]}  # DVC would resolve relative paths of the committed config otherwise
     try:
         repo.fetch(revs=[git("rev-parse", ref).strip()], workspace=False, config=remotes)
-    except Exception as error:  # DVC's, or one of the many libraries of its remotes
+    except Exception as error:  # of DVC, or of the many libraries behind its remotes
         raise UserError(
             f"outputs not fetched: {error}; run `dvc exp apply {name}` and `dvc pull` to get them"
         ) from None

@@ -1,4 +1,4 @@
-"""What Ray runs for a trial: stages that other trials need too, each once, and then the trial itself."""
+"""Submit the jobs of a trial to Ray: stages that it shares with other trials, once each, then the trial itself."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def pipeline_stages(repo: Repo) -> dict[str, Stage]:
 
 
 def parts_of(trial: Overrides, stages: dict[str, Stage]) -> dict[str, Overrides]:
-    """Give each stage, in the order of the pipeline, those overrides of the trial that reach it."""
+    """Return each stage, in the order of the pipeline, those overrides of the trial that reach it."""
     return {
         name: tuple(one for one in trial if any(_overlap(one.partition("=")[0], key) for key in stage.keys))
         for name, stage in stages.items()
@@ -53,7 +53,7 @@ def parts_of(trial: Overrides, stages: dict[str, Stage]) -> dict[str, Overrides]
 
 
 def _overlap(key: str, other: str) -> bool:
-    """Tell whether one of two dotted keys is the other or above it."""
+    """Check whether one of two dotted keys is the other or above it."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
@@ -76,7 +76,7 @@ def template(repo: Repo, revision: str) -> Job:
 
 
 class Sharing:
-    """Which parts of trials are run once for all: those of several `trials`, or those that no `drawn` key reaches."""
+    """The parts of trials that run once for all: those of several `trials`, or those that no `drawn` key reaches."""
 
     def __init__(self, stages: dict[str, Stage], trials: list[Overrides], drawn: set[str]) -> None:
         self.drawn = drawn
@@ -89,7 +89,7 @@ class Sharing:
 
 
 class Jobs:
-    """Jobs of the cluster, all made from one `job` by other names, overrides and targets."""
+    """The jobs of a sweep, all derived from one `job` with other names, overrides and targets."""
 
     def __init__(self, machines: Machines, job: Job, stages: dict[str, Stage], sharing: Sharing) -> None:
         self.machines, self.job, self.stages, self.sharing = machines, job, stages, sharing
@@ -100,7 +100,7 @@ class Jobs:
         self.task = ray.remote(num_cpus=machines.threads)(run_job)
 
     def submit(self, trial: Overrides) -> Any:
-        """Start a trial, and before it what it shares with others; give Ray's reference to its outcome."""
+        """Start a trial, and before it what it shares with others; return Ray's reference to its outcome."""
         parts = parts_of(trial, self.stages)
         for part in parts.items():
             if part not in self.shared and part in self.sharing:
@@ -115,7 +115,7 @@ class Jobs:
         return self.task.options(**self.machines.options()).remote(job, self.repository, *needed)
 
     def forget_failed(self) -> None:
-        """Let the next trial start again what failed because of a machine."""
+        """Forget shared parts that failed because of a machine, so that the next trial starts them again."""
         for part, reference in list(self.shared.items()):
             try:
                 ray.get(reference, timeout=0)

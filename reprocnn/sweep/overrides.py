@@ -1,8 +1,9 @@
-"""Values for params.yaml in Hydra's grammar, as `dvc exp run -S` takes them: read, checked and multiplied out."""
+"""Parse overrides in Hydra's grammar, as `dvc exp run -S` takes them, check their values and combine them."""
 
 import hashlib
 import itertools
 import json
+import math
 import shutil
 import tempfile
 from collections import Counter
@@ -19,20 +20,26 @@ from reprocnn.core import params
 from reprocnn.core.errors import UserError
 
 Overrides = tuple[str, ...]  # of one trial, each as KEY=VALUE
+MOST = 100_000  # values of one key, and trials of a grid
 
 
 def parse(texts: list[str]) -> list[Override]:
-    """Read overrides and check every value against the schema. Raises UserError with a line per fault."""
+    """Read overrides and check their values against the schema. Raises UserError with a line per fault."""
     parser = OverridesParser.create()
     parsed: list[Override] = []
     faults: list[str] = []
     for text in texts:
         try:
             override = parser.parse_override(text)
-        except HydraException as error:
-            raise UserError(f"sweep: {text}: invalid override, expected KEY=VALUES ({error.args[0]})") from None
+            found = values(override)
+        except (HydraException, ArithmeticError, AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"sweep: {text}: invalid override, expected KEY=VALUES ({error})") from None
+        if not 0 < len(found) <= MOST:
+            count = f"more than {MOST:,}" if found else "no"
+            raise UserError(f"sweep: {text}: found {count} values, expected 1 to {MOST:,}")
         parsed.append(override)
-        for value in values(override):
+        # The values of a range lie between its ends, and are all whole numbers if the second is.
+        for value in [*found[:2], found[-1]] if override.is_range_sweep() else found:
             faults += schema_faults(value)
     counts = Counter(override.key_or_group for override in parsed)
     faults += [f"{key}: given more than once (--threads sets threads)" for key, n in counts.items() if n > 1]
@@ -48,27 +55,31 @@ def schema_faults(override: str) -> list[str]:
         try:
             apply_overrides(path, [override])
         except InvalidArgumentError:
-            apply_overrides(path, [f"+{override}"])  # a key that params.yaml lacks; the schema says it is unknown
+            apply_overrides(path, [f"+{override}"])  # params.yaml lacks the key; the schema reports it as unknown
         return params.check(params.load(path))
 
 
 def values(override: Override) -> list[str]:
-    """Give each value of a sweep as KEY=VALUE; of an interval its two ends."""
+    """Return each value of a sweep as KEY=VALUE, at most MOST + 1 of them; of an interval its two ends."""
     key = override.key_or_group
     if override.is_interval_sweep():
         interval: Any = override.value()
         return [f"{key}={interval.start}", f"{key}={interval.end}"]
     if override.is_sweep_override():
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+        return [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), MOST + 1)]
     return [str(override.input_line)]
 
 
 def grid(overrides: list[Override]) -> list[Overrides]:
-    """Combine all values with each other. Raises UserError for an interval."""
+    """Combine all values with each other. Raises UserError for an interval, and for more than MOST trials."""
     for override in overrides:
         if override.is_interval_sweep():
             raise UserError(f"sweep: {override.input_line}: an interval has no grid; add --search optuna --trials N")
-    return list(itertools.product(*map(values, overrides)))
+    columns = [values(override) for override in overrides]
+    trials = math.prod(map(len, columns))
+    if trials > MOST:
+        raise UserError(f"sweep: found {trials:,} trials, expected at most {MOST:,}; add --search random --trials N")
+    return list(itertools.product(*columns))
 
 
 def experiment_name(overrides: Overrides) -> str:

@@ -1,4 +1,4 @@
-"""Trials that Optuna draws, at random or from what earlier ones gave."""
+"""Draw trials with Optuna, at random or guided by the results of earlier ones."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ SAMPLERS = {"random": optuna.samplers.RandomSampler, "optuna": optuna.samplers.T
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to run, and whom to give its metric (None if it failed)."""
+    """A trial to run, and a function that receives its metric (None if it failed)."""
 
     overrides: Overrides
     report: Callable[[float | None], None] | None = None

@@ -1,4 +1,4 @@
-"""One job of a sweep, on whatever machine it falls to: the committed pipeline in a clone of its own."""
+"""Run one job of a sweep, on any machine: the committed pipeline in a clone of its own."""
 
 import errno
 import fcntl
@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,14 +26,15 @@ from reprocnn.repository import git
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "h5py", "dvc")
 DISK_FULL = os.strerror(errno.ENOSPC)
+FREE_BYTES = 10_000_000  # with less, a disk is full
 
 
 class MachineError(Exception):
-    """A fault of the machine, not of the job: Ray's id of the machine, its host name, and what is wrong there."""
+    """A failure of the machine, not of the job; args: Ray's id of the machine, its host name, and the reason."""
 
 
 class TrialError(Exception):
-    """What dvc says of a trial that failed."""
+    """A trial that failed, with the message of DVC."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Job:
     target: str | None  # the last stage to run, if not the whole pipeline
     cache: str  # DVC's, a folder
     remote: str | None  # the URL of DVC's default remote
-    apart: bool  # whether some machine lacks that folder; what trials share then goes through the remote
-    settings: dict[str, Any]  # DVC's where the sweep was started, with absolute paths
-    versions: dict[str, str]  # of what changes the bits, where the sweep was started
-    variables: dict[str, str | None]  # of the environment, which Ray sets for its workers
+    apart: bool  # whether some machine lacks that folder; shared results then go through the remote
+    settings: dict[str, Any]  # of DVC, where the sweep was started, with absolute paths
+    versions: dict[str, str]  # of the libraries that change the bits, where the sweep was started
+    variables: dict[str, str | None]  # environment variables that Ray would change for its workers
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ class Outcome:
     """What a worker sends back."""
 
     bundle: bytes  # the experiment, as a git bundle
-    records: dict[str, Any]  # what the trainings recorded of themselves, by stage
+    records: dict[str, Any]  # runs/train_*.json, by stage
     pushed: bool  # whether the outputs are in the remote instead of the cache
     node: str
     seconds: float
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of Python and of those LIBRARIES that are installed here."""
+    """Return the versions of Python and of those LIBRARIES that are installed here."""
     found = {"python": platform.python_version()}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
@@ -72,7 +74,7 @@ def versions() -> dict[str, str]:
 
 
 def shortcomings(job: Job) -> list[str]:
-    """Give a line for each reason why `job` cannot run on this machine."""
+    """Return a line for each reason why `job` cannot run on this machine."""
     here, remote = versions(), job.remote or ""
     lines = [
         f"{name}: found {here.get(name, 'none')}, expected {wanted} as where the sweep was started; install that"
@@ -88,7 +90,7 @@ def shortcomings(job: Job) -> list[str]:
 
 
 def has_cache(job: Job) -> bool:
-    """Tell whether this machine has the folder of DVC's cache."""
+    """Check whether this machine has the folder of DVC's cache."""
     return Path(job.cache).is_dir()
 
 
@@ -99,11 +101,21 @@ def run_job(job: Job, repository: bytes, *needed: Any) -> Outcome:
     """
     try:
         return _run(job, repository)
-    except TrialError as error:
-        raise TrialError(f"{platform.node()}: {error}") from None
-    except (OSError, UserError) as error:
-        reason = DISK_FULL if DISK_FULL in str(error) else " ".join(str(error).split())
+    except (TrialError, OSError, UserError) as error:
+        full = DISK_FULL in str(error) or _is_disk_full(job)
+        if isinstance(error, TrialError) and not full:
+            raise TrialError(f"{platform.node()}: {error}") from None
+        reason = DISK_FULL if full else " ".join(str(error).split())
         raise MachineError(ray.get_runtime_context().get_node_id(), platform.node(), reason) from None
+
+
+def _is_disk_full(job: Job) -> bool:
+    """Return whether a disk that a job writes to is full, which not every library's message says."""
+    free = []
+    for folder in (os.environ.get("TMPDIR", "/tmp"), job.cache):
+        with suppress(OSError):
+            free.append(shutil.disk_usage(folder).free)
+    return min(free, default=FREE_BYTES) < FREE_BYTES
 
 
 def _run(job: Job, repository: bytes) -> Outcome:
@@ -114,7 +126,7 @@ def _run(job: Job, repository: bytes) -> Outcome:
     place = _places() / hashlib.sha256(f"{job.cache} {job.revision}".encode()).hexdigest()[:12] / job.name
     place.parent.mkdir(parents=True, exist_ok=True)
     with open(f"{place}.lock", "w", encoding="utf-8") as lock:
-        # If a worker is killed, its dvc continues, and holds this until it ends.
+        # If a worker is killed, its dvc continues and holds the lock until it ends.
         fcntl.flock(lock, fcntl.LOCK_EX)
         place.mkdir(exist_ok=True)
         cached = has_cache(job)
@@ -151,10 +163,10 @@ def _clone(place: Path, job: Job, repository: bytes, cached: bool) -> None:
 
 
 def _run_experiment(place: Path, job: Job, lock: IO[str], cached: bool) -> None:
-    """Run `dvc exp run` on what the cache or the remote already has."""
+    """Run `dvc exp run`, starting from what the cache or the remote has."""
     command = ["exp", "run", "--name", job.name]
     if cached and not job.apart:
-        with suppress(UserError):  # what the cache lacks is made
+        with suppress(UserError):  # the run makes what the cache lacks
             _dvc(place, job, lock, "checkout")
     else:
         _dvc(place, job, lock, "pull", "--allow-missing")
@@ -181,7 +193,7 @@ def _records(folder: Path) -> dict[str, Any]:
 def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, error: type[Exception] = UserError) -> None:
     """Run dvc in the clone; raise `error` with its last lines, UserError if they say that the disk is full."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    # Analytics would be sent by a process that outlives dvc, and writes to the clone while that is removed.
+    # A process that outlives dvc sends the analytics, and writes to the clone while that is being removed.
     changed = {"PATH": path, "DVC_NO_ANALYTICS": "1"} | job.variables
     environment = {key: value for key, value in (os.environ | changed).items() if value is not None}
     log = place / "log"
@@ -195,6 +207,8 @@ def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, error: type[Exce
             stderr=subprocess.STDOUT,
             pass_fds=[lock.fileno()],
         ).returncode
+    if code < 0:
+        raise error(f"dvc {arguments[0]} was killed by {signal.Signals(-code).name}; was there too little memory?")
     if code:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         if any(DISK_FULL in line for line in lines):

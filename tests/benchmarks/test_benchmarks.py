@@ -63,7 +63,7 @@ def test_seeds_measures_a_named_setting(copy):
     assert row["errors"] == len(mistakes) > 0
     n = json.loads((copy / "metrics/mnist.json").read_text())["mnist"]["test"]["n"]
     assert row["test_accuracy"] == pytest.approx(1 - len(mistakes) / n)
-    table = call(copy, "python", "-c", "from benchmarks.run import tables; print(tables.over_seeds())")
+    table = call(copy, "python", "-c", "from benchmarks.run import tables; print(tables.markdown(tables.over_seeds()))")
     # The rows that are in git are of the real data.
     assert [line.split("|")[3].strip() for line in table.splitlines() if re.match(r"\| mnist-fast +\|", line)] == ["1"]
     assert "mnist (older code)" in table

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from reprocnn.commands import lineage
-from reprocnn.commands.imports import Code
 from reprocnn.core import params
 from reprocnn.datasets import DATASETS
+from reprocnn.gate.imports import Code
 from tests.support.commands import ROOT, call
 from tests.support.declared import data_differences
 

@@ -374,3 +374,38 @@ def test_an_undeclared_import_is_found(tmp_path):
         "dvc.yaml: evaluate_mnist: deps: add reprocnn/datasets.py",
         "dvc.yaml: evaluate_cifar: deps: add reprocnn/datasets.py",
     ]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import importlib\nimportlib.import_module('pack.mod')",
+        "import importlib\nimportlib.import_module(name='pack.mod')",
+        "from importlib import import_module as load\nload('pack.mod')",
+        "import importlib\nimportlib.import_module('.mod', package='pack')",
+        "import importlib\nimportlib.import_module('.mod', 'pack')",
+        "__import__('pack.mod')",
+        "import builtins\ngetattr(builtins.__import__('pack.mod'), 'x')",
+        "import importlib\nNAME = 'pack.mod'\nimportlib.import_module(NAME)",
+        "import importlib\nKINDS = {'a': 'pack.mod'}\ndef make(kind):\n    return importlib.import_module(KINDS[kind])",
+        "import importlib\nload = importlib.import_module\nload('pack.mod')",
+        "import importlib\nfor name in ('mod',):\n    importlib.import_module(f'pack.{name}')",
+        "import importlib\nname = 'mod'\nimportlib.import_module('pack.' + name)",
+        "import importlib\nname = 'mod'\nimportlib.import_module('pack.%s' % name)",
+        "import runpy\nrunpy.run_module('pack.mod')",
+        "import runpy\nrunpy.run_path('pack/mod.py')",
+        "from importlib.util import spec_from_file_location\nspec_from_file_location('any', 'pack/mod.py')",
+    ],
+)
+def test_what_is_imported_by_name_is_missed_in_the_deps(foreign, code):
+    files = {"pack/__init__.py": "", "pack/mod.py": "x = 1\n", "other.py": "y = 'pack.mod'\n"}
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": code + "\n", **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add pack/mod.py"]
+    Path("dvc.yaml").write_text(stage("python a.py", "a.py", "pack/mod.py"))
+    assert lines(Path()) == []
+
+
+def test_strings_beside_a_plain_import_by_name_are_no_imports(foreign):
+    code = "import importlib\nimportlib.import_module('numpy')\nname = 'other'\n"
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": code, "other.py": "x = 1\n"})
+    assert lines(Path()) == []

@@ -16,7 +16,7 @@ def titles() -> list[str]:
     return [entry.get("title", name) for plot in spec["plots"] for name, entry in plot.items()]
 
 
-def test_the_template_holds_its_scripts_and_dvc_is_told_of_it(tmp_path, monkeypatch):
+def test_dvc_uses_the_template_that_holds_its_scripts(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(vega, "TEMPLATE", tmp_path / "page.html")
     monkeypatch.setattr(vega, "dvc", lambda *arguments: calls.append(arguments))

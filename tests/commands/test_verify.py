@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import yaml
 from reprocnn.commands import verify
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
-from tests.support.commands import ROOT, call, commit
+from tests.support.commands import QUICKLY, ROOT, call, commit, environment
 
 
 @pytest.fixture
@@ -126,20 +128,65 @@ def test_other_versions_are_reported(clone):
     assert line.startswith("evaluation/mnist.json: trained with keras 2.0.0, installed is ")
 
 
+def test_every_library_that_a_stage_imports_is_compared_with_its_pin(clone):
+    assert {"tensorflow", "keras", "scikit-learn", "pillow", "scipy", "pandas"} <= verify.direct_dependencies()
+    for name in ("requirements.lock", "requirements-gpu.lock"):
+        shutil.copy(ROOT / name, ".")
+        call(clone, "git", "add", name)
+    Path("dvc.lock").write_text(Path("dvc.lock").read_text() + "\n")
+    commit(clone)
+    assert verify.unpinned_dependencies() == []
+    for name in ("requirements.lock", "requirements-gpu.lock"):  # since dvc.lock's commit, whose results are of others
+        pins = r"^(scipy|scikit-learn|ray)==\S+"
+        Path(name).write_text(re.sub(pins, r"\1==0.1", Path(name).read_text(), flags=re.MULTILINE))
+    assert verify.unpinned_dependencies() == []
+    Path("dvc.lock").write_text(Path("dvc.lock").read_text() + "\n")
+    commit(clone)
+    first, second = verify.unpinned_dependencies()
+    assert first.startswith("requirements.lock: the results are of scikit-learn 0.1, installed is ")
+    assert second.startswith("requirements.lock: the results are of scipy 0.1, installed is ")
+    assert "scipy 0.1" in call(clone, "python", "-m", "reprocnn", "verify", code=1)
+
+
+def test_a_module_or_a_param_that_dvc_yaml_has_no_more_is_reported(clone):
+    edit("dvc.yaml", "[data/raw, stages/prepare.py, reprocnn/core,", "[data/raw, stages/prepare.py,")
+    found = lock.faults()
+    assert "dvc.lock: prepare: out of date (reprocnn/core removed from dvc.yaml); " in found[0]
+    assert "dvc.yaml: prepare: deps: add reprocnn/core; run `reprocnn lineage --fix`" in found[1]
+    call(clone, "git", "restore", "dvc.yaml")
+    edit("dvc.yaml", "      - mnist.split_seed\n", "")
+    edit("params.yaml", "split_seed: 0", "split_seed: 1")
+    assert any("prepare: out of date (mnist.split_seed removed from dvc.yaml)" in line for line in lock.faults())
+
+
+def test_an_unexpected_error_is_no_verdict(clone, monkeypatch, capsys):
+    def fail() -> list[str]:
+        raise KeyError("\ud800")
+
+    monkeypatch.setattr(lock, "faults", fail)
+    with pytest.raises(SystemExit) as ended:
+        verify.main([])
+    assert ended.value.code == 2
+    assert "error: unexpected KeyError" in capsys.readouterr().err
+
+
 @pytest.mark.slow
-def test_in_full_the_bytes_are_the_same(copy, monkeypatch, capsys):
-    """The real command on the sample: everything runs in a clone, and equals the lock."""
+def test_in_full_all_runs_again_and_what_differs_has_its_reason(copy):
+    """The real command, as it is, and where oneDNN may use one thread and AVX2 alone, without bfloat16."""
+    call(copy, "dvc", "exp", "run", *QUICKLY)
+    commit(copy)
     output = call(copy, "python", "-m", "reprocnn", "verify", "--full")
     assert "Running stage 'train_cifar'" in output
     assert "every output is byte for byte the same" in output
     assert call(copy, "git", "status", "--porcelain") == ""
 
-
-@pytest.mark.slow
-def test_in_full_another_instruction_set_is_reported(copy):
-    """The real command where oneDNN may use one thread and AVX2 alone, which cannot multiply in bfloat16."""
     one = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))] if shutil.which("taskset") else []
-    output = call(copy, *one, "python", "-m", "reprocnn", "verify", "--full", code=1, ONEDNN_MAX_CPU_ISA="AVX2")
+    done = subprocess.run(
+        [*one, "python", "-m", "reprocnn", "verify", "--full"], cwd=copy, env=environment(ONEDNN_MAX_CPU_ISA="AVX2"),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    output = done.stdout
+    assert done.returncode == ("BEYOND seed noise" in output)  # as other processors have it, or not
     assert "outputs that differ from dvc.lock" in output
     assert "settings.ONEDNN_MAX_CPU_ISA: committed results none, this run AVX2" in output
     assert bool(one) == ("this run 1; other bits" in output)

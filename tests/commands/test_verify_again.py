@@ -40,6 +40,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(lock, "faults", list)
+    monkeypatch.setattr(verify, "unpinned_dependencies", list)
     for name, accuracy in (("mnist", 0.95), ("cifar", 0.8)):
         write(f"evaluation/{name}.json", details())
         write(f"metrics/{name}.json", {name: {"test": {"accuracy": accuracy, "loss": 0.1}}})

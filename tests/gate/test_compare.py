@@ -7,7 +7,8 @@ import dvc.api
 import pytest
 
 from reprocnn.core.errors import UserError
-from reprocnn.gate.compare import Comparison, Row
+from reprocnn.gate import command
+from reprocnn.gate.compare import Comparison, Judgement, Row
 from reprocnn.gate.limits import Limits
 from reprocnn.gate.statistics import mcnemar, two_proportions, wilson_interval
 
@@ -101,11 +102,11 @@ def test_an_improvement_is_never_worse_whatever_alpha():
 
 def test_an_accuracy_with_an_upper_limit_and_one_whose_count_is_missing_are_judged_by_tolerance():
     counted, bare = {"v.n": 400, "v.accuracy": 0.8}, {"v.accuracy": 0.7}
-    for direction, then, now in (
-        ("at_most", counted, counted), ("at_least", counted, bare), ("at_least", bare, counted),
-    ):  # fmt: skip
+    for direction, then, now in (("at_most", counted, counted), ("at_least", bare, counted)):
         row = compare("v.accuracy", direction, 0.5, then, now)
         assert (row.test, row.p) == ("tolerance alone", None)
+    with pytest.raises(UserError, match=r"^v\.n: 400 at v1, no count of images here"):
+        compare("v.accuracy", "at_least", 0.5, counted, bare)
 
 
 def table(classes: list[int], wrong: set[int]) -> str:
@@ -214,3 +215,28 @@ def test_other_metrics_are_listed_where_they_changed():
     ]
     assert not any(row.failed or row.target or row.test or row.interval for row in rows)
     assert Comparison(limits, "v1", {}, now).list_others() == []
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), RecursionError(), AssertionError("\ud800"), MemoryError(), ValueError("a\nb")]
+)
+def test_an_unexpected_error_is_no_verdict(monkeypatch, capsys, error):
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("reprocnn.gate.compare.read_limits", fail)
+    for form in command.FORMATS:
+        with pytest.raises(SystemExit) as ended:
+            command.main(["--format", form])
+        assert ended.value.code == 2
+        out, err = capsys.readouterr()
+        assert "cannot judge" in out
+        assert f"error: unexpected {type(error).__name__}" in err
+
+
+def test_a_judgement_that_cannot_be_written_is_no_verdict(monkeypatch, capsys):
+    monkeypatch.setattr(command, "judge", lambda *_: Judgement("v1", metrics=[Row("a", math.nan, math.nan)]))
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--format=json"])
+    assert ended.value.code == 2
+    assert "the judgement cannot be written" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 import shutil
 import subprocess
 import sys
@@ -117,6 +116,7 @@ class Scenario:
     now: State
     after: Callable[[], Any] = lambda: None  # what happens to the files once they are written
     against: str | None = "HEAD"
+    accept: tuple[str, ...] = ()
 
 
 def accuracy(value: Any) -> Callable[[dict[str, Any]], None]:
@@ -155,6 +155,88 @@ def target_of_the_loss() -> None:
     Path("params.yaml").write_text(yaml.safe_dump(values))
 
 
+def raw(text: str, path: Path = METRICS) -> Callable[[], None]:
+    """Write a result as a program of somebody else might, and lock it."""
+
+    def write() -> None:
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        lock()
+
+    return write
+
+
+def limits_file(**changes: Any) -> Callable[[], None]:
+    """Replace what params.yaml says under `targets` or `gate`, None to drop it."""
+
+    def write() -> None:
+        values = yaml.safe_load(Path("params.yaml").read_text()) | changes
+        Path("params.yaml").write_text(
+            yaml.safe_dump({key: value for key, value in values.items() if value is not None})
+        )
+
+    return write
+
+
+def table(change: Callable[[list[list[str]]], Any]) -> Callable[[], None]:
+    """Change the rows of the predictions, the header first, and lock them."""
+
+    def write() -> None:
+        rows = [line.split(",") for line in PREDICTIONS.read_text().splitlines()]
+        rows = change(rows) or rows
+        PREDICTIONS.write_text("".join(",".join(row) + "\n" for row in rows))
+        lock()
+
+    return write
+
+
+def moved() -> None:
+    """The same metric in another file, of the same stage."""
+    other = "metrics/others.json"
+    METRICS.rename(other)
+    for name in ("dvc.yaml", "dvc.lock"):
+        Path(name).write_text(Path(name).read_text().replace(str(METRICS), other))
+
+
+def without_the_seed(change: Callable[[], Any] = lambda: None) -> Callable[[], None]:
+    """The stage's only param is neither in dvc.yaml nor in dvc.lock."""
+
+    def write() -> None:
+        for name in ("dvc.yaml", "dvc.lock"):
+            values = yaml.safe_load(Path(name).read_text())
+            del values["stages"]["evaluate"]["params"]
+            Path(name).write_text(yaml.safe_dump(values))
+        change()
+
+    return write
+
+
+def with_a_module() -> None:
+    """The stage imports by name a module that dvc.yaml does not list."""
+    Path("evaluate.py").write_text("import importlib\nimportlib.import_module('model')\n")
+    Path("model.py").write_text("layers = 3\n")
+    lock()
+
+
+def by_no_stage(metrics: str | None) -> Callable[[], None]:
+    """The metrics file is one of dvc.yaml's own list, which no stage makes; `metrics` is its new content."""
+
+    def write() -> None:
+        stage = {**DVC_YAML["stages"]["evaluate"], "metrics": []}
+        Path("dvc.yaml").write_text(yaml.safe_dump({"metrics": [str(METRICS)], "stages": {"evaluate": stage}}))
+        locked = yaml.safe_load(Path("dvc.lock").read_text())
+        outs = locked["stages"]["evaluate"]["outs"]
+        locked["stages"]["evaluate"]["outs"] = [out for out in outs if out["path"] != str(METRICS)]
+        Path("dvc.lock").write_text(yaml.safe_dump(locked))
+        if metrics is not None:
+            METRICS.write_text(metrics)
+
+    return write
+
+
+def target(**limits: float) -> dict[str, Any]:
+    return {"digits": {"test": {"accuracy": limits}}}
+
+
 def wrong(*ranges: tuple[int, int]) -> set[int]:
     return {i for first, end in ranges for i in range(first, end)}
 
@@ -162,18 +244,20 @@ def wrong(*ranges: tuple[int, int]) -> set[int]:
 BASE = State()
 NO_PREDICTIONS = State(predictions=False)
 SCENARIOS = [
-    Scenario("no change", 0, "target met, same", BASE, State()),
+    Scenario("no change", 2, "no result is compared with itself", BASE, State()),
+    Scenario("no change but a note", 0, "target met, same", BASE, State(),
+             edit("params.yaml", "seed: 0", "seed: 0 # a")),
     Scenario("improvement", 0, "target met, better", BASE, State(wrong((0, 20)))),
     Scenario("drop within noise", 0, "worse within noise", BASE, State(wrong((5, 50)))),
     # Of n images that changed all were lost: p is 1/2^n, 0.0156 for 6 and 0.0078 for 7.
     Scenario("six lost, none won", 0, "6 lost, 0 won, p = 0.016", BASE, State(wrong((0, 46)))),
     Scenario("seven lost, none won", 1, "7 lost, 0 won, p = 0.0078", BASE, State(wrong((0, 47)))),
-    Scenario("seven lost, stricter alpha", 0, "within noise", BASE, State(wrong((0, 47)), alpha=0.001)),
+    Scenario("seven lost, stricter alpha", 0, "within noise", State(alpha=0.001), State(wrong((0, 47)), alpha=0.001)),
     Scenario("significant drop", 1, "WORSE (p < 0.01)", BASE, State(wrong((0, 60)))),
     # 100 lost and 80 won: 2 points less, p = 0.08.
-    Scenario("drop beyond the tolerance", 1, "WORSE (by more than 0.01)", State(wrong((0, 80))),
+    Scenario("drop beyond the tolerance", 1, "WORSE (by more than 0.01)", State(wrong((0, 80)), target=0.5),
              State(wrong((100, 200)), tolerance=0.01, target=0.5)),
-    Scenario("drop of just the tolerance", 0, "worse within noise", State(wrong((0, 80))),
+    Scenario("drop of just the tolerance", 0, "worse within noise", State(wrong((0, 80)), target=0.5),
              State(wrong((100, 200)), tolerance=0.02, target=0.5)),
     Scenario("below the target", 1, "BELOW TARGET", BASE, State(target=0.961)),
     Scenario("just at the target", 0, "target met", BASE, State(target=0.96)),
@@ -181,13 +265,14 @@ SCENARIOS = [
     Scenario("first commit", 0, "since there is no commit yet", None, State(), against=None),
     Scenario("first commit, below the target", 1, "BELOW TARGET, new", None, State(target=0.99), against=None),
     Scenario("extra metric", 0, "digits.test.loss", BASE, State(change=loss(0.3))),
-    Scenario("extra metric that is no number", 0, "target met", BASE, State(change=loss(math.nan))),
+    Scenario("extra metric that is not finite", 2, "digits.test.loss: found nan, expected a finite number", BASE,
+             State(change=loss(math.nan))),
     Scenario("metric missing", 2, "digits.test.accuracy: missing", BASE,
              State(change=lambda metrics: metrics["digits"]["test"].pop("accuracy"))),
     Scenario("metric renamed", 2, "digits.test.accuracy: missing", BASE, State(change=renamed)),
     Scenario("metric null", 2, "digits.test.accuracy: missing or null", BASE, State(change=accuracy(None))),
-    Scenario("metric NaN", 2, "found nan here", BASE, State(change=accuracy(math.nan))),
-    Scenario("metric infinite", 2, "found inf here", BASE, State(change=accuracy(math.inf))),
+    Scenario("metric NaN", 2, "digits.test.accuracy: found nan, expected", BASE, State(change=accuracy(math.nan))),
+    Scenario("metric infinite", 2, "digits.test.accuracy: found inf, expected", BASE, State(change=accuracy(math.inf))),
     Scenario("metric true", 2, "found True here", BASE, State(change=accuracy(True))),
     Scenario("metric text", 2, "found '0.96' here", BASE, State(change=accuracy("0.96"))),
     Scenario("metric NaN before", 2, "found nan at HEAD", State(change=accuracy(math.nan)), State()),
@@ -221,9 +306,10 @@ SCENARIOS = [
              NO_PREDICTIONS, State(wrong((0, 45)))),
     # Fisher's tea: 3 of 4 and 1 of 4, (16 + 1) / 70.
     Scenario("no predictions before, by hand", 0, "p = 0.24",
-             State({0}, images=4, predictions=False), State({0, 1, 2}, images=4, target=0, tolerance=1)),
+             State({0}, images=4, predictions=False, target=0, tolerance=1),
+             State({0, 1, 2}, images=4, target=0, tolerance=1)),
     Scenario("no predictions before, significant drop", 1, "WORSE (p < 0.01)", NO_PREDICTIONS, State(wrong((0, 70)))),
-    Scenario("no predictions now", 1, "two proportions", BASE, State(wrong((0, 70)), predictions=False)),
+    Scenario("no predictions now", 1, "plots/digits/predictions.csv -> removed", BASE, State(predictions=False)),
     Scenario("predictions of another model", 2, "0.960000 of it is correct, but the metric is 0.95", BASE,
              State(change=accuracy(0.95))),
     Scenario("a limit from above", 0, "target met, worse within 0.05", State(change=loss(0.10)),
@@ -242,6 +328,97 @@ SCENARIOS = [
              edit("params.yaml", "at_least", "least")),
     Scenario("params.yaml is broken", 2, "params.yaml: invalid YAML", BASE, State(),
              edit("params.yaml", "seed: 0", "seed: [")),
+    *[Scenario(f"an accuracy of {value}", 2, "expected a share from 0 to 1", BASE, State(change=accuracy(value)))
+      for value in (92.16, 1.0000001, -0.5)],
+    Scenario("an accuracy out of range without a target", 2, "digits.val.accuracy: found 97.1 here", BASE,
+             State(change=lambda metrics: metrics["digits"].update(val={"accuracy": 97.1}))),
+    Scenario("an accuracy out of range before", 2, "expected a share", State(change=accuracy(96)), State()),
+    Scenario("n gone", 2, "digits.test.n: 1,000 at HEAD, no count", NO_PREDICTIONS,
+             State(predictions=False, change=lambda metrics: metrics["digits"]["test"].pop("n"))),
+    Scenario("n true", 2, "1,000 predictions, but digits.test.n is True", BASE,
+             State(change=lambda metrics: metrics["digits"]["test"].update(n=True))),
+    Scenario("n smaller", 2, "1,000 predictions, but digits.test.n is 10", BASE,
+             State(change=lambda metrics: metrics["digits"]["test"].update(n=10))),
+    Scenario("a key twice", 2, "the key 'accuracy' is there twice", BASE, State(),
+             raw('{"digits": {"test": {"n": 1000, "accuracy": 0.5, "accuracy": 0.96}}}')),
+    Scenario("a key nested and with dots", 2, "'digits.test.accuracy': there twice", BASE, State(),
+             raw('{"digits": {"test": {"accuracy": 0.5}}, "digits.test.accuracy": 0.96}')),
+    *[Scenario(f"a number {text}", 2, "expected a finite number", BASE, State(),
+               raw(f'{{"digits": {{"test": {{"accuracy": 0.96, "speed": {text}}}}}}}'))
+      for text in ("NaN", "-Infinity", "1e999")],
+    *[Scenario(f"nested {depth:,} deep", 2, "metrics/digits.json here: ", BASE, State(),
+               raw('{"a":' * depth + "1" + "}" * depth)) for depth in (30, 100_000)],
+    *[Scenario(f"a lone surrogate in a {place}", 2, "lone surrogate", BASE, State(), raw(text))
+      for place, text in (("key", r'{"a\ud800": 1}'), ("value", r'{"a": "\udfff"}'))],
+    *[Scenario(name, 2, "metrics/digits.json here: ", BASE, State(), raw(text))
+      for name, text in (("not JSON", "{"), ("no text", "\ud800"), ("empty", ""), ("other JSON", "[1, 2]x"))],
+    *[Scenario(name, 2, told, BASE, State(), raw(text)) for name, text, told in (
+        ("a list", "[0.96]", "digits.test.accuracy: missing"), ("a number alone", "0.96", "cannot judge"),
+        ("null", "null", "digits.test.accuracy: missing"))],
+    Scenario("metrics that no stage makes, changed", 2, "changed, and no stage makes it", BASE, State(),
+             by_no_stage('{"digits": {"test": {"accuracy": 0.96}}}')),
+    Scenario("metrics that no stage makes any more", 1, "made by a stage -> by none", BASE, State(), by_no_stage(None)),
+    Scenario("alpha of 0", 1, "gate.alpha: LOOSENED (0.01 -> 0)", BASE, State(wrong((0, 47)), alpha=0)),
+    Scenario("alpha of 0, judged by the base's", 1, "WORSE (p < 0.01)", BASE, State(wrong((0, 47)), alpha=0)),
+    Scenario("alpha of 0, accepted", 0, "ACCEPTED: gate.alpha: 0.01 -> 0", BASE, State(wrong((0, 47)), alpha=0),
+             accept=("gate.alpha",)),
+    Scenario("a larger alpha", 0, "target met", BASE, State(wrong((0, 39)), alpha=0.5)),
+    Scenario("a larger alpha counts", 1, "WORSE (p < 0.5)", BASE, State(wrong((0, 42)), alpha=0.5)),
+    Scenario("tolerance of 1", 1, "gate.tolerance: LOOSENED (0.05 -> 1)", BASE, State(tolerance=1)),
+    Scenario("tolerance of 1, accepted for another", 1, "gate.tolerance: LOOSENED", BASE, State(tolerance=1),
+             accept=("gate.alpha",)),
+    Scenario("a smaller tolerance", 0, "target met, same", BASE, State(tolerance=0)),
+    Scenario("target lowered", 1, "digits.test.accuracy: LOOSENED (≥ 0.9 -> ≥ 0.5)", BASE, State(target=0.5)),
+    Scenario("target lowered below a drop", 1, "BELOW TARGET", BASE, State(wrong((0, 240)), target=0.5)),
+    Scenario("target lowered, accepted", 0, "ACCEPTED: digits.test.accuracy: ≥ 0.9 -> ≥ 0.5", BASE, State(target=0.5),
+             accept=("targets.digits.test.accuracy",)),
+    Scenario("target lowered and accepted, the drop is one still", 1, "WORSE (p < 0.01)", BASE,
+             State(wrong((0, 240)), target=0.5), accept=("digits.test.accuracy",)),
+    Scenario("target raised", 0, "≥ 0.95", BASE, State(target=0.95)),
+    Scenario("target removed", 1, "LOOSENED (≥ 0.9 -> removed)", BASE, State(wrong((0, 400))),
+             limits_file(targets={"digits": {"test": {"n": {"at_least": 1}}}})),
+    Scenario("target removed, judged all the same", 1, "BELOW TARGET, WORSE (p < 0.01)", BASE, State(wrong((0, 400))),
+             limits_file(targets={"digits": {"test": {"n": {"at_least": 1}}}})),
+    Scenario("target removed, accepted", 0, "ACCEPTED: digits.test.accuracy", BASE, State(wrong((0, 400))),
+             limits_file(targets={"digits": {"test": {"n": {"at_least": 1}}}}), accept=("digits.test.accuracy",)),
+    Scenario("target turned round", 1, "LOOSENED (≥ 0.9 -> ≤ 0.99)", BASE, State(wrong((0, 400))),
+             limits_file(targets=target(at_most=0.99))),
+    Scenario("a second direction", 2, "found at_least and at_most", BASE, State(),
+             limits_file(targets=target(at_least=0.9, at_most=1))),
+    Scenario("all targets removed", 2, "targets: found none", BASE, State(), limits_file(targets=None)),
+    Scenario("the gate's section removed", 2, "gate.alpha: found None", BASE, State(), limits_file(gate=None)),
+    Scenario("metric and target renamed", 1, "digits.test.accuracy: GONE", BASE, State(change=renamed),
+             limits_file(targets={"digits": {"test": {"acc": {"at_least": 0.9}}}})),
+    Scenario("metric and target renamed, accepted", 0, "target met, new", BASE, State(change=renamed),
+             limits_file(targets={"digits": {"test": {"acc": {"at_least": 0.9}}}}), accept=("digits.test.accuracy",)),
+    Scenario("metric in another file", 1, "metrics/digits.json -> metrics/others.json", BASE, State(), moved),
+    Scenario("metric in another file, accepted", 0, "ACCEPTED", BASE, State(), moved, accept=("digits.test.accuracy",)),
+    Scenario("no predictions now, accepted", 1, "two proportions", BASE, State(wrong((0, 70)), predictions=False),
+             accept=("digits.test.accuracy",)),
+    Scenario("nothing to accept", 0, "ACCEPTED: digits.loss: nothing to accept", BASE, State(wrong((0, 39))),
+             accept=("digits.loss",)),
+    Scenario("a param's line removed from dvc.yaml", 2, "evaluate: out of date (seed removed from dvc.yaml)", BASE,
+             State(), edit("dvc.yaml", "    params:\n    - seed\n", "")),
+    Scenario("a dep's line removed from dvc.yaml", 2, "(evaluate.py removed from dvc.yaml)", BASE, State(),
+             edit("dvc.yaml", "    deps:\n    - evaluate.py\n", "")),
+    Scenario("predictions removed from dvc.yaml", 2, "predictions.csv removed from dvc.yaml", BASE, State(),
+             edit("dvc.yaml", f"    plots:\n    - {PREDICTIONS}:\n        cache: false\n", "")),
+    Scenario("a param removed from dvc.yaml and lock", 1, "evaluate:seed: LOOSENED", BASE, State(),
+             without_the_seed(edit("params.yaml", "seed: 0", "seed: 1"))),
+    Scenario("a param removed, accepted", 0, "ACCEPTED: evaluate:seed", BASE, State(), without_the_seed(),
+             accept=("evaluate:seed",)),
+    Scenario("a param removed that is gone", 0, "target met", BASE, State(),
+             without_the_seed(edit("params.yaml", "seed: 0\n", ""))),
+    Scenario("a module that dvc.yaml does not list", 2, "deps: add model.py", BASE, State(), with_a_module),
+    Scenario("rows in another order", 0, "0 lost, 0 won", BASE, State(), table(lambda rows: [rows[0], *rows[:0:-1]])),
+    Scenario("rows in another order hide no loss", 1, "20 lost, 0 won", BASE, State(wrong((0, 60))),
+             table(lambda rows: [rows[0], *rows[:0:-1]])),
+    Scenario("an index twice", 2, "the index 0 twice", BASE, State(), table(lambda rows: rows[2].__setitem__(0, "0"))),
+    Scenario("another index", 2, "by their index", BASE, State(), table(lambda rows: rows[2].__setitem__(0, "x"))),
+    Scenario("no index any more", 2, "by their index", BASE, State(),
+             table(lambda rows: [row[1:] for row in rows])),
+    Scenario("a column twice", 2, "two columns of one name", BASE, State(),
+             table(lambda rows: [[*row, row[2]] for row in rows])),
     Scenario("dvc.yaml is broken", 2, "dvc: ", BASE, State(), edit("dvc.yaml", "stages", "scenes")),
 ]  # fmt: skip
 
@@ -262,6 +439,7 @@ def play(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
     scenario.now.write()
     scenario.after()
     arguments = [f"--against={scenario.against}"] if scenario.against else []
+    arguments += [f"--accept={name}" for name in scenario.accept]
     code, out, err = outcome(capsys, *arguments)
     assert code == scenario.code, out + err
     assert scenario.told in out + err, out + err
@@ -278,7 +456,11 @@ def test_scenario(scenario, repository, capsys):
 def test_the_three_formats_and_the_exit_code_agree(repository, capsys):
     BASE.write()
     save()
-    for state, verdict in ((State(), "passed"), (State(wrong((0, 60))), "failed"), (State(digest="x"), "cannot judge")):
+    for state, verdict in (
+        (State(wrong((0, 39))), "passed"),
+        (State(wrong((0, 60))), "failed"),
+        (State(digest="x"), "cannot judge"),
+    ):
         state.write()
         code, out, _ = outcome(capsys, "--against=HEAD", "--format=json")
         judgement = json.loads(out)
@@ -314,17 +496,17 @@ def test_json_has_the_figures(repository, capsys):
 def test_changed_params_are_listed_with_their_values_then_and_now(repository, capsys):
     BASE.write()
     save()
-    State(alpha=0.00002).write()
+    State(alpha=0.02).write()
     edit("params.yaml", "tolerance", "tolerances")()
     assert revisions.changed_params("HEAD") == [
-        {"key": "gate.alpha", "then": 0.01, "now": 0.00002},
+        {"key": "gate.alpha", "then": 0.01, "now": 0.02},
         {"key": "gate.tolerance", "then": 0.05, "now": None},
         {"key": "gate.tolerances", "then": None, "now": 0.05},
     ]
     edit("params.yaml", "tolerances", "tolerance")()
     code, out, _ = outcome(capsys, "--against=HEAD")
     assert code == 0
-    assert "changed: gate.alpha: 0.01 -> 2e-05\n" in out
+    assert "changed: gate.alpha: 0.01 -> 0.02\n" in out
     assert "seed" not in out
 
 
@@ -386,33 +568,17 @@ def test_it_compares_with_the_merge_base_unless_told(repository, capsys):
     assert out.startswith(f"gate: baseline: main ({short})\n")
 
 
-def test_the_main_branch_is_main_or_else_master_here_or_at_the_origin(tmp_path, monkeypatch):
+def test_a_revision_is_described_by_its_commit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call(tmp_path, "git", "init", "--quiet", "--initial-branch=trunk")
     assert revisions.default_revision() is None
-    commits = []
-    for name in ("a", "b", "c", "d", "e"):
+    for name in ("a", "b"):
         Path(name).touch()
         save()
-        commits.append(call(tmp_path, "git", "rev-parse", "HEAD").strip())
-    assert revisions.default_revision() == "HEAD"
-    names = ("remotes/origin/master", "remotes/origin/main", "heads/master", "heads/main")
-    for name, revision in zip(names, commits, strict=False):
-        call(tmp_path, "git", "update-ref", f"refs/{name}", revision)
-        assert revisions.default_revision() == revision
-    assert revisions.describe(commits[0]) == commits[0][:7]
-    assert revisions.describe("HEAD~") == f"HEAD~ ({commits[3][:7]})"
+    before = call(tmp_path, "git", "rev-parse", "HEAD~").strip()
+    assert revisions.describe(before) == before[:7]
+    assert revisions.describe("HEAD~") == f"HEAD~ ({before[:7]})"
     assert revisions.describe("exp-of-dvc") == "exp-of-dvc"
-
-
-def test_without_a_main_branch_it_compares_with_head(repository, capsys):
-    BASE.write()
-    save()
-    call(repository, "git", "branch", "--move", "trunk")
-    State(wrong((0, 60))).write()
-    code, out, _ = outcome(capsys)
-    assert code == 1
-    assert "20 lost, 0 won" in out
 
 
 def test_a_shallow_clone_is_told_to_fetch(repository, tmp_path, capsys, monkeypatch):
@@ -463,15 +629,13 @@ def test_limits_of_this_project(monkeypatch):
 
 
 def test_a_result_of_the_sample_is_refused_as_its_users_run_it(finished):
-    """The command itself, in the sample's repository, and make's word for it."""
+    """The command itself, in the sample's repository."""
     done = subprocess.run(
         [sys.executable, "-m", "reprocnn", "gate", "--against", "HEAD"], cwd=finished, capture_output=True, text=True
     )
     assert done.returncode == 2
     assert "results of the sample" in done.stderr
     assert "Traceback" not in done.stderr
-    listed = call(ROOT, "make", "--dry-run", "gate", "AGAINST=v1", "FORMAT=json", PATH=os.environ["PATH"])
-    assert "python -m reprocnn gate --against 'v1' --format 'json'" in listed
 
 
 def test_a_file_of_params_it_cannot_read_is_a_line(repository):

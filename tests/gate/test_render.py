@@ -1,9 +1,15 @@
 """A judgement, written out in each format to the letter."""
 
 import json
+import re
+from html import unescape
+
+import pytest
+from markdown_it import MarkdownIt
 
 from reprocnn.gate import render
 from reprocnn.gate.compare import Judgement, Row
+from reprocnn.gate.limits import Loosening
 
 ROWS = [
     Row(
@@ -14,7 +20,7 @@ ROWS = [
     Row("n", 3, 12, change=9.0),
 ]  # fmt: skip
 PARAMS = [{"key": "seed", "then": 0, "now": 1}, {"key": "lr", "then": None, "now": 1e-05}]
-FAILED = Judgement("v1 (0a1b2c3)", 1, "failed", ["a.test.accuracy: target met, WORSE (p < 0.01)"], ROWS, PARAMS)
+FAILED = Judgement("v1 (0a1b2c3)", 1, "failed", ["a.test.accuracy: target met, WORSE (p < 0.01)"], ROWS, params=PARAMS)
 
 
 def cells(text: str, separator: str) -> list[list[str]]:
@@ -51,7 +57,7 @@ def test_markdown_has_the_same_in_two_tables():
 
 def test_json_has_all_fields():
     read = json.loads(render.as_json(FAILED))
-    assert list(read) == ["against", "exit_code", "verdict", "reasons", "metrics", "params"]
+    assert list(read) == ["against", "exit_code", "verdict", "reasons", "metrics", "loosened", "params"]
     assert (read["against"], read["exit_code"], read["verdict"]) == ("v1 (0a1b2c3)", 1, "failed")
     assert read["reasons"] == FAILED.reasons
     assert read["params"] == PARAMS
@@ -70,3 +76,50 @@ def test_a_passed_judgement_names_no_reasons():
     judgement = Judgement("v1", metrics=[Row("n", 3, 3)])
     assert render.text(judgement).endswith("\n\ngate: passed")
     assert render.markdown(judgement).splitlines()[:3] == ["### gate: passed", "", "Baseline: v1."]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "<img src=x onerror=alert(1)>", "</table><h1>passed</h1>", "<!-- ", "[passed](http://evil.example)",
+        "![x](//y)", "> quote", "- item", "    code", "## gate: passed",
+        "@maintainer", "a@b.example", "#12", "`code`", "a|b|c", "line\nbreak", "# gate: passed", "**bold**",
+        "_slanted_",
+        "~~gone~~", "$x$", "http://evil.example", "www.evil.example", "&lt;b&gt;", "\\|", "\u202egnp", "\r\n\r\n- item",
+    ],
+)  # fmt: skip
+def test_names_stay_text_in_markdown(name):
+    """As a parser of Markdown reads them: every cell is the name itself, or the name with odd characters as spaces."""
+    rows = [Row(name, 0.5, 0.5, verdict=name)]
+    judgement = Judgement(name, 2, "cannot judge", [name], rows, [Loosening(name, name)])
+    judgement.params = [{"key": name, "then": name, "now": 1}]
+    written = render.markdown(judgement)
+    html = MarkdownIt("gfm-like", {"html": True}).disable("linkify").render(written)
+    for tag in ("<img", "<a ", "<h1", "<em", "<code", "<s>", "<!--"):
+        assert tag not in html
+    assert html.count("<strong>") == 1
+    assert html.count("<li>") == 2
+    assert [line.count("<td>") for line in html.split("</tr>")] == [0, 8, 0, 3, 0]
+    for hidden in ("@maintainer", "a@b", "#12", "http://", "www.evil"):
+        assert hidden not in unescape(html)
+    shown = unescape(html).replace("\u200b", "")
+    clean = "".join(character if character.isprintable() else " " for character in name).strip()
+    assert f"<td>{clean}</td>" in shown
+
+
+@pytest.mark.parametrize("write", [render.text, render.markdown])
+def test_no_line_is_a_command_to_the_runner(write):
+    name = "::stop-commands::x\n::error::y ##[error]z"
+    judgement = Judgement(name, 1, "failed", [name], [Row(name, name, name)], [Loosening(name, name)])
+    judgement.params = [{"key": name, "then": name, "now": name}]
+    assert not re.search(r"::\w|##\[", write(judgement))
+
+
+def test_what_was_loosened_and_what_was_accepted_is_loud_in_every_format():
+    loosened = [Loosening("gate.alpha", "0.01 -> 0", accepted=True), Loosening("a", "≥ 0.9 -> removed")]
+    judgement = Judgement("v1", 1, "failed", ["a: LOOSENED"], [], loosened)
+    for written in (render.text(judgement), render.markdown(judgement)):
+        assert "ACCEPTED: gate.alpha: 0.01 -> 0" in written
+        assert "LOOSENED: a: ≥ 0.9 -> removed; judged by the baseline's; --accept a takes it" in written
+        assert "gate: failed: a: LOOSENED; ACCEPTED: gate.alpha" in written
+    assert json.loads(render.as_json(judgement))["loosened"] == [vars(one) for one in loosened]

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import compare, predictions, render
+from reprocnn.gate.metric_files import MetricFiles
 from reprocnn.gate.values import flatten
 from tests.support.commands import ROOT
 
@@ -120,6 +121,8 @@ def check_gate(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
         "lock.faults": list,
         "lock.changed_results": lambda rev: [],
         "describe": lambda rev: rev,
+        "choose_base": lambda rev: rev,
+        "read_files": lambda rev: MetricFiles({"metrics.json": b""}),
         "dvc.api.params_show": lambda rev=None: {},
         "dvc.api.metrics_show": lambda rev=None: shown(then if rev else now),
         "dvc.api.read": absent,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import ROOT, call, ran
+from tests.support.commands import ROOT, call, lock, ran
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
 MODEL = "models/mnist/model.weights.h5"
@@ -41,6 +41,16 @@ def test_a_cache_that_two_clones_share(copy, tmp_path, kind):
     call(two, "dvc", "checkout")
     assert "up to date" in call(two, "dvc", "status")
     assert (two / MODEL).read_bytes() == before
+
+
+def test_an_experiment_is_dropped_in_a_clone_that_never_trained(copy, tmp_path):
+    folder = clone(copy, tmp_path / "clone")
+    (folder / "params.yaml").write_text((folder / "params.yaml").read_text().replace("seed: 0", "seed: 1", 1))
+    (folder / "metrics/mnist.json").write_text("{}")
+    call(folder, "git", "restore", ".")
+    call(folder, "dvc", "checkout", "--allow-missing")
+    assert call(folder, "git", "status", "--porcelain") == ""
+    assert lock(folder) == lock(copy)
 
 
 @posix

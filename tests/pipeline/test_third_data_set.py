@@ -1,4 +1,4 @@
-"""A data set more, as docs/third-data-set.md adds it."""
+"""A data set more, as docs/guides/third-data-set.md adds it."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ import pytest
 from reprocnn.commands.demo import make_copy
 from tests.support.commands import OVERRIDES, ROOT, call, column, ran
 
-DIFF = re.search(r"```diff\n(.*?)```", (ROOT / "docs/third-data-set.md").read_text(encoding="utf-8"), re.DOTALL)
+DIFF = re.search(r"```diff\n(.*?)```", (ROOT / "docs/guides/third-data-set.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_it_takes_at_most_five_files_and_eighty_lines():

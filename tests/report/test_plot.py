@@ -177,7 +177,7 @@ def test_the_data_in_words():
 @pytest.mark.parametrize(
     ("images", "sentence"), [(1000, "It was still improving at the end"), (10, "It had levelled off at the end")]
 )
-def test_the_validation_images_tell_change_from_chance(images, sentence):
+def test_the_validation_images_separate_change_from_chance(images, sentence):
     history = pd.concat([HISTORY, HISTORY.assign(epoch=[3, 4], val_accuracy=[0.7, 0.8])], ignore_index=True)
     chapter = chapters.write_chapter(dataclasses.replace(result(validation_images=images), history=history))
     assert sentence in chapter.sections[1].text

@@ -113,7 +113,7 @@ def test_search_by_hand():
     assert cells("search", pd.DataFrame(rows, columns=columns), n_val=1000)[1][2:4] == ["10", "4"]
 
 
-def test_grudges_by_hand():
+def test_flaws_by_hand():
     rows = [(1, "fixed", 0, 0.5, 2.0, 99), (0, "as it is", 0, 0.1, 2.5, 1234), (1, "fixed", 1, 0.6, 1.0, 99)]
     rows += [(1, "fixed", 2, 0.55, 0.9, 99)]
     columns = ["step", "fix", "seed", "val_accuracy", "val_loss", "parameters"]

@@ -1,9 +1,15 @@
 """A bad network under the real download code: the right bytes or a clear line, and nothing half-written."""
 
+import gzip
+import re
+import socket
+import tarfile
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 
+from reprocnn.sources import raw_files
 from stages import download
 from tests.support import faultserver, mirror
 from tests.support.mirror import EVERYTHING, raw, refused
@@ -12,12 +18,32 @@ pytestmark = pytest.mark.usefixtures("small_files")
 
 
 ONCE, THRICE = 1, 3
+OK, CHUNKED = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+REDIRECT = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n"
+# What an answer begins with, and what it then repeats for ever.
+ENDLESS = {
+    "status line": (b"HTTP/1.1 200 ", b"O"),
+    "header": (OK + b"X: ", b"x"),
+    "headers": (OK, b"X: x\r\n"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "headers of continue": (b"HTTP/1.1 100 Continue\r\n", b"X: x\r\n"),
+    "chunk size": (CHUNKED, b"0"),
+    "chunk extension": (CHUNKED + b"1;", b"x"),
+    "chunks": (CHUNKED, b"1;xxxxxxxxx\r\nx\r\n"),
+    "trailer": (CHUNKED + b"0\r\nX: ", b"x"),
+    "trailers": (CHUNKED + b"0\r\n", b"X: x\r\n"),
+    "content": (OK + b"\r\n", b"x"),
+    "other status": (b"HTTP/1.1 404 Not Found\r\n\r\n", b"x"),
+    "redirect": (REDIRECT + b"\r\n", b"x"),
+    "chunks of a redirect": (REDIRECT + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "compressed redirect": (REDIRECT + b"Content-Encoding: gzip\r\n\r\n", faultserver.BOMB),
+}
 FAULTS = [
     (faultserver.status(404), ONCE, "HTTP status 404"),
     (faultserver.status(403), ONCE, "HTTP status 403"),
     (faultserver.status(500), THRICE, "HTTP status 500, after 3 tries"),
     (faultserver.hang, THRICE, "timed out"),
-    (faultserver.drip, ONCE, "bytes in 1 s"),
+    (faultserver.drip, ONCE, "fewer than 300,000 bytes in 0.5 s"),
     (faultserver.reset, THRICE, "after 3 tries"),
     (faultserver.ends_early, THRICE, "after 3 tries"),
     (
@@ -32,12 +58,13 @@ FAULTS = [
     (faultserver.endless, ONCE, "found more than "),
     (faultserver.bomb, ONCE, "found more than "),
     (faultserver.encoded_bomb, ONCE, "found more than "),
-    (faultserver.redirect(""), ONCE, "Exceeded 30 redirects"),
-    (faultserver.redirect("file:///etc/passwd"), ONCE, "No connection adapters were found for 'file:///etc/passwd'"),
+    (faultserver.redirect(""), ONCE, "more than 10 redirects"),
+    (faultserver.redirect("file:///etc/passwd"), ONCE, "expected http:// or https:// and a host"),
+    (faultserver.redirect("http://["), ONCE, "Invalid IPv6 URL"),
 ]
 NAMES = [
     "404", "403", "500", "hang", "drip", "reset", "ends early", "short", "long", "other bytes", "senseless length",
-    "page", "endless", "bomb", "encoded bomb", "redirect loop", "redirect to a file",
+    "page", "endless", "bomb", "encoded bomb", "redirect loop", "redirect to a file", "redirect to nowhere",
 ]  # fmt: skip
 
 
@@ -48,7 +75,7 @@ def test_a_faulty_source_is_reported_and_the_next_one_asked(good, monkeypatch, f
         assert message in lines
         assert f"{address}/images.gz" in lines
         assert raw() == {}
-        assert len([path for path in asked if path == "/images.gz"]) == (31 if "redirects" in message else asks)
+        assert len([path for path in asked if path == "/images.gz"]) == (11 if "redirects" in message else asks)
         monkeypatch.setenv("DATASETS_MIRROR", f"{address} {good}")
         download.main()
     assert raw() == EVERYTHING
@@ -87,6 +114,144 @@ def test_a_bomb_costs_no_memory(good, monkeypatch):
     assert peak < 20_000_000
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("send", [faultserver.trickle, faultserver.flood])
+@pytest.mark.parametrize("part", ENDLESS)
+def test_no_part_of_an_answer_takes_forever_or_fills_memory(good, monkeypatch, part, send):
+    with faultserver.serve(good, send(*ENDLESS[part])) as (address, asked):
+        tracemalloc.start()
+        lines = refused(monkeypatch, address)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert f"{address}/images.gz: " in lines
+        assert len(asked) <= 11
+    assert raw() == {}
+    assert peak < 20_000_000
+
+
+def test_what_a_redirect_says_is_not_read(good, monkeypatch):
+    """Two of them, one to a path that needs quoting, with contents that never end."""
+    hops = [
+        b"HTTP/1.1 302 Found\r\nLocation: /a b\xc3\xbc.gz\r\n\r\n",
+        b"HTTP/1.1 308 X\r\nLocation: images.gz\r\n\r\n",
+    ]
+    with faultserver.serve(good, *(faultserver.trickle(hop, b"x") for hop in hops), faultserver.good) as (
+        address,
+        asked,
+    ):
+        monkeypatch.setenv("DATASETS_MIRROR", address)
+        download.main()
+        assert asked == ["/images.gz", "/a%20b%C3%BC.gz", "/images.gz", "/labels.gz", "/archive.tar.gz"]
+    assert raw() == EVERYTHING
+
+
+def test_a_chunked_answer_is_read(good, monkeypatch):
+    def chunked(handler: faultserver.Handler, body: bytes) -> None:
+        handler.wfile.write(CHUNKED)
+        for start in range(0, len(body), 100):
+            part = body[start : start + 100]
+            handler.wfile.write(b"%x;why=not\r\n%b\r\n" % (len(part), part))
+        handler.wfile.write(b"0\r\nX: x\r\n\r\n")
+
+    with faultserver.serve(good, chunked) as (address, _):
+        monkeypatch.setenv("DATASETS_MIRROR", address)
+        download.main()
+    assert raw() == EVERYTHING
+
+
+def test_credentials_in_an_address_are_sent_as_such(good, monkeypatch):
+    seen = []
+
+    def private(handler: faultserver.Handler, body: bytes) -> None:
+        seen.append((handler.headers["Authorization"], handler.headers["Accept-Encoding"]))
+        faultserver.good(handler, body)
+
+    with faultserver.serve(good, private) as (address, _):
+        monkeypatch.setenv("DATASETS_MIRROR", address.replace("//", "//me:p%40ss@"))
+        download.main()
+    assert set(seen) == {("Basic bWU6cEBzcw==", "identity")}
+    assert raw() == EVERYTHING
+
+
+def test_a_proxy_is_asked(good, monkeypatch):
+    mirror.fill(good / "http:/mirror.example/x")  # a proxy is asked for an address instead of a path
+    with faultserver.serve(good, faultserver.good) as (address, asked):
+        monkeypatch.setenv("http_proxy", address)
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.setenv("DATASETS_MIRROR", "http://mirror.example/x")
+        download.main()
+        assert asked == [f"http://mirror.example/x/{name}" for name in ("images.gz", "labels.gz", "archive.tar.gz")]
+    assert raw() == EVERYTHING
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_never_shakes_hands(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert "timed out" in refused(monkeypatch, f"https://127.0.0.1:{server.getsockname()[1]}")
+
+
+def malformed() -> dict[str, bytes]:
+    """Archives that tarfile or gzip cannot read, each in its own way."""
+
+    def tar(*headers: bytes) -> bytes:
+        return gzip.compress(b"".join(headers) + bytes(1024))
+
+    def header(name: str, kind: bytes, size: int, content: bytes = b"") -> bytes:
+        info = tarfile.TarInfo(name)
+        info.type, info.size = kind, size
+        return info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+    def checked(block: bytes, at: int, new: bytes) -> bytes:
+        changed = block[:at] + new + block[at + len(new) :]
+        total = sum(changed[:148]) + sum(changed[156:512]) + 8 * 32
+        return changed[:148] + b"%06o\0 " % total + changed[156:]
+
+    plain = header("batches/one", tarfile.REGTYPE, 5, b"first")
+    pax = [b"11 size=-5\n", b"12 size=abc\n", b"0 a=b\n", b"99999 a=b\n", b"x" * 512, b"13 mtime=1e9\xff\n",
+           b"25 GNU.sparse.map=a,b,c,d\n", b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n"]  # fmt: skip
+    broken = {
+        f"pax {number}": tar(header("p", tarfile.XHDTYPE, len(one), one), plain) for number, one in enumerate(pax)
+    }
+    return broken | {
+        "empty": b"",
+        "no gzip": b"a" * 2000,
+        "cut": tar(plain)[:-20],
+        "wrong sum": tar(plain)[:-8] + bytes(8),
+        "negative size": tar(checked(plain, 124, b"\xff" * 12)),
+        "huge size": tar(checked(plain, 124, b"\x80" + b"\x7f" * 11)),
+        "size of letters": tar(checked(plain, 124, b"zzzzzzzzzzz\0")),
+        "sparse without a map": tar(header("batches/one", tarfile.GNUTYPE_SPARSE, 5, b"first")),
+        "long name without end": tar(header("x", tarfile.GNUTYPE_LONGNAME, 10**9)),
+        "long name of nothing": tar(header("x", tarfile.GNUTYPE_LONGNAME, 0)),
+        "thousands of headers": tar(header("p", tarfile.XHDTYPE, 6, b"6 a=b\n") * 3000, plain),
+        "a link": tar(header("batches/one", tarfile.SYMTYPE, 0), header("batches/two", tarfile.DIRTYPE, 0)),
+        "two headers": tar(plain * 2),
+    }
+
+
+@pytest.mark.parametrize(("what", "archive"), malformed().items(), ids=list(malformed()))
+def test_a_malformed_archive_is_refused_in_a_line(good, monkeypatch, what, archive):
+    (good / "archive.tar.gz").write_bytes(archive)
+    assert f"{good}/archive.tar.gz: " in refused(monkeypatch, str(good))
+    assert raw() == mirror.CONTENT
+
+
+@pytest.mark.parametrize("before", [b"", tarfile.TarInfo("batches/readme.html").tobuf()], ids=["first", "second"])
+def test_a_header_that_fills_memory_is_refused(good, monkeypatch, before):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 10**9
+    (good / "archive.tar.gz").write_bytes(gzip.compress(before + info.tobuf(tarfile.GNU_FORMAT)) + faultserver.BOMB)
+    monkeypatch.setattr(
+        "reprocnn.sources.raw_files.DATASETS",
+        tuple(replace(one, archive=one.archive and replace(one.archive, max_size=10**9)) for one in raw_files.DATASETS),
+    )
+    tracemalloc.start()
+    assert re.search(r"over 1,00\d,\d+ bytes", refused(monkeypatch, str(good)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
 def test_a_certificate_that_no_one_vouches_for(good, tmp_path, monkeypatch):
     certificate = faultserver.self_signed(tmp_path / "certificate.pem")
     with faultserver.serve(good, faultserver.good, certificate=certificate) as (address, asked):
@@ -95,7 +260,21 @@ def test_a_certificate_that_no_one_vouches_for(good, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "source", ["http://[", "https://:", "ftp://127.0.0.1/x", "no/such/folder", "file:///no%20such"]
+    "source",
+    [
+        "http://[",
+        "https://:",
+        "ftp://127.0.0.1/x",
+        "no/such/folder",
+        "file:///no%20such",
+        "file:///%00",
+        "file://[",
+        "~nosuchuser/x",
+        "http://a\x01b",
+        "http://\udcff",
+        "https://127.0.0.1:99999",
+        "http://127.0.0.1:x",
+    ],
 )
 def test_a_source_that_is_none(monkeypatch, source):
     assert source in refused(monkeypatch, source)

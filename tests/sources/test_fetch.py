@@ -2,91 +2,57 @@
 
 import gzip
 import io
-import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import requests
 
 from reprocnn.core.errors import UserError
 from reprocnn.datasets import Archive, File
-from reprocnn.sources import fetch, raw_files
+from reprocnn.sources import fetch, raw_files, web
 from stages import download
-from tests.support import mirror
+from tests.support import faultserver, mirror
 from tests.support.mirror import raw
 
 NOTHING = File("a/images.gz", 3, "0" * 64)
 
 
-@pytest.fixture
-def web(monkeypatch):
-    """Answers each request with a status or an error; gives the requests."""
-    asked: list[tuple[str, dict[str, Any]]] = []
-
-    def answer(status: int | Exception) -> list[tuple[str, dict[str, Any]]]:
-        def get(address: str, **options: Any) -> Any:
-            asked.append((address, options))
-            if isinstance(status, Exception):
-                raise status
-            response = requests.Response()
-            response.status_code, response.raw = status, io.BytesIO(b"")
-            return response
-
-        monkeypatch.setattr(requests, "get", get)
-        return asked
-
-    return answer
-
-
-def test_a_server_gets_ten_seconds_to_connect_and_thirty_to_answer(web):
-    asked = web(200)
-    assert fetch.why_unavailable("images.gz", "http://a/b/") is None
-    assert asked == [
-        (
-            "http://a/b/images.gz",
-            {"stream": True, "timeout": (10, 30), "headers": {"Accept-Encoding": "identity"}},
-        )
-    ]
-
-
-@pytest.mark.parametrize(
-    ("answer", "tries"),
-    [(500, 3), (599, 3), (429, 3), (499, 1), (404, 1), (204, 1), (301, 1), (requests.ConnectionError("no"), 3)],
-)
-def test_what_may_pass_is_tried_three_times_after_longer_waits(web, monkeypatch, tmp_path, answer, tries):
-    asked = web(answer)
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize(("status", "tries"), [(500, 3), (599, 3), (429, 3), (499, 1), (404, 1), (204, 1), (301, 1)])
+def test_what_may_pass_is_tried_three_times_after_longer_waits(monkeypatch, tmp_path, good, status, tries):
     waits: list[float] = []
-    monkeypatch.setattr(time, "sleep", waits.append)
-    with pytest.raises(UserError) as error:
-        fetch.fetch_file(NOTHING, ["https://a"], tmp_path)
-    assert [address for address, _ in asked] == ["https://a/images.gz"] * tries
-    assert waits == [2, 4][: tries - 1]
-    assert ("after 3 tries" in str(error.value)) is (tries == 3)
-    assert str(fetch.why_unavailable("images.gz", "https://a")).startswith("https://a/images.gz: ")
-    assert len(asked) == tries + 1
+    monkeypatch.setattr(fetch, "PAUSE_SECONDS", 2)
+    monkeypatch.setattr(fetch.time, "sleep", waits.append)
+    with faultserver.serve(good, lambda handler, body: handler.send_error(status)) as (address, asked):
+        with pytest.raises(UserError) as error:
+            fetch.fetch_file(NOTHING, [address], tmp_path)
+        assert asked == ["/images.gz"] * tries
+        assert waits == [2, 4][: tries - 1]
+        assert ("after 3 tries" in str(error.value)) is (tries == 3)
+        assert str(fetch.why_unavailable("images.gz", address)).startswith(f"{address}/images.gz: ")
+        assert len(asked) == tries + 1
 
 
-@pytest.mark.parametrize(("size", "slow"), [(299_999, True), (300_000, False)])
-def test_a_drip_is_less_than_300_000_bytes_in_thirty_seconds(monkeypatch, size, slow):
+def test_the_waits_are_those_that_are_promised():
+    assert (web.CONNECT_SECONDS, web.READ_SECONDS, web.ANSWER_SECONDS) == (10, 30, 60)
+    assert (web.STALL_SECONDS, web.STALL_BYTES, fetch.TRIES, fetch.PAUSE_SECONDS) == (30, 300_000, 3, 2)
+
+
+def test_content_may_stall_for_thirty_seconds_after_each_300_000_bytes(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    response = SimpleNamespace(raw=SimpleNamespace(read1=bytes))
-    body = fetch._Body(response, "http://a/b")  # type: ignore[arg-type]
-    now[0] = 130.0
-    assert len(body.read(size - 1)) == size - 1
-    now[0] = 130.5
-    if slow:
-        with pytest.raises(fetch.SourceError, match="http://a/b: only 299,999 bytes in 30 s"):
-            body.read(1)
-    else:
-        body.read(1)
-        now[0] = 160.5
-        body.read(1)  # not yet more than thirty seconds since
-        now[0] = 161.0
-        with pytest.raises(fetch.SourceError, match="only 2 bytes in 30 s"):
-            body.read(1)
+    monkeypatch.setattr(web.time, "monotonic", lambda: now[0])
+    clock = web._Clock("http://a/b")
+    now[0] = 159.9
+    clock.seconds_left()  # sixty for the answer
+    clock.allow_stall()
+    now[0] = 189.8
+    clock.count(300_000)
+    now[0] = 219.7
+    clock.count(299_999)
+    assert clock.seconds_left() == pytest.approx(0.1)
+    now[0] = 219.8
+    with pytest.raises(web.SourceError, match="http://a/b: fewer than 300,000 bytes in 30 s"):
+        clock.seconds_left()
 
 
 def test_a_bound_is_the_last_byte_that_is_let_through():

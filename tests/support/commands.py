@@ -24,6 +24,9 @@ OVERRIDES = {
     "cifar.batch_size": 100,
     "cifar.filters": 8,
 }
+# What is trained where only that it is trained matters.
+QUICK = {"mnist.network": "one_conv", "mnist.epochs": 1, "cifar.network": "one_conv", "cifar.epochs": 1}
+QUICKLY = [part for key, value in QUICK.items() for part in ("-S", f"{key}={value}")]
 TRAINED = {"train_mnist", "train_cifar", "evaluate_mnist", "evaluate_cifar", "plot"}
 STAGES = {"download", "prepare", *TRAINED}
 

@@ -123,6 +123,29 @@ def redirect(to: str) -> Callable[[Handler, bytes], None]:
     return answer
 
 
+def trickle(start: bytes, drop: bytes) -> Callable[[Handler, bytes], None]:
+    """Send `start`, then a drop now and then, until the other side hangs up: no single wait is long."""
+
+    def answer(handler: Handler, body: bytes) -> None:
+        handler.wfile.write(start)
+        while True:
+            handler.wfile.write(drop)
+            time.sleep(0.02)
+
+    return answer
+
+
+def flood(start: bytes, drop: bytes) -> Callable[[Handler, bytes], None]:
+    """Send `start`, then as many drops as the other side takes."""
+
+    def answer(handler: Handler, body: bytes) -> None:
+        handler.wfile.write(start)
+        while True:
+            handler.wfile.write(drop * (1 + 500_000 // len(drop)))
+
+    return answer
+
+
 @contextlib.contextmanager
 def serve(
     folder: Path, *answers: Callable[[Handler, bytes], None], certificate: Path | None = None

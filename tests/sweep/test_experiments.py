@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_the_metric_may_be_in_either_file(repository, metric, value):
 
 
 @pytest.mark.parametrize("metric", ["val.precision", "val", "source", "val.accuracy.mean"])
-def test_what_is_no_number_is_refused_with_the_known_keys(repository, metric):
+def test_a_value_other_than_a_number_is_refused_with_the_known_keys(repository, metric):
     with pytest.raises(UserError) as error:
         experiment(repository, metric, val_json=VAL, test_json=TEST).value("it")
     message = str(error.value)
@@ -131,6 +132,11 @@ def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypat
     assert fetched == []
     made.receive(overrides, Outcome(bundle, {}, True, "host-a", 2.5))
     assert fetched == [(name, ref)]
+
+    # Of several sweeps at once, too, where git alone would refuse some.
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda _: made.receive(overrides, Outcome(bundle, {}, False, "host-a", 2.5)), range(36)))
+    assert made.names() == {name}
 
 
 def test_a_job_is_described_by_this_repository(repository, monkeypatch):

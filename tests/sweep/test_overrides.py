@@ -37,6 +37,15 @@ def test_overrides_are_those_of_dvc(repository):
         (["seed=one,2"], 'seed: found "one", expected a whole number'),
         (["lr=interval(0.1,3)"], "lr: found 3"),
         (["lr"], "lr: invalid override, expected KEY=VALUES"),
+        (["seed=glob(*)"], "seed=glob(*): invalid override"),
+        (["seed=range(0,1,0)"], "seed=range(0,1,0): invalid override"),
+        (["seed=range(nan,1)"], "seed=range(nan,1): invalid override"),
+        (["seed=range(0,3,-1)"], "found no values, expected 1 to 100,000"),
+        (["seed=range(0,100000000)"], "found more than 100,000 values"),
+        (["lr=range(0,inf)"], "found more than 100,000 values"),
+        (["lr=range(0.1,3,0.1)"], "lr: found 2.9"),
+        (["lr=range(0,1,0.5)"], "lr: found 0"),
+        (["seed=range(0,3,0.5)"], "seed: found 0.5"),
         (["lr=0.1", "lr=0.2"], "lr: given more than once"),
     ],
 )
@@ -44,6 +53,13 @@ def test_bad_overrides_are_refused_before_anything_starts(repository, overrides,
     with pytest.raises(UserError) as error:
         parse(overrides)
     assert message in str(error.value)
+
+
+def test_a_grid_has_at_most_100_000_trials(repository):
+    swept = parse(["seed=range(0,1000)", "split=range(0,101)"])
+    with pytest.raises(UserError, match=r"found 101,000 trials, expected at most 100,000; add --search"):
+        grid(swept)
+    assert len(grid(parse(["seed=range(0,1000)", "split=range(0,100)"]))) == 100_000
 
 
 def test_an_interval_has_no_grid(repository):

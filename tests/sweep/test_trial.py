@@ -186,11 +186,11 @@ def run(fake: Any, monkeypatch: pytest.MonkeyPatch, *rates: str, **reports: Any)
 
 
 def test_trials_run_side_by_side_and_report_their_metric(monkeypatch, capsys):
-    fake, told = Fake(), []
-    assert run(fake, monkeypatch, "0.1", "0.2", "0.3", report=told.append) == 0
+    fake, reported = Fake(), []
+    assert run(fake, monkeypatch, "0.1", "0.2", "0.3", report=reported.append) == 0
     assert fake.submitted == ["lr=0.1", "lr=0.2", "lr=0.3"]
     assert fake.most == 2
-    assert told == [0.1, 0.2, 0.3]
+    assert reported == [0.1, 0.2, 0.3]
     name = experiment_name(("lr=0.1",))
     assert f"{name}  val.accuracy 0.1000  lr=0.1  84 s on host-a\n" in capsys.readouterr().out
 
@@ -204,13 +204,13 @@ def test_an_experiment_that_exists_is_not_run_again(monkeypatch, capsys):
 
 
 def test_failed_trials_are_counted_and_the_others_continue(monkeypatch, capsys):
-    fake, told = Fake(slots=1), []
+    fake, reported = Fake(slots=1), []
     fake.outcomes = {"lr=0.1": [raised(trial.TrialError("host-a: the loss is nan"))], "lr=0.3": [RayError()]}
-    assert run(fake, monkeypatch, "0.1", "0.2", "0.3", report=told.append) == 2
+    assert run(fake, monkeypatch, "0.1", "0.2", "0.3", report=reported.append) == 2
     printed = capsys.readouterr().out
     assert "val.accuracy -       lr=0.1  failed: host-a: the loss is nan\n" in printed
     assert "lr=0.3  failed: RayError\n" in printed
-    assert told == [None, 0.2, None]
+    assert reported == [None, 0.2, None]
     assert fake.forgotten == 0
 
 
@@ -325,6 +325,7 @@ def test_a_cache_that_lacks_something_does_not_stop_the_job(monkeypatch, tmp_pat
         (1, "a\n\nb\nc\nd\n", trial.TrialError, "b\nc\nd"),
         (1, "Error: 1\nnoise\nERROR: 2\nerror: 3\nERROR: 4\nend\n", trial.TrialError, "ERROR: 2\nerror: 3\nERROR: 4"),
         (255, "ERROR: x\n[Errno 28] No space left on device: 'm'\n", UserError, "No space left on device"),
+        (-9, "Updating lock file", trial.TrialError, "dvc pull was killed by SIGKILL; was there too little memory?"),
     ],
 )
 def test_dvc_in_the_clone_and_its_last_words(monkeypatch, tmp_path, code, log, error, message):
@@ -378,6 +379,24 @@ def test_a_fault_of_the_trial_names_where_it_ran(monkeypatch):
     monkeypatch.setattr(trial, "_run", lambda job, repository: raise_(failed))
     with pytest.raises(trial.TrialError, match=f"^{platform.node()}: ERROR: the loss is nan$"):
         trial.run_job(job(), b"")
+
+
+@pytest.mark.parametrize("error", [trial.TrialError("ERROR: database is locked"), UserError("git init: failed")])
+@pytest.mark.parametrize("full", ["temporary", "cache", None])
+def test_a_full_disk_is_seen_whatever_a_library_says(monkeypatch, tmp_path, error, full):
+    free = {str(tmp_path): 10_000_000, "/cache": 10_000_000}
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(trial.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free[str(folder)]))
+    monkeypatch.setattr(trial, "_run", lambda job, repository: raise_(error))
+    monkeypatch.setattr(trial.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "id"))
+    if full:
+        free[{"temporary": str(tmp_path), "cache": "/cache"}[full]] -= 1
+        with pytest.raises(trial.MachineError) as raised:
+            trial.run_job(job(cache="/cache"), b"")
+        assert raised.value.args == ("id", platform.node(), "No space left on device")
+    else:
+        with pytest.raises((trial.TrialError, trial.MachineError), match=r"database is locked|git init"):
+            trial.run_job(job(cache="/cache"), b"")
 
 
 def test_a_job_on_a_machine_that_lacks_something_does_not_start(monkeypatch):

@@ -27,7 +27,7 @@ def test_a_non_finite_loss_names_epoch_batch_and_learning_rate(clock, loss):
     )
 
 
-def test_a_finite_loss_or_none_goes_on(clock):
+def test_a_finite_loss_or_none_continues(clock):
     clock.on_train_batch_end(0, {"loss": 1e30, "accuracy": math.nan})
     clock.on_train_batch_end(0, {})
     clock.on_train_batch_end(0)

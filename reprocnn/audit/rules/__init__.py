@@ -1,1 +1,1 @@
-"""The rules of the audit, by what they judge; docs/audit.md is made from their own text."""
+"""The rules of the audit, by what they judge; docs/reference/audit-rules.md is made from their own text."""

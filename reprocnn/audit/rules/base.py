@@ -26,12 +26,12 @@ class Loss:
 
     @property
     def is_categorical(self) -> bool:
-        """Tell whether the classes exclude each other."""
+        """Check whether the classes exclude each other."""
         return "categorical" in self.kind
 
     @property
     def is_sparse(self) -> bool:
-        """Tell whether the labels are class numbers."""
+        """Check whether the labels are class numbers."""
         return self.kind.startswith("sparse")
 
 

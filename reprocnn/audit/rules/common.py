@@ -47,25 +47,25 @@ def activation(call: Call) -> str | None:
 
 
 def is_weighted(call: Call) -> bool:
-    """Tell whether the layer is a Dense or a convolution of any kind."""
+    """Check whether the layer is a Dense or a convolution of any kind."""
     return isinstance(call.layer, WEIGHTED)
 
 
 def is_first(call: Call) -> bool:
-    """Tell whether the layer has weights and none before it has."""
+    """Check whether the layer has weights and none before it has."""
     inner = (*WEIGHTED, layers.Embedding)
     return is_weighted(call) and not any(isinstance(one.layer, inner) for one in all_before(call))
 
 
 def is_linear(call: Call) -> bool:
-    """Tell whether the call is a linear map without a kernel: dropout, reshaping, mean pooling, a scale."""
+    """Check whether the call is a linear map without a kernel: dropout, reshaping, mean pooling, a scale."""
     if isinstance(call.layer, layers.Activation):
         return activation(call) is None
     return isinstance(call.layer, DROPOUTS + RESHAPING + MEAN_POOLS + AFFINE)
 
 
 def keeps_units(call: Call) -> bool:
-    """Tell whether each unit goes in and comes out: reshaped, pooled, scaled or dropped."""
+    """Check whether each unit goes in and comes out: reshaped, pooled, scaled or dropped."""
     return is_linear(call) or isinstance(call.layer, MAX_POOLS)
 
 

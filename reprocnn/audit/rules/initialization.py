@@ -15,9 +15,9 @@ from reprocnn.backend import layers
 
 UNSCALED = 10.0  # root mean square: pixels have over 100, normalized values about 1
 DRIFT, BREAK = 1e3, 1e6  # times the signal at the first layer with weights
-MAX_KINDS = 8  # of gradients that are told apart among units with equal weights
+MAX_KINDS = 8  # of gradients that are distinguished among units with equal weights
 SAME = 1e-4  # of the largest gradient: smaller differences are rounding
-MAX_VALUES = 10_000  # of a kernel, enough to tell
+MAX_VALUES = 10_000  # of a kernel, which is enough to judge
 CHANCE = 1e-3  # p-value below which a kernel is no fresh draw: it was trained or set
 
 
@@ -202,7 +202,7 @@ def _count_alike(gradients: np.ndarray) -> int:
 
 
 def _feeds_weights(call: Call | None) -> bool:
-    """Tell whether the output goes into layers with weights and nowhere else, with nothing joining it on the way."""
+    """Check whether the output goes into layers with weights and nowhere else, with nothing joining it on the way."""
     if call is None:
         return False
     nexts = list(following(call, lambda one: len(one.inputs) == 1 and not is_weighted(one)))
@@ -230,7 +230,7 @@ def _drift(graph: Graph, least: float, most: float) -> Found:
 
 
 def _first_inputs(graph: Graph) -> Signal | None:
-    """Give what reaches the first layer with weights, or what comes out of the first embedding."""
+    """Return what reaches the first layer with weights, or what comes out of the first embedding."""
     for call in graph.calls:
         if is_first(call):
             return call.inputs[0]
@@ -241,7 +241,7 @@ def _first_inputs(graph: Graph) -> Signal | None:
 
 
 def _change(start: Signal, signal: Signal) -> tuple[float, float]:
-    """Give how many times larger the values are than at the start, and how many times less they differ."""
+    """Return how many times larger the values are than at the start, and how many times less they differ."""
     if not math.isfinite(signal.rms):
         return math.inf, 0.0
     return signal.rms / max(start.rms, 1), min(start.spread, 1) / max(signal.spread, 1e-30)

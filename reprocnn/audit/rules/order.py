@@ -94,7 +94,7 @@ def _is_plain(call: Call) -> bool:
 
 
 def _end_of_linear_path(call: Call) -> Call:
-    """Follow the only path from `call` through linear layers; give the first layer that is not one, or the last."""
+    """Follow the only path from `call` through linear layers; return the first layer that is not one, or the last."""
     end = call
     while len(end.after) == 1 and (end is call or is_linear(end)):
         end = end.after[0]
@@ -102,7 +102,7 @@ def _end_of_linear_path(call: Call) -> Call:
 
 
 def _is_narrow(call: Call, after: Call) -> bool:
-    """Tell whether the pair factorizes a larger map, or is a linear bottleneck of pointwise convolutions."""
+    """Check whether the pair factorizes a larger map, or is a linear bottleneck of pointwise convolutions."""
     inputs, middle, outputs = call.inputs[0].shape[-1], units(call), units(after)
     if isinstance(call.layer, CONVOLUTIONS) and kernel_area(call) == 1 and kernel_area(after) == 1:
         return middle < outputs
@@ -110,7 +110,7 @@ def _is_narrow(call: Call, after: Call) -> bool:
 
 
 def _are_crossed(call: Call, after: Call) -> bool:
-    """Tell whether a 1xn kernel meets an nx1."""
+    """Check whether a 1xn kernel meets an nx1."""
     first, second = (getattr(one.layer, "kernel_size", (1,)) for one in (call, after))
     return first != second and all(min(size) == 1 and max(size) > 1 for size in (first, second))
 

@@ -129,7 +129,7 @@ def serve(address: str) -> None:
 def _load() -> None:
     if "dvc.cli" in sys.modules:
         return
-    # As reprocnn/backend.py does; TensorFlow's libraries write to stderr before they can be told not to.
+    # As reprocnn/backend.py does; TensorFlow's libraries write to stderr before they can be kept from it.
     os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:

@@ -1,4 +1,4 @@
-"""What each design fault costs: the designs of the benchmark `grudges`, and its table."""
+"""What each design flaw costs: the designs of the benchmark `flaws`, and its table."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.run import grudges
+from benchmarks.run import flaws
 from reprocnn.audit.api import audit
 from reprocnn.backend import Device, layers
 from tests.support.small_models import CATEGORICAL, by_code, network
@@ -16,8 +16,8 @@ def test_the_first_design_is_the_warm_up_but_for_its_width():
     def kinds(model):
         return [(type(layer).__name__, layer.get_config().get("activation")) for layer in model.layers]
 
-    wide = grudges.Design(filters=(512, 128, 32, 8, 8))
-    model = grudges.build(wide, (32, 32, 3), 10, layers.Rescaling(1 / 255, -0.5))
+    wide = flaws.Design(filters=(512, 128, 32, 8, 8))
+    model = flaws.build(wide, (32, 32, 3), 10, layers.Rescaling(1 / 255, -0.5))
     warmup = network("warmup", (32, 32, 3))
     assert kinds(model) == kinds(warmup)
     assert model.count_params() == warmup.count_params()
@@ -37,28 +37,28 @@ def test_each_fix_removes_what_the_audit_found():
     expected.append(expected[-1] - {"hidden-softmax", "broken-signal"})
     expected.append(expected[-1] - {"dropout-on-output"})
     expected.append(set())
-    design = grudges.Design()
-    for changes, codes in zip(grudges.FIXES.values(), expected, strict=True):
+    design = flaws.Design()
+    for changes, codes in zip(flaws.FIXES.values(), expected, strict=True):
         design = dataclasses.replace(design, **changes)
-        model = grudges.build(design, (32, 32, 3), 10, layers.Rescaling(1 / 255, -0.5))
+        model = flaws.build(design, (32, 32, 3), 10, layers.Rescaling(1 / 255, -0.5))
         assert set(by_code(audit(model, **CATEGORICAL, num_classes=10))) == codes
 
 
 def test_resumes_the_table_row_by_row(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grudges, "configure_device", lambda kind, threads: Device("cpu", "a processor", 2))
+    monkeypatch.setattr(flaws, "configure_device", lambda kind, threads: Device("cpu", "a processor", 2))
     for name, value in {"SEEDS": 1, "IMAGES": 20, "VAL_IMAGES": 10, "EPOCHS": 1, "BATCH_SIZE": 10}.items():
-        monkeypatch.setattr(grudges, name, value)
-    monkeypatch.setattr(grudges, "FIXES", {"as it is": {"hidden": "relu"}, "softmax output": {"output": "softmax"}})
+        monkeypatch.setattr(flaws, name, value)
+    monkeypatch.setattr(flaws, "FIXES", {"as it is": {"hidden": "relu"}, "softmax output": {"output": "softmax"}})
     rng = np.random.default_rng(0)
-    grudges.DATA.mkdir(parents=True)
-    (grudges.DATA / "normalization.json").write_text('{"scale": [0.004, 0.004, 0.004], "offset": [-0.5, -0.5, -0.5]}')
+    flaws.DATA.mkdir(parents=True)
+    (flaws.DATA / "normalization.json").write_text('{"scale": [0.004, 0.004, 0.004], "offset": [-0.5, -0.5, -0.5]}')
     for split in ("train", "val"):
-        (grudges.DATA / split).mkdir()
-        np.save(grudges.DATA / split / "x.npy", rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8))
-        np.save(grudges.DATA / split / "y.npy", np.eye(10, dtype="float32")[np.arange(30) % 10])
+        (flaws.DATA / split).mkdir()
+        np.save(flaws.DATA / split / "x.npy", rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8))
+        np.save(flaws.DATA / split / "y.npy", np.eye(10, dtype="float32")[np.arange(30) % 10])
     trained = []
-    train = grudges._train
+    train = flaws._train
 
     def stop_at_the_second(*arguments):
         trained.append(arguments)
@@ -66,15 +66,15 @@ def test_resumes_the_table_row_by_row(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return train(*arguments)
 
-    monkeypatch.setattr(grudges, "_train", stop_at_the_second)
+    monkeypatch.setattr(flaws, "_train", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        grudges.main([])
-    first = grudges.TABLE.read_text().splitlines()
+        flaws.main([])
+    first = flaws.TABLE.read_text().splitlines()
     assert len(first) == 2
-    grudges.main([])
+    flaws.main([])
     assert len(trained) == 3
-    table = pd.read_csv(grudges.TABLE)
-    assert grudges.TABLE.read_text().splitlines()[:2] == first
+    table = pd.read_csv(flaws.TABLE)
+    assert flaws.TABLE.read_text().splitlines()[:2] == first
     assert list(zip(table["step"], table["fix"], table["seed"], table["images"], strict=True)) == [
         (0, "as it is", 0, 20),
         (1, "softmax output", 0, 20),

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shlex
 import sys
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from reprocnn.core.errors import UserError
 
+BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 TYPES_ONLY = ("TYPE_CHECKING", "typing.TYPE_CHECKING")  # code behind them does not run
 
 
@@ -49,12 +51,25 @@ class Code:
         return found
 
     def is_trivial(self, file: Path) -> bool:
-        """Tell whether a module holds nothing but a docstring, so that it changes nothing; one that is invalid may."""
+        """Return whether a module holds nothing but a docstring, so that it changes nothing."""
         try:
             body = self._parse(file).body
         except UserError:  # of a file that no stage imports, such as a template
             return False
         return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+    def foreign_modules(self, file: Path) -> set[str]:
+        """Name the top modules that a file imports from neither the standard library nor, it seems, the repository."""
+        names = set()
+        for node in _running(self._parse(file)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module)
+        for part in _importing_by_name(self._parse(file)):
+            names |= {name for name in _strings(part) if re.fullmatch(r"\w+(\.\w+)*", name)}
+        tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
+        return {top for top in tops if not self._find(top, [self.root, self.root / "src", file.parent])}
 
     def _closure(self, entries: list[Path], roots: list[Path]) -> set[Path]:
         found: set[Path] = set()
@@ -68,8 +83,9 @@ class Code:
 
     def _imported(self, file: Path, roots: list[Path]) -> list[Path]:
         """List the files that the imports of one file run; a name imported from a package counts if it is a module."""
+        tree = self._parse(file)
         files = []
-        for node in _running(self._parse(file)):
+        for node in _running(tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     files += self._find(alias.name, roots)
@@ -80,11 +96,36 @@ class Code:
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     files += self._find(f"{node.module}.{alias.name}", roots)
-            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-                name = node.args[0] if node.args else None
-                if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                    files += self._find(name.value, roots)
+        for part in _importing_by_name(tree):
+            files += self._named(file, part, roots)
         return [file for file in files if file.is_relative_to(self.root)]
+
+    def _named(self, file: Path, tree: ast.AST, roots: list[Path]) -> list[Path]:
+        """List what code that imports by name may import: each of its strings that is a module or a Python file.
+
+        Of a name that ends at run time, as in f"networks.{name}", every module of the package counts.
+        """
+        files: list[Path] = []
+        for node in _running(tree):
+            if isinstance(node, ast.JoinedStr) or (
+                isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod)
+            ):
+                start = next((one for one in ast.walk(node) if isinstance(one, ast.Constant)), None)
+                package = start.value.partition("%")[0] if start and isinstance(start.value, str) else ""
+                if re.fullmatch(r"(\w+\.)+\w*", package):
+                    for init in self._find(package.rpartition(".")[0], roots)[-1:]:
+                        files += self.files(init.parent) if init.name == "__init__.py" else []
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if node.value.endswith(".py"):
+                    files += [path for path in (roots[0] / node.value, file.parent / node.value) if path.is_file()]
+                elif re.fullmatch(r"\.+\w+(\.\w+)*", node.value):
+                    level = len(node.value) - len(node.value.lstrip("."))
+                    files += _files(file.parents[level - 1], node.value.lstrip(".").split("."))
+                    for package in _strings(tree):
+                        files += self._find(package + node.value, roots)
+                elif re.fullmatch(r"\w+(\.\w+)*", node.value):
+                    files += self._find(node.value, roots)
+        return files
 
     def _find(self, module: str, roots: list[Path]) -> list[Path]:
         """Give the files that importing `module` runs, from the first root that has any."""
@@ -151,6 +192,30 @@ def _files(base: Path, parts: list[str]) -> list[Path]:
             break
         base = base / part
     return files
+
+
+def _importing_by_name(tree: ast.Module) -> list[ast.AST]:
+    """Give the calls that import or run what a string in them names; the whole file if one's name is made elsewhere."""
+    nodes = list(_running(tree))
+    imported = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
+    known = BY_NAME | {alias.asname for alias in imported if alias.name in BY_NAME and alias.asname}
+    uses = [node for node in nodes if _last_name(node) in known]
+    calls = [node for node in nodes if isinstance(node, ast.Call) and _last_name(node.func) in known]
+    plain = len(uses) == len(calls) and all(
+        all(isinstance(one, ast.Constant) for one in [*call.args[:1], *(word.value for word in call.keywords)])
+        and (call.args or call.keywords)
+        for call in calls
+        if _last_name(call.func) != "spec_from_file_location"
+    )
+    return [*calls] if plain else [tree]
+
+
+def _last_name(node: ast.AST) -> str | None:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+
+
+def _strings(tree: ast.AST) -> list[str]:
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
 
 def _running(tree: ast.AST) -> Iterator[ast.AST]:

@@ -1,9 +1,9 @@
-"""What each design fault of the warm-up network costs: trained on CIFAR-10 and fixed one fault at a time.
+"""Measure what each flaw of the exercise's warm-up network costs: train it on CIFAR-10, fixed one flaw at a time.
 
-Adds what benchmarks/results/grudges.csv lacks, each row as soon as it is known. To fit an hour on two cores, images are
-CIFAR's 32x32 and not 100x100, the first three convolutions have 288, 16 and 4 filters and not 512, 128 and 32, and a
-training sees 10,000 images eight times. Each fix keeps those before it. Accuracies are of 5,000 validation images; the
-test images stay closed.
+Add what benchmarks/results/grudges.csv lacks, each row as soon as it is known. To fit into an hour on two cores, images
+are CIFAR-10's 32x32 instead of 100x100, the first three convolutions have 288, 16 and 4 filters instead of 512, 128 and
+32, and a training sees 10,000 images eight times. Each fix keeps those before it. Accuracies are on 5,000 validation
+images; the test images are not used.
 """
 
 import time
@@ -35,7 +35,7 @@ class Design:
     output: str = "sigmoid"
 
 
-# In the order of the exercise's book of grudges; a fix is what changes in the design.
+# In the order of the exercise's list; a fix is what changes in the design.
 FIXES: dict[str, dict[str, Any]] = {
     "as it is": {},
     "random initialization": {"initializer": "glorot_uniform"},
@@ -50,7 +50,7 @@ FIXES: dict[str, dict[str, Any]] = {
 
 def main(arguments: list[str]) -> None:
     """Train what the table lacks, and print its summary."""
-    command.parser("grudges", __doc__).parse_args(arguments)
+    command.parser("flaws", __doc__).parse_args(arguments)
     device = configure_device("cpu", threads=0)
     known = results.known(TABLE, "step", "seed")
     # Seed by seed, so that a table that is cut short still has every fix.
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(design: Design, seed: int, device: Device) -> dict[str, Any]:
-    """Train once; give the other columns of the row."""
+    """Train once; return the other columns of the row."""
     data, val = arrays.load(DATA / "train"), arrays.load(DATA / "val")
     keras.utils.set_random_seed(seed)
     normalization = layers.Rescaling(*arrays.load_normalization(DATA))
@@ -85,7 +85,7 @@ def measure(design: Design, seed: int, device: Device) -> dict[str, Any]:
         "versions": results.versions(recorded),
         "python": recorded["python"],
         "date": results.today(),
-        "command": "python -m benchmarks grudges",
+        "command": "python -m benchmarks flaws",
     }
 
 
@@ -114,7 +114,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _train(model: keras.Model, data: arrays.Split, val: arrays.Split, seed: int) -> tuple[float, float]:
-    """Give accuracy and loss on the validation images after the last epoch; `seed` gives the order of the images."""
+    """Return accuracy and loss on the validation images after the last epoch; `seed` gives the order of the images."""
     # XLA is slower on a CPU.
     model.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", metrics=["accuracy"], jit_compile=False)
     rng = np.random.default_rng(seed)

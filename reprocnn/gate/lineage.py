@@ -1,0 +1,102 @@
+"""The code deps that dvc.yaml declares, beside the code that each stage imports."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reprocnn.gate.imports import Code
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A place where dvc.yaml does not say what the code does."""
+
+    file: str  # dvc.yaml
+    stage: str
+    action: str  # add | remove | keep: a folder of which one file is not needed
+    path: str  # as deps give it, from the stage's wdir
+    unused: str = ""  # that file, from the stage's wdir
+
+    def __str__(self) -> str:
+        """Give the line that people read."""
+        what = f"{self.path}: nothing imports {self.unused}" if self.unused else f"{self.action} {self.path}"
+        return f"{self.file}: {self.stage}: deps: {what}"
+
+
+def compare(repo: Any, root: Path) -> list[Difference]:
+    """Compare each stage of an open DVC repository; `root` is where paths start. Raises UserError for a bad module."""
+    from dvc.stage import PipelineStage
+
+    code = Code(Path(repo.root_dir))
+    outs = [Path(out.fs_path) for out in repo.index.outs if out.protocol == "local"]
+    stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and stage.cmd]
+    return [difference for stage in stages for difference in _compare(code, stage, outs, root.resolve())]
+
+
+def missing(repo: Any) -> list[str]:
+    """Give a line for each dep that dvc.yaml lacks: what changes there would be stale without a word."""
+    return [str(one) for one in compare(repo, Path(repo.root_dir)) if one.action == "add"]
+
+
+def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[Difference]:
+    """Compare one stage; what stages make (`outs`) is data, even where it is Python."""
+    wdir = Path(stage.wdir)
+    ran = code.of_command(stage.cmd, wdir)
+    if not ran:
+        return
+    imported = {file for file in ran if not code.is_trivial(file) and not _is_within(file, outs)}
+    declared = {path: text for path, text in _declared(stage).items() if not _is_within(path, outs)}
+    missing = {file for file in imported if not _is_within(file, declared)}
+    place = (_relative(Path(stage.path), root), stage.name)
+    for path in _with_folders(code, missing, wdir, outs):
+        yield Difference(*place, "add", _relative(path, wdir))
+    for path, text in sorted(declared.items()):
+        below = {file for file in code.files(path) if not code.is_trivial(file)}
+        useless_file = path.suffix == ".py" and path not in ran
+        useless_folder = below and not below & imported and _is_code(path, below)
+        if useless_file or useless_folder:
+            yield Difference(*place, "remove", text)
+        elif below & imported:
+            for file in sorted(below - imported):
+                yield Difference(*place, "keep", text, _relative(file, wdir))
+
+
+def _declared(stage: Any) -> dict[Path, str]:
+    """Give the stage's deps in the repository, without params: where they are, and as dvc.yaml writes them."""
+    from dvc.dependency.param import ParamsDependency
+
+    deps = [dep for dep in stage.deps if dep.protocol == "local" and not isinstance(dep, ParamsDependency)]
+    return {Path(dep.fs_path): dep.def_path for dep in deps}
+
+
+def _with_folders(code: Code, missing: set[Path], wdir: Path, outs: list[Path]) -> list[Path]:
+    """Put a folder of code in the place of its files where it has several and all are missing."""
+    found = set()
+    for file in missing:
+        chosen = file
+        for folder in file.parents:
+            if wdir.is_relative_to(folder) or any(out.is_relative_to(folder) for out in outs):
+                break
+            below = {other for other in code.files(folder) if not code.is_trivial(other)}
+            if not below <= missing:
+                break
+            if len(below) > 1 and _is_code(folder, below):
+                chosen = folder
+        found.add(chosen)
+    return sorted(found)
+
+
+def _is_code(folder: Path, files: set[Path]) -> bool:
+    """Return whether Python `files` are half of what is in a folder or more; else it is rather data."""
+    count = sum(len(names) for place, _, names in os.walk(folder) if not place.endswith("__pycache__"))
+    return 2 * len(files) >= count
+
+
+def _relative(path: Path, start: Path) -> str:
+    return Path(os.path.relpath(path, start)).as_posix()
+
+
+def _is_within(path: Path, above: Any) -> bool:
+    return any(path.is_relative_to(one) for one in above)

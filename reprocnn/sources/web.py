@@ -1,0 +1,188 @@
+"""GET over HTTP in bounded time and memory, whatever the server sends."""
+
+import http.client
+import io
+import socket
+import ssl
+import time
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import quote, unquote, urljoin, urlsplit
+
+import certifi
+
+CONNECT_SECONDS, READ_SECONDS = 10, 30  # of one connection, of one receive
+ANSWER_SECONDS = 60  # from the first connection to the last header, redirects included
+STALL_SECONDS, STALL_BYTES = 30, 300_000  # content that comes slower than that: the next source
+REDIRECTS = 10
+KEPT = "%/:=&?~#+!$,;'@()*[]"  # not to be quoted in an address
+
+
+class SourceError(Exception):
+    """One source did not give the right bytes; the message says which and why."""
+
+
+class PassingError(Exception):
+    """A failure that another try may get past."""
+
+
+@contextmanager
+def get(address: str) -> Iterator["Content"]:
+    """Give the content of `address`, or of the one that it redirects to.
+
+    Raises SourceError or PassingError, also while the content is read.
+    """
+    clock = _Clock(address)
+    with _errors(address):
+        response = _final_response(address, clock)
+    with closing(response):
+        if response.status >= 500 or response.status == 429:
+            raise PassingError(f"{address}: HTTP status {response.status}")
+        if response.status != 200:
+            raise SourceError(f"{address}: HTTP status {response.status}")
+        yield Content(response, clock)
+
+
+class Content(io.RawIOBase):
+    """A response's content; reading raises SourceError or PassingError where it breaks off, hangs or drips."""
+
+    def __init__(self, response: http.client.HTTPResponse, clock: "_Clock") -> None:
+        self.response, self.clock = response, clock
+        clock.allow_stall()
+
+    def read(self, size: int = -1) -> bytes:
+        """Give what has arrived, at most `size` bytes: a full read would wait for each drop of a slow drip."""
+        with _errors(self.clock.address):
+            chunk = self.response.read1(size)
+            if not chunk and self.response.length:
+                raise http.client.IncompleteRead(b"", self.response.length)
+        self.clock.count(len(chunk))
+        return chunk
+
+
+class _Clock:
+    """When to give up on an answer."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self.bytes = address, 0
+        self.until, self.reason = time.monotonic() + ANSWER_SECONDS, f"no answer in {ANSWER_SECONDS} s"
+
+    def allow_stall(self) -> None:
+        self.bytes, self.until = 0, time.monotonic() + STALL_SECONDS
+        self.reason = f"fewer than {STALL_BYTES:,} bytes in {STALL_SECONDS} s"
+
+    def count(self, new: int) -> None:
+        self.bytes += new
+        if self.bytes >= STALL_BYTES:
+            self.allow_stall()
+
+    def seconds_left(self) -> float:
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise SourceError(f"{self.address}: {self.reason}")
+        return left
+
+
+class _Receiver(io.RawIOBase):
+    """What a socket receives, until the clock has run out."""
+
+    def __init__(self, sock: socket.socket, clock: _Clock) -> None:
+        self.sock, self.clock = sock, clock
+        self.stream = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self.sock.settimeout(min(READ_SECONDS, self.clock.seconds_left()))
+        try:
+            return self.stream.readinto(buffer)
+        except TimeoutError:
+            self.clock.seconds_left()  # if that is why, it raises
+            raise
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
+
+
+class _Socket:
+    """A connected socket from which http.client, line by line and chunk by chunk, reads what the clock allows."""
+
+    def __init__(self, sock: socket.socket, clock: _Clock) -> None:
+        self.sock, self.clock = sock, clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
+        return io.BufferedReader(_Receiver(self.sock, self.clock))
+
+
+class _Handler(urllib.request.AbstractHTTPHandler):
+    """Opens http and https with sockets of the clock's."""
+
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
+
+    def __init__(self, clock: _Clock) -> None:
+        super().__init__()
+        self.clock = clock
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self._open(http.client.HTTPConnection, request)
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        context = ssl.create_default_context()
+        context.load_verify_locations(certifi.where())  # some systems have no certificates of their own
+        return self._open(http.client.HTTPSConnection, request, context=context)
+
+    def _open(self, kind: Any, request: urllib.request.Request, **options: Any) -> http.client.HTTPResponse:
+        clock = self.clock
+
+        class Connection(kind):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                self.sock: Any = _Socket(self.sock, clock)
+
+        return self.do_open(Connection, request, **options)
+
+
+def _final_response(address: str, clock: _Clock) -> http.client.HTTPResponse:
+    opener = urllib.request.OpenerDirector()  # bare, since the usual one reads the content of redirects
+    opener.add_handler(urllib.request.ProxyHandler())
+    opener.add_handler(_Handler(clock))
+    for _ in range(REDIRECTS + 1):
+        response = opener.open(_request(address), timeout=min(CONNECT_SECONDS, clock.seconds_left()))
+        to = response.headers["Location"]
+        if response.status not in (301, 302, 303, 307, 308) or to is None:
+            return response
+        response.close()
+        address = urljoin(address, quote(to, KEPT, "latin-1"))  # as http.client decodes headers
+    raise http.client.InvalidURL(f"more than {REDIRECTS} redirects")
+
+
+def _request(address: str) -> urllib.request.Request:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise http.client.InvalidURL(f"{address}: expected http:// or https:// and a host")
+    user, _, host = parts.netloc.rpartition("@")
+    parts = parts._replace(netloc=host, path=quote(parts.path, KEPT), query=quote(parts.query, KEPT), fragment="")
+    headers = {"Accept-Encoding": "identity", "User-Agent": "reprocnn"}  # .gz files are wanted as they are
+    if user:
+        headers["Authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
+    return urllib.request.Request(parts.geturl(), headers=headers)
+
+
+@contextmanager
+def _errors(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        cause = error.reason if isinstance(error, URLError) else error
+        final = isinstance(cause, ssl.SSLCertVerificationError | http.client.InvalidURL | ValueError)
+        kind = SourceError if final else PassingError
+        raise kind(f"{address}: {' '.join(f'{type(cause).__name__}: {cause}'.split())[:160]}") from None

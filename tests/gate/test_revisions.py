@@ -1,0 +1,216 @@
+"""Which revision a result is compared with, in the clones that people and CI services make. Never with itself."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reprocnn.core.errors import UserError
+from reprocnn.gate.revisions import choose_base, default_revision
+
+IDENTITY = {f"GIT_{who}_{what}": "a@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+def git(*arguments: str) -> str:
+    env = os.environ | IDENTITY | {"GIT_CONFIG_GLOBAL": os.devnull}
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True, env=env).stdout.strip()
+
+
+def add(text: str) -> str:
+    """Commit another dvc.lock, and give the commit."""
+    Path("dvc.lock").write_text(text)
+    git("add", "--all")
+    git("commit", "--quiet", "--message", text)
+    return git("rev-parse", "HEAD")
+
+
+@pytest.fixture(params=["main", "stable"])
+def branch(request):
+    return request.param
+
+
+@pytest.fixture
+def forge(tmp_path, monkeypatch, branch):
+    """A repository with two commits on the main branch and two on `feature`, which begins at the first."""
+    folder = tmp_path / "forge"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    git("init", "--quiet", f"--initial-branch={branch}")
+    add("first")
+    git("switch", "--quiet", "--create", "feature")
+    add("a feature")
+    add("more of it")
+    git("switch", "--quiet", branch)
+    add("second")
+    return folder
+
+
+def clone(forge: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
+    git("clone", "--quiet", *options, f"file://{forge}", str(forge.parent / "clone"))
+    monkeypatch.chdir(forge.parent / "clone")
+
+
+def test_a_feature_is_compared_with_where_it_began(forge, monkeypatch, branch):
+    first = git("rev-parse", f"{branch}~")
+    clone(forge, monkeypatch)
+    git("switch", "--quiet", "feature")
+    assert default_revision() == first
+    git("switch", "--quiet", "--detach")
+    assert default_revision() == first
+    Path("dvc.lock").write_text("uncommitted")
+    assert default_revision() == first
+    git("remote", "set-head", "origin", "--delete")  # as in the checkouts of CI services
+    git("branch", "--delete", "--force", branch)
+    if branch == "main":
+        assert default_revision() == first
+    else:
+        with pytest.raises(UserError, match="no main branch found"):
+            default_revision()
+
+
+def test_on_the_main_branch_it_is_the_first_parent(forge, monkeypatch, branch):
+    clone(forge, monkeypatch)
+    assert default_revision() == git("rev-parse", "HEAD~")
+    git("switch", "--quiet", "--detach")
+    assert default_revision() == git("rev-parse", "HEAD~")
+    git("switch", "--quiet", branch)
+    git("merge", "--quiet", "--strategy=ours", "--no-edit", "origin/feature")
+    assert default_revision() == git("rev-parse", "HEAD^1") == git("rev-parse", f"origin/{branch}")
+    git("push", "--quiet", "origin", f"HEAD:refs/heads/pushed-{branch}")
+    assert default_revision() == git("rev-parse", "HEAD^1")
+    Path("dvc.lock").write_text("uncommitted")
+    assert default_revision() == "HEAD"
+
+
+def test_the_fresher_of_the_local_and_the_remote_branch_counts(forge, monkeypatch, branch):
+    clone(forge, monkeypatch)
+    git("switch", "--quiet", "--create", "work")
+    add("work")
+    assert default_revision() == git("rev-parse", f"origin/{branch}")
+    git("branch", "--force", branch, f"{branch}~")  # nobody pulled
+    assert default_revision() == git("rev-parse", f"origin/{branch}")
+    git("branch", "--force", branch, "work")  # nobody pushed
+    ahead = git("rev-parse", "work")
+    add("more work")
+    assert default_revision() == ahead
+
+
+@pytest.mark.parametrize("variable", ["GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME"])
+def test_the_services_target_branch_comes_first(forge, monkeypatch, branch, variable):
+    git("branch", "release", "feature~")
+    clone(forge, monkeypatch)
+    git("switch", "--quiet", "--detach", "origin/feature")
+    monkeypatch.setenv(variable, "release")
+    assert default_revision() == git("rev-parse", "origin/release")
+    monkeypatch.setenv(variable, "nosuch")
+    with pytest.raises(UserError, match=r"the branch nosuch is not in this clone.*fetch-depth: 0"):
+        default_revision()
+    monkeypatch.setenv(variable, "")
+    assert default_revision() != git("rev-parse", "origin/release")
+
+
+def test_a_fork_whose_branch_has_the_name_of_the_target_is_not_compared_with_itself(forge, monkeypatch, branch):
+    clone(forge, monkeypatch)
+    base = git("rev-parse", "HEAD")
+    add("a fork's work on its own main branch")
+    monkeypatch.setenv("GITHUB_BASE_REF", branch)
+    assert default_revision() == base
+    git("switch", "--quiet", "--detach", f"origin/{branch}")
+    git("branch", "--force", branch, "HEAD")
+    with pytest.raises(UserError, match="no result is compared with itself"):
+        default_revision()
+
+
+@pytest.mark.parametrize("options", [["--depth=1"], ["--depth=1", "--no-single-branch"], ["--single-branch"]])
+@pytest.mark.parametrize("head", ["feature", "main branch"])
+@pytest.mark.parametrize("detached", [False, True])
+@pytest.mark.parametrize("service", [False, True])
+def test_without_the_history_it_says_how_to_fetch_it(forge, monkeypatch, branch, options, head, detached, service):
+    on_main = head == "main branch"
+    name = branch if on_main else "feature"
+    clone(forge, monkeypatch, *options, f"--branch={name}")
+    if detached:
+        git("switch", "--quiet", "--detach")
+    if service:
+        monkeypatch.setenv("GITHUB_BASE_REF", branch)
+    if on_main and options == ["--single-branch"] and not service:
+        assert default_revision() == git("rev-parse", "HEAD~")  # all of its history is there
+        return
+    with pytest.raises(UserError, match=r"fetch-depth: 0|compared with itself"):
+        default_revision()
+
+
+def test_the_checkout_of_a_pull_request_at_depth_one(forge, monkeypatch, branch):
+    """As actions/checkout makes it: no branch at all, HEAD at a merge that only refs/remotes/pull knows."""
+    folder = forge.parent / "runner"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    git("init", "--quiet", "--initial-branch=unborn")
+    git("remote", "add", "origin", f"file://{forge}")
+    git("fetch", "--quiet", "--depth=1", "origin", "+refs/heads/feature:refs/remotes/pull/7/merge")
+    git("checkout", "--quiet", "--detach", "refs/remotes/pull/7/merge")
+    for value in (branch, ""):
+        monkeypatch.setenv("GITHUB_BASE_REF", value)
+        with pytest.raises(UserError, match="fetch-depth: 0"):
+            default_revision()
+    git("fetch", "--quiet", "--unshallow", "origin", "+refs/heads/*:refs/remotes/origin/*")
+    monkeypatch.setenv("GITHUB_BASE_REF", branch)
+    assert default_revision() == git("rev-parse", f"origin/{branch}~")
+
+
+def test_the_first_commit_of_all_has_nothing_before_it(tmp_path, monkeypatch, branch):
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet", f"--initial-branch={branch}")
+    assert default_revision() is None
+    first = add("first")
+    assert default_revision() is None
+    git("switch", "--quiet", "--create", "feature")
+    add("second")
+    if branch == "stable":  # which of the two is the main one?
+        with pytest.raises(UserError, match="no main branch found"):
+            default_revision()
+        for name in ("master", "trunk"):
+            git("branch", "--move", branch, name)
+            branch = name
+            assert default_revision() == first
+    else:
+        assert default_revision() == first
+
+
+def test_a_branch_without_a_commit_of_its_own_is_no_judgement(forge, monkeypatch, branch):
+    clone(forge, monkeypatch)
+    for start in (branch, f"{branch}~"):
+        git("switch", "--quiet", "--create", f"new-{start.strip('~')}-{len(start)}", start)
+        with pytest.raises(UserError, match="no result is compared with itself"):
+            default_revision()
+        Path("dvc.lock").write_text("uncommitted")
+        assert default_revision() == "HEAD"
+        git("restore", ".")
+
+
+@pytest.mark.parametrize("rev", ["", " ", "workspace", " workspace"])
+def test_a_revision_that_is_the_workspace_is_refused(forge, monkeypatch, rev):
+    with pytest.raises(UserError, match="expected a revision"):
+        choose_base(rev)
+
+
+@pytest.mark.parametrize("rev", ["HEAD", "HEAD^0", "@", "SAME", "COMMIT", "TAG"])
+def test_head_by_any_name_is_refused_unless_something_changed(forge, monkeypatch, rev, branch):
+    git("tag", "TAG")
+    rev = {"SAME": branch, "COMMIT": git("rev-parse", "HEAD")}.get(rev, rev)
+    Path("notes").write_text("no result")
+    with pytest.raises(UserError, match=r"is HEAD itself.*--against"):
+        choose_base(rev)
+    for name in ("dvc.lock", "params.yaml", "below/dvc.yaml"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("changed")
+        assert choose_base(rev) == rev
+        git("stash", "--quiet", "--include-untracked")
+    assert choose_base("HEAD~") == "HEAD~"
+
+
+@pytest.mark.parametrize("rev", ["nosuch", "-h", "--all", "HEAD:dvc.lock", "HEAD~9", "0" * 40, "a b", "$(id)"])
+def test_an_unknown_revision_is_refused(forge, rev):
+    with pytest.raises(UserError, match="no such revision"):
+        choose_base(rev)
