@@ -56,7 +56,7 @@ export GATE_PR := $(value PR)
 GATE = set -f; set --; for name in $$GATE_ACCEPT; do set -- "$$@" "--accept=$$name"; done; \
   python -m reprocnn gate $${GATE_AGAINST:+"--against=$$GATE_AGAINST"} "$$@"
 
-gate: $(INSTALLED) ## compare the results with their targets and with AGAINST=REV; ACCEPT=NAMES, FORMAT=text|json|markdown
+gate: $(INSTALLED) ## compare the results with their targets and with AGAINST=REV; ACCEPT=NAMES, FORMAT=text|json|markdown|junit
 	@$(GATE) --format="$${GATE_FORMAT:-text}"
 
 gate-comment: $(INSTALLED) ## write the gate's result as a comment on pull request PR=NUMBER; needs gh

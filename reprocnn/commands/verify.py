@@ -6,6 +6,9 @@ files, in a clone of HEAD with a cache of its own. Where an output differs from 
 (another processor, thread count, precision ...), how much each metric changes, and whether the test accuracies differ
 by more than those of two seeds (benchmarks/results/seeds.csv).
 
+--attest signs what came out of the full run, and --attestation checks such a statement: that the owner of a key ran the
+pipeline of this dvc.lock again.
+
 Exit code 1 if something is stale; in full also if an output differs without a reason, or an accuracy by more than
 seeds explain. 2 if the check itself failed.
 """
@@ -24,6 +27,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from reprocnn.commands import attestation
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json
 from reprocnn.datasets import DATASETS
@@ -33,6 +37,7 @@ from reprocnn.gate.values import flatten
 from reprocnn.repository import dvc, git
 
 LOCK = Path("dvc.lock")
+ATTESTATION = Path("attestation.json")
 PINS = (Path("requirements.lock"), Path("requirements-gpu.lock"))
 PIN = r"^([\w.-]+)(?:\[[\w,-]+\])?==([^\s;\\]+)"
 SEEDS = Path("benchmarks/results/seeds.csv")
@@ -45,7 +50,16 @@ def main(arguments: list[str] | None = None) -> None:
         prog="reprocnn verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--full", action="store_true", help="run everything again in a clone and compare")
+    parser.add_argument(
+        "--attest", type=Path, metavar="KEY", help="with --full: sign the outcome with this private key (Ed25519, PEM)"
+    )
+    parser.add_argument("--attestation", type=Path, metavar="FILE", help="check a statement that --attest wrote")
+    parser.add_argument("--key", type=Path, help="with --attestation: the public key of who signed it")
     options = parser.parse_args(arguments)
+    if (options.attest and not options.full) or bool(options.attestation) != bool(options.key):
+        parser.error("--attest goes with --full, and --attestation with --key")
+    if options.attest:
+        attestation.private_key(options.attest)  # before the long run
     try:
         faults = lock.faults() + version_mismatches() + unpinned_dependencies()
     except (UserError, OSError, ModuleNotFoundError):
@@ -59,8 +73,20 @@ def main(arguments: list[str] | None = None) -> None:
         "verify: dvc.lock matches the code, the results match dvc.lock, the installed versions are those that trained",
         flush=True,
     )
+    if options.attestation:
+        found = attestation.check(options.attestation, options.key)
+        print("verify: signed by the owner of the key:", *_describe(found), sep="\n  ")
     if options.full:
-        verify_full()
+        outcome = verify_full()
+        if options.attest:
+            attestation.write(ATTESTATION, options.attest, outcome)
+            print(f"verify: {ATTESTATION}: signed", flush=True)
+
+
+def _describe(outcome: dict[str, Any]) -> list[str]:
+    if not outcome["differing"]:
+        return ["every output is byte for byte the same"]
+    return [f"{path}: other bytes" for path in outcome["differing"]] + outcome["reasons"]
 
 
 def version_mismatches() -> list[str]:
@@ -141,8 +167,8 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def verify_full() -> None:
-    """Run the pipeline in a clone and compare.
+def verify_full() -> dict[str, Any]:
+    """Run the pipeline in a clone and compare; give the environment, what differed, and what explains it.
 
     Raises UserError if an output differs and nothing explains it, or a test accuracy by more than seeds explain.
     """
@@ -157,15 +183,20 @@ def verify_full() -> None:
             dvc("repro", "download")
         shutil.copytree("data/raw", clone / "data/raw")  # its digests are checked there
         dvc("repro", "--force", cwd=clone)
-        compare_runs(Path(), clone)
+        differing, reasons = compare_runs(Path(), clone)
+        environments = {path.stem: environment(clone / path) for path in DETAILS}
+    return {"differing": differing, "reasons": reasons, "environment": environments}
 
 
-def compare_runs(committed: Path, again: Path) -> None:
-    """Print how the results in two folders differ. Raises UserError for what nothing explains."""
+def compare_runs(committed: Path, again: Path) -> tuple[list[str], list[str]]:
+    """Print how the results in two folders differ, and give the outputs that do, with the reasons.
+
+    Raises UserError for what nothing explains.
+    """
     differing = different_outputs(committed / LOCK, again / LOCK)
     if not differing:
         print("verify: every output is byte for byte the same")
-        return
+        return [], []
     print("verify: outputs that differ from dvc.lock:", *differing, sep="\n  ")
     reasons = environment_changes(committed, again)
     print(*reasons, sep="\n")
@@ -177,6 +208,7 @@ def compare_runs(committed: Path, again: Path) -> None:
         )
     if unexplained:
         raise UserError("\n".join(unexplained))
+    return differing, reasons
 
 
 def environment_changes(committed: Path, again: Path) -> list[str]:

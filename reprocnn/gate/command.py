@@ -19,7 +19,7 @@ import sys
 from reprocnn.gate import render
 from reprocnn.gate.compare import judge
 
-FORMATS = {"text": render.text, "json": render.as_json, "markdown": render.markdown}
+FORMATS = {"text": render.text, "json": render.as_json, "markdown": render.markdown, "junit": render.junit}
 
 
 def main(arguments: list[str] | None = None) -> None:

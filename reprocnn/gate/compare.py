@@ -260,16 +260,18 @@ class Comparison:
 
     def _judge_change(self, row: Row, loss: float) -> None:
         """Add to the verdict what a metric that got worse by `loss` deserves."""
-        if loss > 0 and row.p is not None and row.p < self.limits.alpha:
-            row.verdict += f", WORSE (p < {self.limits.alpha:g})"
+        tolerated = self.limits.of(row.metric)
+        tolerance = tolerated.loss(float(row.then))  # type: ignore[arg-type]
+        if loss > 0 and row.p is not None and row.p < tolerated.alpha:
+            row.verdict += f", WORSE (p < {tolerated.alpha:g})"
             row.failed = True
-        elif loss > self.limits.tolerance + ROUNDING:
-            row.verdict += f", WORSE (by more than {self.limits.tolerance:g})"
+        elif loss > tolerance + ROUNDING:
+            row.verdict += f", WORSE (by more than {tolerance:g})"
             row.failed = True
         elif loss > 0 and row.p is not None:
             row.verdict += ", worse within noise"
         elif loss > 0:
-            row.verdict += f", worse within {self.limits.tolerance:g}"
+            row.verdict += f", worse within {tolerance:g}"
         else:
             row.verdict += ", better" if loss < 0 else ", same"
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ruamel.yaml.error import YAMLError
@@ -12,15 +12,37 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate.values import flatten, is_number
 
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
+OWN = {"alpha": 0.5, "tolerance": math.inf, "relative_tolerance": math.inf}  # what a target may set, and its maximum
+
+
+@dataclass(frozen=True)
+class Tolerated:
+    """How far one metric may fall."""
+
+    alpha: float  # a p-value below it makes the metric worse
+    tolerance: float  # the largest loss that passes where the test sees nothing, in the metric's unit
+    relative_tolerance: float = math.inf  # the same as a share of the baseline's value; the smaller of both counts
+
+    def loss(self, then: float) -> float:
+        """Give the largest loss that passes from the value `then`."""
+        relative = math.inf if self.relative_tolerance == math.inf else self.relative_tolerance * abs(then)
+        return min(self.tolerance, relative)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`targets` by metric, as (direction, limit), and the two keys of `gate`."""
+    """`targets` by metric, as (direction, limit), the two keys of `gate`, and what targets say in their place."""
 
     targets: dict[str, tuple[str, float]]
-    alpha: float  # a p-value below it makes a metric worse
-    tolerance: float  # the largest loss that passes where the test sees nothing, in the metric's unit
+    alpha: float
+    tolerance: float
+    own: dict[str, dict[str, float]] = field(default_factory=dict)  # of a metric: some of OWN
+
+    def of(self, metric: str) -> Tolerated:
+        """Give what a metric's target tolerates, or else `gate`."""
+        own = self.own.get(metric, {})
+        absolute = math.inf if "relative_tolerance" in own else self.tolerance
+        return Tolerated(**{"alpha": self.alpha, "tolerance": absolute, **own})
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,22 @@ def judge_by(base: Limits, here: Limits, accept: set[str]) -> tuple[Limits, list
         chosen = now if then is None else choose(metric, then, now, _is_looser(then, now))
         if chosen is not None:
             targets[metric] = chosen
-    return Limits(targets, alpha, tolerance), loosened
+    own: dict[str, dict[str, float]] = {}
+    here = replace(here, alpha=alpha, tolerance=tolerance)
+    # Where a target says nothing of its own, a change of `gate` is reported there, once.
+    base = replace(
+        base,
+        alpha=alpha if "gate.alpha" in accept else base.alpha,
+        tolerance=tolerance if "gate.tolerance" in accept else base.tolerance,
+    )
+    for metric in targets:
+        before, after = asdict(base.of(metric)), asdict(here.of(metric))
+        if metric in base.targets and metric in here.targets:
+            for key, now in after.items():
+                looser = now < before[key] if key == "alpha" else now > before[key]
+                after[key] = choose(f"{metric}.{key}", before[key], now, looser)
+        own[metric] = after if metric in here.targets else before
+    return Limits(targets, alpha, tolerance, own), loosened
 
 
 def _is_looser(then: tuple[str, float], now: tuple[str, float] | None) -> bool:
@@ -94,14 +131,21 @@ def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
     """Give the limits in the values of a params.yaml, and a line for each fault, with which they are of no use."""
     faults = []
     targets: dict[str, tuple[str, float]] = {}
+    own: dict[str, dict[str, float]] = {}
     for key, limit in flatten(values.get("targets") or {}).items():
         metric, _, direction = key.rpartition(".")
-        if direction not in DIRECTIONS or not metric or not is_number(limit):
+        if metric and direction in OWN:
+            if is_number(limit) and 0 <= limit <= OWN[direction]:  # type: ignore[operator]
+                own.setdefault(metric, {})[direction] = float(limit)  # type: ignore[arg-type]
+            else:
+                faults.append(f"targets.{key}: found {limit!r}, expected a number from 0 to {OWN[direction]:g}")
+        elif direction not in DIRECTIONS or not metric or not is_number(limit):
             faults.append(f"targets.{key}: found {limit!r}, expected METRIC.at_least or METRIC.at_most with a number")
         elif metric in targets:
             faults.append(f"targets.{metric}: found at_least and at_most, expected one of them; remove the other")
         else:
             targets[metric] = direction, float(limit)  # type: ignore[arg-type]
+    faults += [f"targets.{name}: found no at_least or at_most; add one" for name in own.keys() - targets.keys()]
     if not targets:
         faults.append("targets: found none, expected at least one, as targets.NAME.test.accuracy.at_least: 0.99")
     gate: dict[str, Any] = values["gate"] if isinstance(values.get("gate"), dict) else {}
@@ -112,7 +156,7 @@ def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
             faults.append(f"gate.{key}: found {value!r}, expected a number from 0 to {highest:g}; add it")
         else:
             numbers[key] = float(value)
-    return Limits(targets, numbers.get("alpha", 0.0), numbers.get("tolerance", 0.0)), faults
+    return Limits(targets, numbers.get("alpha", 0.0), numbers.get("tolerance", 0.0), own), faults
 
 
 def raise_faults(faults: Iterable[str]) -> None:

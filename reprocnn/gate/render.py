@@ -1,8 +1,9 @@
-"""A judgement as text, as JSON and as Markdown."""
+"""A judgement as text, as JSON, as Markdown and as JUnit XML."""
 
 import dataclasses
 import json
 import re
+from xml.etree import ElementTree
 
 from tabulate import tabulate
 
@@ -59,6 +60,26 @@ def escape(text: str) -> str:
 def as_json(judgement: Judgement) -> str:
     """Write all of its fields as indented JSON."""
     return json.dumps(dataclasses.asdict(judgement), indent=2, default=str, allow_nan=False, ensure_ascii=False)
+
+
+def junit(judgement: Judgement) -> str:
+    """Write it as a test report: a case for each metric that is judged and for each limit that was loosened."""
+    cases = [(row.metric, row.verdict, row.failed) for row in judgement.metrics if row.target or row.failed]
+    cases += [(f"limit of {one.name}", one.what, not one.accepted) for one in judgement.loosened]
+    undecided = judgement.exit_code == 2
+    counts = {"tests": len(cases) + undecided, "failures": sum(failed for *_, failed in cases), "errors": +undecided}
+    suite = ElementTree.Element("testsuite", {"name": "reprocnn gate"} | {key: str(n) for key, n in counts.items()})
+    for name, verdict, failed in cases:
+        case = ElementTree.SubElement(suite, "testcase", classname="gate", name=clean(name))
+        if failed:
+            ElementTree.SubElement(case, "failure", message=clean(verdict))
+        else:
+            ElementTree.SubElement(case, "system-out").text = clean(verdict)
+    if undecided:
+        case = ElementTree.SubElement(suite, "testcase", classname="gate", name="cannot judge")
+        ElementTree.SubElement(case, "error", message=clean("; ".join(judgement.reasons)))
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode")
 
 
 def _conclusion(judgement: Judgement) -> str:

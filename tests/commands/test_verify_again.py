@@ -1,5 +1,7 @@
 """Verifying on small repositories: the versions, what a second run changes, and what explains it."""
 
+import base64
+import hashlib
 import json
 import math
 import shutil
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from reprocnn import cli
 from reprocnn.commands import verify
@@ -61,10 +65,10 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def again(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], list[str]]:
+def again(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Verify in full, where the pipeline does nothing but a `change` in the clone; give the calls of dvc."""
 
-    def run(change: Callable[[], None]) -> list[str]:
+    def run(change: Callable[[], None], *more: str) -> list[str]:
         calls = []
 
         def dvc(*arguments: str, cwd: Path = Path()) -> None:
@@ -79,7 +83,7 @@ def again(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[]
                 change()
 
         monkeypatch.setattr(verify, "dvc", dvc)
-        verify.main(["--full"])
+        verify.main(["--full", *more])
         return calls
 
     return run
@@ -250,3 +254,151 @@ def test_metrics_are_merged_from_their_files(small):
     assert verify.read_metrics(small) == {
         "mnist": {"test": {"accuracy": 0.95, "loss": 0.1}}, "cifar": {"test": {"accuracy": 0.8, "loss": 0.1}},
     }  # fmt: skip
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    """A private key and its public one, in PEM."""
+    return make_keys(tmp_path / "key.pem")
+
+
+def make_keys(path: Path) -> tuple[Path, Path]:
+    key = ed25519.Ed25519PrivateKey.generate()
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    path.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    public = path.with_suffix(".pub")
+    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    return path, public
+
+
+def attested(again: Callable[..., list[str]], key: Path, change: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    again(change, "--attest", str(key))
+    return json.loads(Path("attestation.json").read_text())
+
+
+def check(public: Path) -> None:
+    verify.main(["--attestation", "attestation.json", "--key", str(public)])
+
+
+def test_a_full_run_is_attested_and_the_statement_checked(again, keys, capsys):
+    key, public = keys
+    envelope = attested(again, key)
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    assert (statement["_type"], statement["predicate"]["result"]) == ("https://in-toto.io/Statement/v1", "PASSED")
+    [subject] = statement["subject"]
+    assert subject["digest"]["sha256"] == hashlib.sha256(Path("dvc.lock").read_bytes()).hexdigest()
+    assert subject["digest"]["gitCommit"] == call(Path(), "git", "rev-parse", "HEAD").strip()
+    assert statement["predicate"]["environment"]["mnist"]["device.threads"] == 2
+    # As DSSE has it, computed another way: the text that is signed.
+    body = base64.b64decode(envelope["payload"])
+    text = b" ".join([b"DSSEv1", b"28", b"application/vnd.in-toto+json", str(len(body)).encode(), body])
+    signature = base64.b64decode(envelope["signatures"][0]["sig"])
+    owner = serialization.load_pem_public_key(public.read_bytes())
+    assert isinstance(owner, ed25519.Ed25519PublicKey)
+    owner.verify(signature, text)
+    write("later.json", {})
+    call(Path(), "git", "add", "later.json")
+    commit(Path())  # which leaves dvc.lock alone
+    capsys.readouterr()
+    check(public)
+    assert capsys.readouterr().out.endswith("owner of the key:\n  every output is byte for byte the same\n")
+
+
+def test_what_differed_for_a_reason_is_attested_as_such(again, keys, capsys):
+    def change() -> None:
+        other_output()
+        write("evaluation/mnist.json", details(threads=4))
+
+    attested(again, keys[0], change)
+    capsys.readouterr()
+    check(keys[1])
+    out = capsys.readouterr().out
+    assert "models/mnist: other bytes" in out
+    assert "device.threads: committed results 2, this run 4" in out
+
+
+def test_a_run_that_failed_is_not_attested(again, keys):
+    with pytest.raises(UserError):
+        again(other_output, "--attest", str(keys[0]))
+    assert not Path("attestation.json").exists()
+
+
+def forge(**fields: Any) -> Callable[[dict[str, Any]], None]:
+    """Change the statement and leave the signature."""
+
+    def change(envelope: dict[str, Any]) -> None:
+        statement = json.loads(base64.b64decode(envelope["payload"]))
+        statement["predicate"] |= fields
+        envelope["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        forge(result="FAILED"), forge(differing=["models/mnist"]), forge(reasons=["x"]), forge(environment={}),
+        lambda envelope: envelope.update(payloadType="text/plain"),
+        lambda envelope: envelope.update(signatures=[]),
+        lambda envelope: envelope["signatures"][0].update(sig=base64.b64encode(bytes(64)).decode()),
+        lambda envelope: envelope["signatures"][0].update(sig="?"),
+        lambda envelope: envelope.update(signatures=None),
+        lambda envelope: envelope.pop("payload"),
+    ],
+)  # fmt: skip
+def test_a_changed_statement_is_refused(again, keys, change):
+    envelope = attested(again, keys[0])
+    change(envelope)
+    write("attestation.json", envelope)
+    with pytest.raises(UserError, match=r"^attestation\.json: (not signed by|expected a DSSE envelope)"):
+        check(keys[1])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '{"payload": 1}', "\udcff"])
+def test_a_file_that_is_no_statement_is_refused(small, keys, text):
+    Path("attestation.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=r"^attestation\.json: expected a DSSE envelope"):
+        check(keys[1])
+
+
+def test_a_statement_is_of_one_key_one_lock_and_one_history(again, keys, tmp_path):
+    envelope = attested(again, keys[0])
+    with pytest.raises(UserError, match="not signed by"):
+        check(make_keys(tmp_path / "other.pem")[1])
+    # Signed by the owner, of another commit.
+    call(Path(), "git", "commit", "--quiet", "--amend", "--allow-empty", "--message=Another history")
+    with pytest.raises(UserError, match="not in the history of HEAD"):
+        check(keys[1])
+    Path("dvc.lock").write_text(Path("dvc.lock").read_text() + "\n")
+    with pytest.raises(UserError, match=r"of another dvc\.lock"):
+        check(keys[1])
+    assert envelope == json.loads(Path("attestation.json").read_text())
+
+
+@pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----", None], ids=["empty", "cut", "missing"])
+@pytest.mark.parametrize("which", ["private", "public"])
+def test_a_key_of_no_use_is_refused_before_anything_runs(small, tmp_path, monkeypatch, content, which):
+    monkeypatch.setattr(verify, "verify_full", lambda: pytest.fail("the full run started"))
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+    options = {"private": ["--full", "--attest"], "public": ["--attestation", "attestation.json", "--key"]}[which]
+    with pytest.raises(UserError, match=f"key: expected an unencrypted Ed25519 {which} key in PEM, found .*openssl"):
+        verify.main([*options, str(path)])
+
+
+def test_a_key_of_another_kind_is_refused(small, tmp_path):
+    key = ec.generate_private_key(ec.SECP256R1())
+    plain = serialization.NoEncryption()
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (tmp_path / "key").write_bytes(pem)
+    with pytest.raises(UserError, match="Ed25519 private key in PEM, found ECPrivateKey"):
+        verify.main(["--full", "--attest", str(tmp_path / "key")])
+
+
+@pytest.mark.parametrize("arguments", [["--attest", "k"], ["--attestation", "f"], ["--key", "k"]])
+def test_options_of_attestations_go_together(small, arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        verify.main(arguments)
+    assert ended.value.code == 2
+    assert "go" in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 import json
 import re
+from dataclasses import replace
 from html import unescape
+from xml.etree import ElementTree
 
 import pytest
 from markdown_it import MarkdownIt
@@ -64,6 +66,27 @@ def test_json_has_all_fields():
     assert read["metrics"][0] == {**vars(ROWS[0]), "interval": [0.92913, 0.95751]}
     assert read["metrics"][1:] == [vars(row) for row in ROWS[1:]]
     assert "≥ 0.9" in render.as_json(FAILED)
+
+
+def test_junit_has_a_case_for_what_is_judged():
+    loosened = [Loosening("gate.alpha", "0.01 -> 0", accepted=True), Loosening("b", "≥ 0.9 -> removed")]
+    read = ElementTree.fromstring(render.junit(replace(FAILED, loosened=loosened)))
+    assert read.attrib == {"name": "reprocnn gate", "tests": "3", "failures": "2", "errors": "0"}
+    cases = {case.get("name"): case for case in read.iter("testcase")}
+    assert list(cases) == ["a.test.accuracy", "limit of gate.alpha", "limit of b"]
+    assert {name: case.find("failure") is not None for name, case in cases.items()} == {
+        "a.test.accuracy": True, "limit of gate.alpha": False, "limit of b": True,
+    }  # fmt: skip
+    [failure] = cases["a.test.accuracy"]
+    assert (failure.tag, failure.get("message")) == ("failure", "target met, WORSE (p < 0.01)")
+
+
+def test_junit_of_no_judgement_is_an_error_with_its_reasons():
+    judgement = Judgement("v1", 2, "cannot judge", ['a: "missing" <\x1b', "b"], [Row("a", 1, 1, target="≥ 0")])
+    read = ElementTree.fromstring(render.junit(judgement))
+    assert (read.get("tests"), read.get("failures"), read.get("errors")) == ("2", "0", "1")
+    [message] = [error.get("message") for error in read.iter("error")]
+    assert message == 'a: "missing" < ; b'
 
 
 def test_what_cannot_be_judged_lists_its_reasons_in_markdown_and_no_empty_table():

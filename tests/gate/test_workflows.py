@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.commands import ROOT
+from reprocnn.cli import COMMANDS
+from reprocnn.core.errors import UserError
+from reprocnn.gate.revisions import default_revision
+from tests.support.commands import ROOT, call, commit
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 HOSTILE = [
@@ -100,6 +103,110 @@ def test_the_gates_workflow_runs_nothing_of_the_pull_request():
             assert "python -P -m reprocnn gate" in step["run"]
             assert "make" not in step["run"]
     assert not any("checkout" in step.get("uses", "") for step in comment["steps"])
+
+
+def action(name: str) -> str:
+    """The script of a step of action.yml."""
+    found = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+    return next(step["run"] for step in found if step.get("name") == name)
+
+
+def test_the_action_pastes_no_expression_into_a_shell_and_its_actions_are_pinned():
+    text = (ROOT / "action.yml").read_text()
+    for step in yaml.safe_load(text)["runs"]["steps"]:
+        assert "${{" not in step.get("run", "")
+    assert all(re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line) for line in re.findall(r"uses: .*", text))
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_the_action_hands_its_inputs_over_and_ends_as_the_gate_does(tmp_path, code):
+    recorder(tmp_path, "gate/bin/reprocnn")
+    program = tmp_path / "gate/bin/reprocnn"
+    program.write_text(f"{program.read_text()}\nprint('50 % of it')\nsys.exit({code})")
+    inputs = {"AGAINST": "$(touch pwned)", "ACCEPT": "gate.alpha * `touch pwned`"}
+    folders = {"RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    done = subprocess.run(
+        ["bash", "-e", "-c", action("judge")], cwd=tmp_path, env=os.environ | inputs | folders, stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == code
+    words = [
+        "gate",
+        "--against=$(touch pwned)",
+        "--accept=gate.alpha",
+        "--accept=*",
+        "--accept=`touch",
+        "--accept=pwned`",
+    ]
+    assert asked(tmp_path) == [[*words, "--format=markdown"], words]
+    assert (tmp_path / "summary").read_text() == (tmp_path / "gate.md").read_text() == "50 % of it\n"
+    assert ("::error title=reprocnn gate::50 %25 of it" in done.stdout) is (code != 0)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_the_hooks_for_other_repositories_are_commands_of_this_package():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert [hook["id"] for hook in hooks] == ["gate", "lineage"]
+    for hook in hooks:
+        program, name = hook["entry"].split()
+        assert (program, hook["language"], hook["pass_filenames"]) == ("reprocnn", "python", False)
+        assert COMMANDS[name].extra == ""  # pre-commit installs the package alone
+
+
+@pytest.fixture
+def origin(tmp_path):
+    """A repository with two commits on main and a third on the branch `change`."""
+    folder = tmp_path / "origin"
+    call(tmp_path, "git", "init", "--quiet", "--initial-branch=main", str(folder))
+    for text in ("one", "two", "three"):
+        if text == "three":
+            call(folder, "git", "switch", "--quiet", "--create", "change")
+        (folder / "file").write_text(text)
+        call(folder, "git", "add", "file")
+        commit(folder)
+    return folder
+
+
+def check_out(origin: Path, *options: str) -> Path:
+    """Fetch `change` alone and stay on no branch, as CI services do."""
+    folder = origin.with_name("checkout")
+    call(origin, "git", "init", "--quiet", str(folder))
+    call(folder, "git", "remote", "add", "origin", origin.as_uri())
+    call(folder, "git", "fetch", "--quiet", *options, "origin", "refs/heads/change")
+    call(folder, "git", "checkout", "--quiet", "--detach", "FETCH_HEAD")
+    return folder
+
+
+def test_the_action_fetches_the_history_that_a_checkout_lacks(origin, monkeypatch):
+    folder = check_out(origin, "--depth=1")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("GITHUB_BASE_REF", "main")
+    with pytest.raises(UserError, match="fetch-depth: 0"):
+        default_revision()
+    for _ in range(2):  # the second time there is nothing to do
+        call(folder, "bash", "-e", "-c", action("fetch the history"))
+        assert default_revision() == call(origin, "git", "rev-parse", "main").strip()
+    assert call(folder, "git", "rev-list", "--count", "HEAD") == "3\n"
+
+
+def test_the_recipe_for_gitlab_fetches_the_target_branch(origin, monkeypatch):
+    page = (ROOT / "docs/guides/gate.md").read_text()
+    recipe = next(
+        text for text in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "GIT_DEPTH" in text
+    )
+    job = yaml.safe_load(recipe)["gate"]
+    assert job["variables"] == {"GIT_DEPTH": 0}
+    install, fetch, *gates = job["script"]
+    assert install.startswith("pip install")
+    folder = check_out(origin)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CI_MERGE_REQUEST_TARGET_BRANCH_NAME", "main")
+    with pytest.raises(UserError, match="the branch main is not in this clone"):
+        default_revision()
+    call(folder, "bash", "-e", "-c", fetch)
+    assert default_revision() == call(origin, "git", "rev-parse", "main").strip()
+    assert gates == ["reprocnn gate --format junit > gate.xml || true", "reprocnn gate"]
+    assert job["artifacts"]["reports"] == {"junit": "gate.xml"}
 
 
 @pytest.mark.skipif(not shutil.which("jq"), reason="needs jq, as GitHub's runners have")

@@ -25,7 +25,10 @@ OVERRIDES = {
     "cifar.filters": 8,
 }
 # What is trained where only that it is trained matters.
-QUICK = {"mnist.network": "one_conv", "mnist.epochs": 1, "cifar.network": "one_conv", "cifar.epochs": 1}
+QUICK = {
+    "mnist.network": "one_conv", "mnist.epochs": 1,
+    "cifar.network": "one_conv", "cifar.epochs": 1, "cifar.first_size": 1,
+}  # fmt: skip
 QUICKLY = [part for key, value in QUICK.items() for part in ("-S", f"{key}={value}")]
 TRAINED = {"train_mnist", "train_cifar", "evaluate_mnist", "evaluate_cifar", "plot"}
 STAGES = {"download", "prepare", *TRAINED}

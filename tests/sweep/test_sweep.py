@@ -113,7 +113,12 @@ def test_the_seeds_of_a_sweep_become_the_table_over_seeds(copy, ray_folder, tmp_
     """The real pipeline, on the sample: a trial has the bits of a training by hand with as many threads."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     params = copy / "params.yaml"
-    params.write_text(re.sub("network: .*", "network: one_conv", params.read_text().replace("epochs: 3", "epochs: 1")))
+    for old, new in (
+        ("epochs: 3", "epochs: 1"),
+        ("network: .*", "network: one_conv"),
+        ("first_size: .*", "first_size: 1"),
+    ):
+        params.write_text(re.sub(old, new, params.read_text()))
     commit(copy)
     output = call(copy, "python", "-m", "reprocnn", "sweep", "seed=1,2", "--threads=1")
     assert output.count(" s on ") == 2

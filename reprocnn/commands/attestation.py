@@ -1,0 +1,132 @@
+"""A signed statement that somebody ran the pipeline again: in-toto's test result in a DSSE envelope, keys offline.
+
+https://github.com/in-toto/attestation, spec/v1 and spec/predicates/test-result.md; https://github.com/secure-systems-lab/dsse
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from reprocnn.core.errors import UserError
+from reprocnn.core.files import sha256, write_json
+from reprocnn.repository import git
+
+LOCK = Path("dvc.lock")
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+PAYLOAD = "application/vnd.in-toto+json"
+
+
+def write(path: Path, key: Path, outcome: dict[str, Any]) -> None:
+    """Sign, with the Ed25519 private key in the PEM file `key`, that dvc.lock of HEAD was made again with `outcome`.
+
+    Raises UserError if the key is unusable.
+    """
+    private = private_key(key)
+    statement = {
+        "_type": STATEMENT,
+        "subject": [{"name": LOCK.name, "digest": {"sha256": sha256(LOCK), "gitCommit": _head()}}],
+        "predicateType": PREDICATE,
+        "predicate": {"result": "PASSED", "configuration": [{"name": LOCK.name}], **outcome},
+    }
+    body = json.dumps(statement, ensure_ascii=False, allow_nan=False).encode()
+    signature = {"keyid": key_id(private.public_key()), "sig": _encode(private.sign(_authenticated(body)))}
+    write_json(path, {"payloadType": PAYLOAD, "payload": _encode(body), "signatures": [signature]})
+
+
+def check(path: Path, key: Path) -> dict[str, Any]:
+    """Give the predicate of a statement that the Ed25519 public key in the PEM file `key` signed for this dvc.lock.
+
+    Raises UserError, naming what is wrong, for another key, a changed statement, another dvc.lock or history.
+    """
+    public = _public_key(key)
+    try:
+        envelope = json.loads(path.read_text(encoding="utf-8"))
+        body = base64.b64decode(envelope["payload"], validate=True)
+        signatures = [base64.b64decode(one["sig"], validate=True) for one in envelope["signatures"]]
+        kind = envelope["payloadType"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: expected a DSSE envelope, found {type(error).__name__}: {error}") from None
+    if kind != PAYLOAD or not any(_is_signed(public, signature, body) for signature in signatures):
+        raise UserError(f"{path}: not signed by {key} ({key_id(public)}), or changed since; do not trust it")
+    statement = json.loads(body)  # from here on it is what the owner of the key wrote
+    if (statement.get("_type"), statement.get("predicateType")) != (STATEMENT, PREDICATE):
+        raise UserError(f"{path}: expected a statement of {PREDICATE}, found {statement.get('predicateType')}")
+    [subject] = statement["subject"]
+    if subject["digest"]["sha256"] != sha256(LOCK):
+        raise UserError(f"{path}: of another {LOCK}; check out {subject['digest']['gitCommit']}, or attest this one")
+    if not _is_ancestor(subject["digest"]["gitCommit"]):
+        raise UserError(f"{path}: of commit {subject['digest']['gitCommit']}, which is not in the history of HEAD")
+    if statement["predicate"]["result"] != "PASSED":
+        raise UserError(f"{path}: its result is {statement['predicate']['result']}, expected PASSED")
+    return statement["predicate"]
+
+
+def private_key(path: Path) -> Ed25519PrivateKey:
+    """Read an unencrypted Ed25519 private key from a PEM file. Raises UserError if it is none."""
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, "private", error) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _unusable(path, "private", type(key).__name__)
+    return key
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """Give the start of a public key's SHA-256."""
+    return hashlib.sha256(key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)).hexdigest()[:16]
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    try:
+        key = serialization.load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, "public", error) from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise _unusable(path, "public", type(key).__name__)
+    return key
+
+
+def _unusable(path: Path, kind: str, found: object) -> UserError:
+    how = (
+        "openssl genpkey -algorithm ed25519 -out FILE"
+        if kind == "private"
+        else "openssl pkey -in KEY -pubout -out FILE"
+    )
+    return UserError(f"{path}: expected an unencrypted Ed25519 {kind} key in PEM, found {found}; make one with `{how}`")
+
+
+def _authenticated(body: bytes) -> bytes:
+    """DSSE's pre-authentication encoding."""
+    return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD), PAYLOAD.encode(), len(body), body)
+
+
+def _is_signed(key: Ed25519PublicKey, signature: bytes, body: bytes) -> bool:
+    try:
+        key.verify(signature, _authenticated(body))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _head() -> str:
+    return git("rev-parse", "HEAD").strip()
+
+
+def _is_ancestor(commit: str) -> bool:
+    try:
+        git("merge-base", "--is-ancestor", commit, "HEAD")
+    except UserError:
+        return False
+    return True
