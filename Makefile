@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-data test-kill fuzz mutants coverage demo export gate gate-comment verify lineage audit bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-flaws generate docs check extras lock clean
+.PHONY: help repro test test-slow test-nightly test-data test-kill fuzz mutants coverage demo pull export gate gate-comment verify lineage audit bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-flaws generate docs check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,10 +18,13 @@ repro: $(INSTALLED) ## run what changed and show the results (GPU=1: with CUDA)
 	@python -m reprocnn repro
 
 test: $(INSTALLED) ## run the fast tests: no network, no data
-	@python -m pytest $(SIDE_BY_SIDE) -m "not data and not slow and not fuzz and not kill"
+	@python -m pytest $(SIDE_BY_SIDE) -m "not (slow or nightly or data or kill or fuzz)"
 
 test-slow: $(INSTALLED) ## run the slow tests, and with DATASETS_MIRROR those on the real data
 	@python -m pytest $(SIDE_BY_SIDE) -m "slow or data"
+
+test-nightly: $(INSTALLED) ## run the tests that take minutes each: clusters, kills, whole trainings (an hour)
+	@python -m pytest $(SIDE_BY_SIDE) -m nightly
 
 test-data: $(INSTALLED) ## run the tests on the real data in DATASETS_MIRROR
 	@python -m pytest -m data
@@ -35,14 +38,18 @@ fuzz: $(INSTALLED) ## test with generated inputs (hypothesis) for SECONDS=600; S
 mutants: $(INSTALLED) ## plant known faults one at a time and list those that no test notices (AREA=numbers: one list)
 	@python -m tests.support.mutants $(AREA)
 
-coverage: $(INSTALLED) ## measure line coverage of the fast and slow tests, including sub-processes: at least 95 %
+coverage: $(INSTALLED) ## measure line coverage of the tests that CI and the nights run, including sub-processes: at least 95 %
 	@python -m pip install --quiet --disable-pip-version-check 'coverage>=7.10'
 	@coverage erase
-	@coverage run -m pytest $(SIDE_BY_SIDE) -m "not data and not fuzz and not kill"
+	@coverage run -m pytest $(SIDE_BY_SIDE) -m "not (data or kill or fuzz)"
 	@coverage combine --quiet && coverage report
 
 demo: $(INSTALLED) ## run the pipeline on the embedded sample, in demo/
 	@python -m reprocnn demo
+
+pull: $(INSTALLED) ## fetch data and models from the default DVC remote
+	@dvc remote default > /dev/null 2>&1 || { echo "error: this repository has no default DVC remote; run \`make repro\` to make data and models, or add a remote: docs/guides/sharing-results.md"; exit 1; }
+	@dvc pull
 
 export: $(INSTALLED) ## write the trained networks to export/*.keras
 	@python -m reprocnn export

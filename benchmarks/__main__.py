@@ -23,6 +23,7 @@ SCRIPTS = {
     "tried": "one change of mnist-fast each: results/tried.csv",
     "insights": "the exercise's insights: results/insights.csv",
     "flaws": "the exercise's flawed network, fixed one flaw at a time: results/grudges.csv",
+    "calibration": "how often the calibrated gate is wrong: calibration/*.csv",
     "tables": "write the measured tables of README.md and docs/; --check compares them",
     "figures": "draw docs/figures/*.svg",
     "watched": "train as the stage does, and note the test accuracy after each epoch (for seeds)",

@@ -62,7 +62,7 @@ def test_every_param_has_a_meaning():
 def test_arguments_are_described_by_the_commands_own_parsers():
     page = pages()["command-line.md"]
     assert "| `--threads N` | threads per trial | `2` |" in page
-    assert "| `--format {text,json}` |" in page
+    assert "| `--format {text,json,sarif}` |" in page
     assert "| `NAME_OR_FILE` |" in page
     assert "| `make docs` |" in page
 

@@ -126,13 +126,15 @@ def test_it_brings_no_tensorflow_and_is_small(installed):
 
 
 def test_the_gate_judges_a_repository_with_stages_of_its_own(installed, foreign):
-    done = run(installed, foreign, "reprocnn", "gate", "--against", "HEAD")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (foreign / "stages/scores.py").write_text("ACCURACY = 0.85\n")
-    assert run(installed, foreign, "dvc", "repro", "--force").returncode == 0
-    done = run(installed, foreign, "reprocnn", "gate", "--against", "HEAD")
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "digits.test.accuracy" in done.stdout
+    for accuracy, exit_code, verdict in ((0.96, 0, "better"), (0.85, 1, "BELOW TARGET")):
+        (foreign / "stages/scores.py").write_text(f"ACCURACY = {accuracy}\n")
+        assert run(installed, foreign, "dvc", "repro", "--force").returncode == 0
+        done = run(installed, foreign, "reprocnn", "gate", "--against", "HEAD")
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        assert "digits.test.accuracy" in done.stdout
+        assert verdict in done.stdout
+        # Nobody ever declared scores.py: said, and judged all the same.
+        assert "warning: dvc.yaml: evaluate: deps: add stages/scores.py" in done.stdout
 
 
 def test_lineage_of_that_repository(installed, foreign):

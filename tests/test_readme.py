@@ -73,6 +73,7 @@ def blocks_with(command: str) -> list[str]:
     return re.findall(rf"^\$ {re.escape(command)}\n(.*?)(?=^\$ |^```)", text, re.DOTALL | re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_output_of_the_audit_is_what_it_prints():
     (shown,) = blocks_with("reprocnn audit warmup")
     assert call(ROOT, "python", "-m", "reprocnn", "audit", "warmup", code=1).startswith(shown)

@@ -15,6 +15,7 @@ from reprocnn.report.figures import STYLE, save
 from reprocnn.report.palette import BLUE, GREY, INK, ORANGE, SKY, VERMILION
 
 FOLDER = Path("docs/figures")
+CALIBRATION = Path("benchmarks/calibration")
 TITLES = {dataset.name: dataset.title for dataset in DATASETS}
 TARGETS = {"mnist": 1, "cifar": 6}  # errors in %, drawn as a dashed line
 COLOURS = [GREY, INK, ORANGE, VERMILION, BLUE, SKY]
@@ -29,6 +30,9 @@ def main(arguments: list[str]) -> None:
             table = results.FOLDER / f"{name}.csv"
             if table.exists():
                 save(draw(pd.read_csv(table)), FOLDER / f"{name}.svg")
+        measured = [CALIBRATION / name for name in ("false_alarms.csv", "power.csv")]
+        if all(path.exists() for path in measured):
+            save(draw_calibration(*map(pd.read_csv, measured)), FOLDER / "calibration.svg")
 
 
 def draw_bench(runs: pd.DataFrame) -> Figure:
@@ -49,6 +53,27 @@ def draw_bench(runs: pd.DataFrame) -> Figure:
         panel.set_ylim(low * (low / high) ** 0.2, high)  # room for the legend
         _logarithmic(panel)
         panel.legend(loc="lower left")
+    return figure
+
+
+def draw_calibration(alarms: pd.DataFrame, power: pd.DataFrame) -> Figure:
+    """Draw observed against nominal false alarms, and the share of losses that is found."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.4), layout="constrained")
+    simulation = alarms[alarms["seeds of"] == "simulated"]
+    for (k, own), colour in zip(simulation.groupby("seeds"), (INK, ORANGE, BLUE, VERMILION), strict=False):
+        left.plot(own["dispersion"], 100 * own["calibrated"], color=colour, marker="o", label=f"by {k} seeds")
+    raw = simulation[simulation["seeds"] == 10]
+    left.plot(raw["dispersion"], 100 * raw["alpha 0.01"], color=GREY, linestyle=":", label="McNemar, alpha 0.01")
+    left.axhline(1, color=GREY, linestyle="--", linewidth=0.8)
+    left.set(xlabel="dispersion of seeds", ylabel="false alarms, %", ylim=(0, None), title="asked for: 1 %")
+    left.legend(title="calibrated", title_fontsize=7, fontsize=7)
+    own = power[power["seeds of"] == "simulated"]
+    lines = {"one seed": (BLUE, "1 seed"), "three seeds": (VERMILION, "3 seeds")}
+    for column, (colour, label) in (lines | {"sign-flip, three seeds": (GREY, "3, sign-flip")}).items():
+        right.plot(100 * own["loss"], 100 * own[column], color=colour, marker="o", label=label)
+    right.axvline(100 * own["promised at"].iloc[0], color=BLUE, linestyle="--", linewidth=0.8)
+    right.set(xlabel="loss of accuracy, points", ylabel="found, %", title="dispersion 2, 10,000 images")
+    right.legend(fontsize=7, title="on each side", title_fontsize=7)
     return figure
 
 

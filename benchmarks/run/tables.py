@@ -27,6 +27,7 @@ from reprocnn.report.tables import tables as measured_tables
 
 README, DOCS, LOCK = Path("README.md"), Path("docs"), Path("dvc.lock")
 SEEDS, MISTAKES = results.FOLDER / "seeds.csv", results.FOLDER / "mistakes.csv"
+CALIBRATION = Path("benchmarks/calibration")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 HEADLINES = ("mnist", "cifar", "cifar-94")  # of the README; their networks are those of params.yaml
 MARKED = re.compile(r"<!-- ([a-z][\w -]*) -->\n((?:(?!<!--).)*)<!-- end -->", re.DOTALL)
@@ -46,6 +47,8 @@ VIEWS = {
     "over seeds": View("over seeds", ("setting", "test accuracy", "n", "training, minutes", "peak memory")),
     "false alarms": View("false alarms", ("setting", "pairs", *(f"p < {alpha:g}" for alpha in ALPHAS))),
     "largest drops": View("false alarms", ("setting", "seeds", "mean z²", "largest drop", "stopped")),
+    "calibration": View("calibration", ("seeds of", "dispersion", "alpha 0.01", *(f"{k} seeds" for k in (3, 10, 30)))),
+    "losses found": View("losses found", ("seeds of", "loss, points", "one seed", "three seeds", "promised at")),
     "insights": View("insights", ("network", "n", "after 10 epochs", "epochs", "last epoch")),
     "insights selection": View("insights", ("network", "epoch chosen on validation", "epoch chosen on test")),
     "flaws": View("grudges", ("fix", "parameters", "validation accuracy", "loss", "n")),
@@ -114,6 +117,7 @@ def views() -> dict[str, str]:
     tables = measured_tables(n_val)
     tables |= {"headlines": headlines(), "this commit": this_commit()}
     tables |= {"over seeds": over_seeds(), "false alarms": false_alarms()}
+    tables |= {"calibration": calibration(), "losses found": losses_found()}
     tables["search"] = tables["search"].rename(columns={f"errors of {n_val:,}": "errors"})
     texts = {}
     for marker, (table, columns, where) in VIEWS.items():
@@ -210,6 +214,28 @@ def false_alarms() -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def calibration() -> pd.DataFrame:
+    """Tabulate the false alarms of calibrated gates, by what calibrated them."""
+    measured = pd.read_csv(CALIBRATION / "false_alarms.csv")
+    rows = []
+    for (name, dispersion), own in measured.groupby(["seeds of", "dispersion"], sort=False):
+        raw = own.loc[own["seeds"] == own["seeds"].max(), "alpha 0.01"].item()
+        rates = {f"{k} seeds": f"{rate:.1%}" for k, rate in zip(own["seeds"], own["calibrated"], strict=True)}
+        rows.append({"seeds of": name, "dispersion": f"{dispersion:.2g}", "alpha 0.01": f"{raw:.1%}", **rates})
+    return pd.DataFrame(rows).fillna("-")  # too few seeds
+
+
+def losses_found() -> pd.DataFrame:
+    """Tabulate how often a gate that ten seeds calibrated finds the loss of a worse recipe."""
+    measured = pd.read_csv(CALIBRATION / "power.csv")
+    table = measured[["seeds of"]].copy()
+    for column, heading in (("loss", "loss, points"), ("promised at", "promised at")):
+        table[heading] = [f"{100 * value:.2f}" for value in measured[column]]
+    for column in ("one seed", "three seeds"):
+        table[column] = [f"{value:.0%}" for value in measured[column]]
+    return table
 
 
 def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[float], list[float]]:

@@ -1,15 +1,28 @@
 """Audit models from Python: `audit(model)` gives the findings as a list."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reprocnn.audit import graph
-from reprocnn.audit.rules import initialization, order, output, structure
-from reprocnn.audit.rules.base import LEVELS, Finding, Loss, Rule, Task
-from reprocnn.backend import keras, layers
+from reprocnn.audit import graph, task
+from reprocnn.audit.files import load
+from reprocnn.audit.rules import (
+    activations,
+    compilation,
+    data,
+    initialization,
+    labels,
+    losses,
+    order,
+    output,
+    shapes,
+    structure,
+    values,
+)
+from reprocnn.audit.rules.base import LEVELS, Finding, Rule
+from reprocnn.backend import keras, layers, tf
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.networks.build import build as build_network
@@ -20,11 +33,22 @@ SHAPES = {
     "mnist_cnn": (28, 28, 1), "cifar_cnn": (32, 32, 3),
 }  # fmt: skip
 NUM_CLASSES = 10
-LOSSES = ("categorical_crossentropy", "sparse_categorical_crossentropy", "binary_crossentropy")
 # In the order of the page: module by module, as written.
 RULES = [
     value
-    for module in (initialization, structure, order, output)
+    for module in (
+        initialization,
+        values,
+        structure,
+        shapes,
+        order,
+        activations,
+        output,
+        losses,
+        labels,
+        data,
+        compilation,
+    )
     for value in vars(module).values()
     if isinstance(value, Rule)
 ]
@@ -41,38 +65,56 @@ class Sizes:
 
 
 def audit(
-    model: keras.Model, *, loss: Any = None, num_classes: int | None = None, x: Any = None, y: Any = None
+    model: keras.Model,
+    *,
+    loss: Any = None,
+    num_classes: int | None = None,
+    x: Any = None,
+    y: Any = None,
+    ignore: dict[str, str] | None = None,
 ) -> list[Finding]:
     """Find the design flaws of a built model, the worst first. The model is left as it was.
 
     `loss` is as for `compile`; the default is the one the model was compiled with. `x` and `y` are as for `fit`: the
-    first images of `x` run through the model instead of noise, and the labels `y` are compared with loss and outputs.
-    Rules that lack what they need are skipped, and so are those of loss and labels if the model has several outputs.
+    first rows of `x` run through the model instead of noise, and the labels `y` are compared with losses and outputs.
+    Of a tf.data.Dataset, a PyDataset or a generator, the first batch is taken. `ignore` switches rules off: it gives
+    the reason by the rule's code. Rules that lack what they need are skipped.
 
-    Raises UserError if the model is not built or cannot compute the batch.
+    Raises UserError if the model is not built or cannot compute the batch, or if an argument is not as for `fit`.
     """
-    read = graph.read(model, x)
-    task = Task()
-    if len(read.outputs) == 1:
-        known_loss = _read_loss(loss if loss is not None else getattr(model, "loss", None))
-        task = Task(known_loss, num_classes, *_read_labels(y, known_loss, len(read.outputs[0].output.shape)))
-        if num_classes is None and task.one_hot:
-            task = replace(task, num_classes=np.shape(y)[-1])
+    if tf is None:
+        raise UserError(
+            f"the audit runs on TensorFlow, and Keras on {keras.backend.backend()}. Save the model as .keras."
+        )
+    ignored = ignore or {}
+    _check_codes(ignored)
+    x, y = task.first_batch(x, y)
+    _check_rows(x, y)
+    given = task.read_losses(model, loss)
+    with_loss = {place for place, *_ in given}
+    trained = [place in with_loss for place in range(len(task.output_names(model)))]
+    is_own_step = type(model).train_step is not keras.Model.train_step
+    read = graph.read(model, x, trained if len(trained) > 1 and any(trained) and not is_own_step else None)
+    known = task.read(model, read, given, num_classes, x, y)
     findings = [
         Finding(rule.code, rule.level, layer, message, rule.why, rule.fix)
         for rule in RULES
-        for layer, message in rule.find(read, task)
+        if rule.code not in ignored
+        for layer, message in rule.find(read, known)
     ]
     # A layer that is used twice is reported once.
     return sorted(dict.fromkeys(findings), key=lambda finding: list(LEVELS).index(finding.level))
 
 
-def audit_by_name(name: str) -> list[Finding]:
+def audit_by_name(name: str, ignore: dict[str, str] | None = None) -> list[Finding]:
     """Audit a network of params.yaml, with the project's loss and ten classes, or the model of a .keras file."""
     if name in SHAPES:
         keras.utils.set_random_seed(0)
-        return audit(build(name), loss="categorical_crossentropy", num_classes=NUM_CLASSES)
-    return audit(load(Path(name)))
+        return audit(build(name), loss="categorical_crossentropy", num_classes=NUM_CLASSES, ignore=ignore)
+    if not name.endswith(".keras"):
+        other = " Load it and save it as .keras." if name.endswith((".h5", ".hdf5", ".pb")) else ""
+        raise UserError(f"{name}: expected a file that ends in .keras, or a network: {', '.join(SHAPES)}.{other}")
+    return audit(load(Path(name)), ignore=ignore)
 
 
 def build(name: str) -> keras.Model:
@@ -83,44 +125,16 @@ def build(name: str) -> keras.Model:
     return build_network(name, shape, NUM_CLASSES, normalization, **asdict(sizes))
 
 
-def load(path: Path) -> keras.Model:
-    """Load the model of a .keras file without running code of the file.
-
-    Raises UserError if the file holds no model, or one with code or with layers that Keras does not know.
-    """
-    if path.suffix != ".keras":
-        raise UserError(f"{path}: expected a file that ends in .keras, or a network: {', '.join(SHAPES)}")
-    if not path.is_file():
-        raise UserError(f"{path}: missing; `reprocnn export` writes export/mnist.keras and export/cifar.keras")
-    try:
-        return keras.models.load_model(path, safe_mode=True)
-    except Exception as error:  # Keras raises many kinds, depending on the file
-        reason = graph.one_line(error)
-    try:
-        # Without its optimizer and loss, which may not be those of Keras, the layers can still be judged.
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception:
-        raise UserError(
-            f"{path}: cannot be loaded without running its code ({reason}); build it from Keras' own layers and save it"
-        ) from None
+def _check_codes(ignored: dict[str, str]) -> None:
+    known = [rule.code for rule in RULES]
+    for code, reason in ignored.items():
+        if code not in known:
+            raise UserError(f"ignore: {code}: expected the code of a rule: {', '.join(known)}")
+        if not str(reason).strip():
+            raise UserError(f"ignore: {code}: expected a reason. Say why the finding does not apply.")
 
 
-def _read_loss(loss: Any) -> Loss | None:
-    """Describe a loss as `compile` takes it; None for several, and for those that no rule knows."""
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
-    name = getattr(loss, "__name__", None) or type(loss).__name__
-    for kind in LOSSES:
-        if name in (kind, kind.title().replace("_", "")):
-            return Loss(kind, bool(getattr(loss, "from_logits", False)))
-    return None
-
-
-def _read_labels(y: Any, loss: Loss | None, rank: int) -> tuple[bool | None, int | None]:
-    """Say whether the labels are one-hot rows, and if not, the highest; None, None unless they are of classes."""
-    if y is None or loss is None or not loss.is_categorical:
-        return None, None
-    labels = np.asarray(y)
-    if labels.ndim == rank and labels.shape[-1] > 1:
-        return True, None
-    return False, int(labels.max())
+def _check_rows(x: Any, y: Any) -> None:
+    rows = [len(part) for part in keras.tree.flatten([x, y]) if hasattr(part, "__len__") and np.ndim(part)]
+    if len(set(rows)) > 1:
+        raise UserError(f"x and y: expected as many rows in each, got {' and '.join(map(str, dict.fromkeys(rows)))}.")

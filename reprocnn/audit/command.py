@@ -1,4 +1,4 @@
-"""`reprocnn audit NAME_OR_FILE`: print the design flaws of a network of params.yaml, or of the model of a .keras file.
+"""`reprocnn audit NAME_OR_FILE ...`: print the design flaws of networks of params.yaml, or of models of .keras files.
 
 No code of a file is run. `reprocnn audit --rules` prints the rules as Markdown.
 """
@@ -9,8 +9,10 @@ import sys
 from dataclasses import asdict
 
 from reprocnn.audit.rules.base import LEVELS, Finding, Rule
+from reprocnn.audit.sarif import as_sarif
 from reprocnn.core.errors import UserError
 
+COLORS = {"error": "1;31", "warning": "33", "note": "36"}  # of a terminal
 EXIT_CODES = "Exit code 0: no error-level finding. 1: at least one. 2: the model cannot be read; stderr says why."
 
 
@@ -25,11 +27,18 @@ def main(arguments: list[str] | None = None) -> None:
         return
     try:
         backend.configure_device("cpu", threads=0)
-        findings = api.audit_by_name(options.model)
+        ignore = dict(part.partition("=")[::2] for part in options.ignore)
+        found = {name: api.audit_by_name(name, ignore) for name in options.models}
     except (UserError, OSError) as error:
         print(*[f"error: {line}" for line in str(error).splitlines()], sep="\n", file=sys.stderr)
         sys.exit(2)
-    print(as_json(findings) if options.format == "json" else as_text(options.model, findings))
+    findings = [finding for part in found.values() for finding in part]
+    if options.format == "json":
+        print(as_json(findings))
+    elif options.format == "sarif":
+        print(as_sarif(found, api.RULES))
+    else:
+        print("\n\n".join(as_text(name, part, sys.stdout.isatty()) for name, part in found.items()))
     sys.exit(any(finding.level == "error" for finding in findings))
 
 
@@ -38,23 +47,30 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="reprocnn audit", description="Find design flaws of a Keras network.", epilog=EXIT_CODES
     )
     parser.add_argument(
-        "model", nargs="?", metavar="NAME_OR_FILE", help="a network of params.yaml, such as mnist_cnn, or a .keras file"
+        "models",
+        nargs="*",
+        metavar="NAME_OR_FILE",
+        help="a network of params.yaml, such as mnist_cnn, or a .keras file",
     )
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print the findings")
+    parser.add_argument("--format", choices=("text", "json", "sarif"), default="text", help="how to print the findings")
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="CODE=REASON", help="switch a rule off and say why; repeatable"
+    )
     parser.add_argument("--rules", action="store_true", help="print the rules as Markdown instead")
     options = parser.parse_args(arguments)
-    if options.model is None and not options.rules:
+    if not options.models and not options.rules:
         parser.error("name a network or a .keras file")
     return options
 
 
-def as_text(name: str, findings: list[Finding]) -> str:
+def as_text(name: str, findings: list[Finding], in_color: bool = False) -> str:
     """Write the findings for people, after a line that counts them."""
     counts = {level: sum(finding.level == level for finding in findings) for level in LEVELS}
     listed = ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items())
     lines = [f"audit: {name}: {listed}"]
     for finding in findings:
-        lines += ["", f"{finding.level}: {finding.code}: {finding.layer}: {finding.message}"]
+        level = f"\x1b[{COLORS[finding.level]}m{finding.level}\x1b[0m" if in_color else finding.level
+        lines += ["", f"{level}: {finding.code}: {finding.layer}: {finding.message}"]
         lines += [f"  why: {finding.why}", f"  fix: {finding.fix}"]
     return "\n".join(lines)
 
@@ -74,6 +90,9 @@ def rules_page(rules: list[Rule]) -> str:
         "The audit reads the graph of a model, nested models included, and runs one seeded batch forward and backward.",
         "Layers whose inside is not part of Keras' graph (attention, recurrent cells, subclassed models) are judged by",
         "their weights and gradients alone.",
+        "",
+        "Loss, optimizer and metrics are those that the model was compiled with. Rules about labels and inputs need",
+        "`x` and `y`, which only Python can give: see [Audit your network](../guides/audit.md).",
         "",
         *(f"- **{level}**: {meaning}" for level, meaning in LEVELS.items()),
         "",

@@ -6,6 +6,7 @@ statistics. The model is left as it was.
 
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,13 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from reprocnn.audit import noise
 from reprocnn.backend import keras, layers, tf
 from reprocnn.core.errors import UserError
 
-BATCH = 8  # images; enough to distinguish a dead layer from a quiet one; takes seconds for the largest network
-COARSE = 4  # blocks along an axis: neighbouring pixels are alike, as in images, so that pooling leaves something
-FREE_AXIS = {4: 64, 5: 16}  # by rank, for axes that the model leaves open
-FREE_AXIS_DEFAULT = 16  # of sequences, for example
 MAX_STEPS = 6  # for layers that get no gradient at the start because a later one starts at zero
 STEP = 0.01  # the root mean square by which a step moves each variable
 
@@ -32,18 +30,23 @@ class Signal:
     rms: float
     mean: float
     spread: float
+    low: float = math.nan
+    high: float = math.nan
+    is_whole: bool = False  # every value is an integer
 
 
 @dataclass(eq=False)
 class Call:
     """One use of a layer or an operation; a nested model has no call of its own, only the layers inside it."""
 
-    layer: Any
+    layer: Any  # inside a TimeDistributed
     name: str  # outer/inner
     inputs: list[Signal]
+    sources: list[int]  # one number per input: the same for the same tensor
     output: Signal
     before: list["Call"]  # in the order of the inputs; the model's own inputs have none
     after: list["Call"] = field(default_factory=list)
+    dead: float = 0.0  # the share of units that are zero for every row
 
 
 @dataclass(frozen=True)
@@ -52,22 +55,31 @@ class Graph:
 
     calls: list[Call]  # in an order in which they can be computed
     outputs: list[Call]
+    results: list[Signal]  # of the outputs; fewer calls than results if an input is passed through
     leaves: dict[str, Any]  # layers with weights and no layers in them, by name, those inside opaque layers too
     gradients: dict[int, np.ndarray | None]  # by id of the variable: the first that is not all zero, if any came
 
 
-def read(model: keras.Model, x: Any = None) -> Graph:
+def read(model: keras.Model, x: Any = None, trained: list[bool] | None = None) -> Graph:
     """Run the first images of `x` (as for `fit`; by default noise as smooth as images) through the model and back.
 
-    Raises UserError if the model is not built or cannot compute the batch.
+    `trained` says which outputs have a loss; by default all. Raises UserError if the model is not built or cannot
+    compute the batch.
     """
     if not model.built or not model.weights:
         raise UserError(f"{model.name}: found no weights, expected a built model; call it once or give it an Input")
     state = [(variable, variable.value.numpy()) for variable in model.non_trainable_variables]
     try:
-        batch = _given(x) if x is not None else _noise(model)
-        return _measure(model, batch)
-    except (ValueError, TypeError, tf.errors.OpError, NotImplementedError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Keras warns of, the rules say with the layer's name
+            return _measure(model, noise.given(model, x) if x is not None else noise.make(model), trained)
+    except UserError:
+        raise
+    except Exception as error:  # what a model computes decides what it raises
+        import os
+
+        if os.environ.get("DEBUG"):
+            raise
         reason = one_line(error)
         raise UserError(
             f"{model.name}: cannot compute a batch ({reason}); give audit() a batch x that it takes"
@@ -100,9 +112,10 @@ def preceding(call: Call, skip: Callable[[Call], bool]) -> Iterator[Call]:
             yield before
 
 
-def _measure(model: keras.Model, batch: list[Any]) -> Graph:
-    calls, outputs, gradients = _Recorder().run(model, batch)
-    return Graph(calls, outputs, _leaves(calls), _later_gradients(model, batch, gradients))
+def _measure(model: keras.Model, batch: list[Any], trained: list[bool] | None) -> Graph:
+    recorder = _Recorder(trained)
+    gradients = _later_gradients(model, batch, trained, recorder.run(model, batch))
+    return Graph(recorder.calls, recorder.outputs, recorder.results, _leaves(recorder.calls), gradients)
 
 
 def _leaves(calls: list[Call]) -> dict[str, Any]:
@@ -116,7 +129,7 @@ def _leaves(calls: list[Call]) -> dict[str, Any]:
 
 
 def _later_gradients(
-    model: keras.Model, batch: list[Any], gradients: list[np.ndarray | None]
+    model: keras.Model, batch: list[Any], trained: list[bool] | None, gradients: list[np.ndarray | None]
 ) -> dict[int, np.ndarray | None]:
     """Return the gradient of each weight by its id; for one that is zero at first, that of a later pass, if any.
 
@@ -131,7 +144,7 @@ def _later_gradients(
     try:
         for _ in range(MAX_STEPS):
             _step(weights, gradients)
-            *_, gradients = _Recorder().run(model, batch)
+            gradients = _Recorder(trained).run(model, batch)
             woken = {
                 id(variable): gradient
                 for variable, gradient in zip(weights, gradients, strict=True)
@@ -159,18 +172,23 @@ def _is_nonzero(gradient: np.ndarray | None) -> bool:
 class _Recorder:
     """Runs a batch through a model, operation by operation, and notes each call."""
 
-    def __init__(self) -> None:
-        self._calls: list[Call] = []
+    def __init__(self, trained: list[bool] | None) -> None:
+        self.calls: list[Call] = []
+        self.outputs: list[Call] = []
+        self.results: list[Signal] = []
+        self._trained = trained
         self._made: dict[int, Call] = {}  # by id of the tensor
         self._kept: list[Any] = []  # the tensors, so that no id is used again
+        self._added: list[Any] = []  # the losses that layers add by themselves
 
-    def run(self, model: keras.Model, batch: list[Any]) -> tuple[list[Call], list[Call], list[np.ndarray | None]]:
-        """Return the calls, those that give the outputs, and the gradient of each weight (None: no path back to it)."""
+    def run(self, model: keras.Model, batch: list[Any]) -> list[np.ndarray | None]:
+        """Fill in the calls and the outputs; return the gradient of each weight (None: no path back to it)."""
         with tf.GradientTape() as tape:
             results = self._forward(model, batch)
-            total = _total(results)
-        outputs = [self._made[id(result)] for result in results if id(result) in self._made]
-        return self._calls, outputs, _gradients(tape, total, model.trainable_variables)
+            total = _total(results, self._trained, self._added)
+        self.outputs = [self._made[id(result)] for result in results if id(result) in self._made]
+        self.results = list(map(_signal, results))
+        return _gradients(tape, total, model.trainable_variables)
 
     def _forward(self, model: keras.Model, batch: list[Any]) -> list[Any]:
         graph = _functional(model)
@@ -198,29 +216,41 @@ class _Recorder:
         given = {id(tensor) for tensor in inputs}
         if "training" in getattr(operation, "_call_context_args", ()):
             kwargs["training"] = _normalizes(operation)
+        if isinstance(operation, layers.Embedding):  # the rules judge ids that it does not have; TensorFlow stops
+            args = (tf.clip_by_value(tf.cast(inputs[0], tf.int64), 0, operation.input_dim - 1),)
         result = keras.tree.map_structure(
             # An operation that passes its input on unchanged, as dropout does here, needs an output of its own.
             lambda value: tf.identity(value) if id(value) in given else value,
             operation(*args, **kwargs),
         )
-        outputs = _tensors(result)
-        before = [self._made[id(tensor)] for tensor in inputs if id(tensor) in self._made]
-        signals = [_signal(tensor) for tensor in inputs]
-        call = Call(operation, f"{prefix}{operation.name}", signals, _signal(outputs[0]), before)
-        for one in dict.fromkeys(before):
-            one.after.append(call)
-        self._calls.append(call)
-        self._kept += [*inputs, *outputs]
-        self._made |= {id(tensor): call for tensor in outputs}
+        if isinstance(operation, keras.Layer):
+            self._added += [loss for layer in operation._flatten_layers() for loss in layer._losses]
+        self._note(operation, f"{prefix}{operation.name}", inputs, _tensors(result))
         return result
 
+    def _note(self, operation: Any, name: str, inputs: list[Any], outputs: list[Any]) -> None:
+        layer, signal = operation, _signal
+        if isinstance(operation, layers.TimeDistributed) and _is_leaf(operation.layer):
+            layer, signal = operation.layer, _signal_of_a_step
+        before = [self._made[id(tensor)] for tensor in inputs if id(tensor) in self._made]
+        call = Call(layer, name, list(map(signal, inputs)), list(map(id, inputs)), signal(outputs[0]), before)
+        call.dead = _share_of_zeros(outputs[0])
+        for one in dict.fromkeys(before):
+            one.after.append(call)
+        self.calls.append(call)
+        self._kept += [*inputs, *outputs]
+        self._made |= {id(tensor): call for tensor in outputs}
 
-def _total(results: list[Any]) -> Any:
+
+def _total(results: list[Any], trained: list[bool] | None, added: list[Any]) -> Any:
     # Any function of the outputs will do that treats no two units alike. Keras keeps the logits behind a softmax:
     # taken from there, the gradient does not vanish where the probabilities are 0 and 1.
     rng = np.random.default_rng(0)
     ends = [tf.cast(getattr(result, "_keras_logits", result), tf.float32) for result in results]
-    return tf.add_n([tf.reduce_sum(end * rng.normal(size=end.shape).astype(np.float32)) for end in ends])
+    if trained is not None and len(trained) == len(ends):
+        ends = [end for end, has_loss in zip(ends, trained, strict=True) if has_loss]
+    judged = [tf.reduce_sum(end * rng.normal(size=end.shape).astype(np.float32)) for end in ends]
+    return tf.add_n([*judged, *(tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in added), tf.zeros(())])
 
 
 def _gradients(tape: Any, total: Any, weights: list[Any]) -> list[np.ndarray | None]:
@@ -256,55 +286,21 @@ def _signal(tensor: Any) -> Signal:
         return Signal(shape, math.nan, math.nan, math.nan)
     values = tf.cast(tensor, tf.float32)
     spread = tf.sqrt(tf.reduce_mean(tf.math.reduce_variance(values, axis=0))) if shape else tf.zeros(())
-    rms = tf.sqrt(tf.reduce_mean(tf.square(values)))
-    return Signal(shape, float(rms), float(tf.reduce_mean(values)), float(spread))
+    rms, mean = tf.sqrt(tf.reduce_mean(tf.square(values))), tf.reduce_mean(values)
+    low, high = tf.reduce_min(values), tf.reduce_max(values)
+    is_whole = tf.reduce_all(values == tf.round(values))
+    return Signal(shape, float(rms), float(mean), float(spread), float(low), float(high), bool(is_whole))
 
 
-def _given(x: Any) -> list[Any]:
-    return [np.asarray(values[:BATCH]) for values in keras.tree.flatten(x)]
+def _share_of_zeros(tensor: Any) -> float:
+    if not tensor.dtype.is_floating or len(tensor.shape) < 2 or not math.prod(tensor.shape):
+        return 0.0
+    is_zero = tf.reduce_all(tf.reshape(tensor, (-1, tensor.shape[-1])) == 0, axis=0)
+    return float(tf.reduce_mean(tf.cast(is_zero, tf.float32)))
 
 
-def _noise(model: keras.Model) -> list[Any]:
-    """Make a batch for each input: pixels of 0 to 255 if the model takes or scales them, tokens, or standard noise."""
-    if not getattr(model, "inputs", None):
-        raise ValueError("the model does not declare its inputs")
-    rng = np.random.default_rng(0)
-    leaves = list(filter(_is_leaf, model._flatten_layers()))
-    vocabulary = min((layer.input_dim for layer in leaves if isinstance(layer, layers.Embedding)), default=None)
-    return [_noise_like(tensor, vocabulary, _takes_pixels(leaves), rng) for tensor in model.inputs]
-
-
-def _noise_like(tensor: Any, vocabulary: int | None, pixels: bool, rng: np.random.Generator) -> np.ndarray:
-    rank = len(tensor.shape)
-    shape = tuple(size or FREE_AXIS.get(rank, FREE_AXIS_DEFAULT) for size in tensor.shape[1:])
-    dtype = keras.backend.standardize_dtype(tensor.dtype)
-    if dtype == "string":
-        raise ValueError("the model takes text")
-    if vocabulary and rank <= 2:
-        return rng.integers(0, vocabulary, (BATCH, *shape)).astype(dtype)
-    values = rng.normal(size=(BATCH, *shape))
-    if rank > 2:
-        blocks = rng.normal(size=(BATCH, *(min(size, COARSE) for size in shape[:-1]), shape[-1]))
-        for axis, size in enumerate(shape[:-1], start=1):
-            blocks = np.take(blocks, np.arange(size) * blocks.shape[axis] // size, axis=axis)
-        values = (blocks + 0.5 * values) / math.sqrt(1.25)
-    if "int" in dtype or (pixels and rank > 2):
-        return np.clip(127.5 + 64 * values, 0, 255).round().astype(dtype)
-    if dtype == "bool":
-        return values > 0
-    return values.astype(dtype)
-
-
-def _takes_pixels(leaves: list[Any]) -> bool:
-    """Check whether a layer before the first weights scales values of the size of pixels down to about 1."""
-    for layer in leaves:
-        if isinstance(layer, layers.Rescaling) and np.max(np.abs(layer.scale)) < 0.1:
-            return True
-        if isinstance(layer, layers.Normalization) and np.max(np.abs(layer.mean)) > 1:
-            return True
-        if layer.trainable_weights:
-            return False
-    return False
+def _signal_of_a_step(tensor: Any) -> Signal:
+    return _signal(tf.reshape(tensor, (-1, *tensor.shape[2:])))
 
 
 def _is_leaf(layer: keras.Layer) -> bool:

@@ -1,10 +1,10 @@
 """Check that the committed results are what the committed code makes.
 
-In seconds, without data and training: dvc.lock matches the code and the params, the results in git match dvc.lock, and
-the installed libraries are those that trained the networks. With --full, everything runs once more from the published
-files, in a clone of HEAD with a cache of its own. Where an output differs from dvc.lock, it names what explains that
-(another processor, thread count, precision ...), how much each metric changes, and whether the test accuracies differ
-by more than those of two seeds (benchmarks/results/seeds.csv).
+In seconds, without data and training: dvc.lock matches the code and the params, the results in git match dvc.lock, so
+do the bytes of what data and models are here, and the installed libraries are those that trained the networks. With
+--full, everything runs once more from the published files, in a clone of HEAD with a cache of its own. Where an output
+differs from dvc.lock, it names what explains that (another processor, thread count, precision ...), how much each
+metric changes, and whether the test accuracies differ by more than those of two seeds (benchmarks/results/seeds.csv).
 
 --attest signs what came out of the full run, and --attestation checks such a statement: that the owner of a key ran the
 pipeline of this dvc.lock again.
@@ -61,7 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.attest:
         attestation.private_key(options.attest)  # before the long run
     try:
-        faults = lock.faults() + version_mismatches() + unpinned_dependencies()
+        faults = (
+            lock.damaged() + lock.faults() + lock.undeclared_code() + version_mismatches() + unpinned_dependencies()
+        )
     except (UserError, OSError, ModuleNotFoundError):
         raise
     except Exception as error:  # it is no verdict
@@ -153,7 +155,7 @@ def direct_dependencies() -> set[str]:
     """List the distributions whose modules the code of a stage imports itself."""
     modules: set[str] = set()
     with lock.open_repository("workspace") as repo:
-        code = Code(Path(repo.root_dir))
+        code = Code(Path(repo.root_dir), repo.fs)
         for stage in repo.index.stages:
             if getattr(stage, "cmd", None):
                 for file in code.of_command(stage.cmd, Path(stage.wdir)):

@@ -9,13 +9,16 @@ because a metric is missing or invalid, the test images differ, the results are 
 is nothing to compare with; stderr says why.
 
 The metric NAME.test.accuracy is judged image by image, by McNemar's exact test, where both revisions have
-plots/NAME/predictions.csv (y_true, y_pred); another accuracy by its count NAME.test.n, by Fisher's exact test of two
-proportions; anything else by `gate.tolerance` alone.
+plots/NAME/predictions.csv (y_true, y_pred); a metric whose target gives its noise over seeds, by that; another accuracy
+by its count NAME.test.n, by Fisher's exact test of two proportions; anything else by `gate.tolerance` alone.
+
+`reprocnn gate calibrate` finds alpha and noise from several seeds.
 """
 
 import argparse
 import sys
 
+from reprocnn.core.errors import UserError
 from reprocnn.gate import render
 from reprocnn.gate.compare import judge
 
@@ -24,6 +27,10 @@ FORMATS = {"text": render.text, "json": render.as_json, "markdown": render.markd
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the judgement and exit with its code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["calibrate"]:
+        _calibrate(words[1:])
+        return
     parser = argparse.ArgumentParser(
         prog="reprocnn gate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,9 +42,16 @@ def main(arguments: list[str] | None = None) -> None:
         default=[],
         help="take what was loosened or removed of a metric, or of gate.alpha or gate.tolerance; repeatable",
     )
+    parser.add_argument(
+        "--metrics",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="judge this file (JSON, YAML or TOML) instead of those that DVC knows; works without DVC; repeatable",
+    )
     parser.add_argument("--format", choices=FORMATS, default="text")
-    options = parser.parse_args(arguments)
-    judgement = judge(options.against, options.accept)
+    options = parser.parse_args(words)
+    judgement = judge(options.against, options.accept, options.metrics)
     try:
         print(FORMATS[options.format](judgement))
         if judgement.exit_code == 2:
@@ -46,3 +60,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.write(ascii(f"error: the judgement cannot be written ({error})")[1:-1] + "\n")
         sys.exit(2)
     sys.exit(judgement.exit_code)
+
+
+def _calibrate(words: list[str]) -> None:
+    from reprocnn.gate import calibrate
+
+    try:
+        calibrate.main(words)
+    except UserError as error:
+        print(*[f"error: {render.clean(line)}" for line in str(error).splitlines()], sep="\n", file=sys.stderr)
+        sys.exit(2)

@@ -1,22 +1,23 @@
 """The judgement: the metrics of the workspace against their targets and against those of another revision."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dvc.api
 from dvc.exceptions import DvcException
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import DIRECTIONS, Limits, Loosening, judge_by, limits_at, raise_faults, read_limits
 from reprocnn.gate.metric_files import MetricFiles, read_files
+from reprocnn.gate.named_files import NamedFiles
 from reprocnn.gate.predictions import match_images, read_predictions
 from reprocnn.gate.revisions import changed_params, choose_base, describe
-from reprocnn.gate.statistics import mcnemar, two_proportions, wilson_interval
-from reprocnn.gate.values import Value, count, finite, flatten, is_number, is_share, numbers
+from reprocnn.gate.statistics import further_seeds, mcnemar, two_proportions, two_seeds, wilson_interval
+from reprocnn.gate.values import Value, count, finite, is_number, is_share, numbers
 
 ROUNDING = 1e-12  # 0.99 - 0.98 is not quite 0.01
 NO_FILES = MetricFiles()
@@ -48,17 +49,21 @@ class Judgement:
     reasons: list[str] = field(default_factory=list)
     metrics: list[Row] = field(default_factory=list)
     loosened: list[Loosening] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # what the gate cannot see, here as at the revision
     params: list[dict[str, Any]] = field(default_factory=list)  # changed ones: key, then, now
 
 
-def judge(rev: str | None, accept: Iterable[str] = ()) -> Judgement:
+def judge(rev: str | None, accept: Iterable[str] = (), metrics: Sequence[str] = ()) -> Judgement:
     """Compare the workspace with `rev`, None for the merge base with the main branch. Never raises an Exception.
 
-    `accept` names what may be loosened: a metric, or a key of the gate.
+    `accept` names what may be loosened: a metric, or a key of the gate. `metrics` names files to judge instead of those
+    that DVC knows.
     """
     judgement = Judgement(against=rev or "the merge base with the main branch")
     try:
-        _judge(rev, {name.removeprefix("targets.") for name in accept}, judgement)
+        source = NamedFiles(list(metrics)) if metrics else lock
+        with source.one_repository():  # type: ignore[attr-defined]
+            _judge(rev, {name.removeprefix("targets.") for name in accept}, judgement, source, list(metrics))
     except (UserError, OSError, DvcException) as error:
         _give_up(judgement, str(error))
     except Exception as error:  # whatever it is, it is no verdict
@@ -77,38 +82,40 @@ def _give_up(judgement: Judgement, why: str) -> None:
     judgement.reasons = [" ".join(line.split()) for line in printable.splitlines() if line.strip()]
 
 
-def _judge(rev: str | None, accept: set[str], judgement: Judgement) -> None:
+def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any, named: list[str]) -> None:
     limits = read_limits()
-    raise_faults(lock.faults())
-    files = read_files(None)
-    now = flatten(dvc.api.metrics_show())
+    raise_faults(source.faults())
+    read = source.read_files if named else read_files
+    files = read(None)
+    now = source.metrics()
     raise_faults(_unfit(now, limits, "here"))
     raise_faults(
         f"{key}: missing or null, but params.yaml has a target for it" for key in limits.targets if key not in now
     )
     raise_faults(_other_than_predicted(now, files))
 
-    rev = choose_base(rev)
+    rev = choose_base(rev, named)
+    judgement.warnings = _undeclared_code(source, rev)
     then: dict[str, Value] = {}
     before = NO_FILES
     if rev is None:
         judgement.against = "nothing, since there is no commit yet to compare with"
     else:
         judgement.against = describe(rev)
-        base = limits_at(rev, _read_at(rev, "params.yaml"))
+        base = limits_at(rev, source.text("params.yaml", rev))
         if base is not None:
             limits, judgement.loosened = judge_by(base, limits, accept)
             raise_faults(_unfit(now, limits, "here"))
-        before = read_files(rev)
-        then = flatten(dvc.api.metrics_show(rev=rev)) if before.contents else {}
-        judgement.params = changed_params(rev)
+        before = read(rev)
+        then = source.metrics(rev) if before.contents else {}
+        judgement.params = changed_params(rev, source)
         if then:
-            _check_baseline(rev, then, now, limits)
-            raise_faults(_changed_by_hand(before, files))
+            _check_baseline(source, rev, then, now, limits)
+            raise_faults([] if named else _changed_by_hand(before, files))
         else:
             judgement.against += ", which has no metrics"
 
-    comparison = Comparison(limits, rev, then, now, before, files)
+    comparison = Comparison(limits, rev, then, now, before, files, source)
     for metric in limits.targets:
         if then:
             judgement.loosened += [replace(one, accepted=metric in accept) for one in comparison.removed(metric)]
@@ -119,19 +126,26 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement) -> None:
     judgement.loosened += [Loosening(name, "nothing to accept", accepted=True) for name in sorted(unused)]
 
 
-def _read_at(rev: str, path: str) -> str | None:
-    try:
-        return str(dvc.api.read(path, rev=rev))
-    except (FileNotFoundError, DvcException):
-        return None
+def _undeclared_code(source: Any, rev: str | None) -> list[str]:
+    """Give a line for each dep that dvc.yaml lacks here and at the revision.
+
+    Raises UserError for those that it lacks here alone: results may have become stale without a word.
+    """
+    here = source.undeclared_code()
+    before: list[str] = []
+    if here and rev is not None:
+        with suppress(UserError):  # code that cannot be read there
+            before = source.undeclared_code(rev)
+    raise_faults(line for line in here if line not in before)
+    return [f"{line}: at the baseline it is missing too, so what changes there goes unseen" for line in here]
 
 
-def _check_baseline(rev: str, then: dict[str, Value], now: dict[str, Value], limits: Limits) -> None:
+def _check_baseline(source: Any, rev: str, then: dict[str, Value], now: dict[str, Value], limits: Limits) -> None:
     """Raise UserError if the revision's metrics cannot be compared with or believed."""
     raise_faults(_unfit({key: then[key] for key in then if key in limits.targets or _names_source(key)}, limits, rev))
     if not numbers(then).keys() & numbers(now).keys():
         raise UserError(f"no metric in common with {rev}: there {_examples(then)}, here {_examples(now)}")
-    changed = [line.partition(";")[0] for line in lock.changed_results(rev)]
+    changed = [line.partition(";")[0] for line in source.changed_results(rev)]
     raise_faults(f"{fault} at {rev}; name another revision with --against" for fault in changed)
 
 
@@ -147,7 +161,7 @@ def _forgotten(before: MetricFiles, here: MetricFiles) -> Iterator[Loosening]:
     Python code of a stage that runs Python is left to the check of lineage.
     """
     anywhere = set().union(*here.inputs.values())
-    params = flatten(dvc.api.params_show()) if here.inputs else {}
+    params = lock.params() if here.inputs else {}
     for stage, names in before.inputs.items():
         left = here.inputs.get(stage, anywhere)
         for name in sorted(names - left):
@@ -171,7 +185,7 @@ def _other_than_predicted(now: dict[str, Value], here: MetricFiles) -> Iterator[
         path = _predictions_of(metric)
         if path is None:
             continue
-        predictions = read_predictions(f"{path} here", value, partial(Path(path).read_text, encoding="utf-8"))
+        predictions = read_predictions(f"{path} here", value, partial(_text_here, path))
         n = now.get(f"{metric.rpartition('.')[0]}.n")
         if predictions is None and path in here.made:
             yield f"{path}: missing, but a stage makes it; run `dvc pull`"
@@ -212,13 +226,14 @@ class Comparison:
     now: dict[str, Value]
     before: MetricFiles = NO_FILES
     here: MetricFiles = NO_FILES
+    source: Any = lock  # or NamedFiles
 
     def removed(self, metric: str) -> Iterator[Loosening]:
         """Give what the base has that makes this metric believable, and that is not here any more."""
         places = {self.before.file_of.get(metric): self.here.file_of.get(metric)}
         path = _predictions_of(metric)
         if path and metric in self.then:
-            if _read_at(str(self.rev), path) is not None:
+            if self.source.text(path, str(self.rev)) is not None:
                 places[path] = path if Path(path).exists() else None
             elif path in self.before.made:
                 raise UserError(f"{path} at {self.rev}: not in DVC's cache; run `dvc fetch --all-commits`")
@@ -254,8 +269,9 @@ class Comparison:
             row.verdict += ", new"
             return row
         row.change = value - float(row.then)
-        row.test, row.p = self._test(metric, self.rev, direction)
-        self._judge_change(row, -row.change if direction == "at_least" else row.change)
+        loss = -row.change if direction == "at_least" else row.change
+        row.test, row.p = self._test(metric, self.rev, direction, loss)
+        self._judge_change(row, loss)
         return row
 
     def _judge_change(self, row: Row, loss: float) -> None:
@@ -274,8 +290,14 @@ class Comparison:
             row.verdict += f", worse within {tolerance:g}"
         else:
             row.verdict += ", better" if loss < 0 else ", same"
+        if tolerated.noise and "WORSE" not in row.verdict:
+            more = further_seeds(tolerance - loss, tolerated.noise)
+            if more is None:
+                row.verdict += ", inconclusive: the loss is all that is tolerated"
+            elif more:
+                row.verdict += f", inconclusive: {more:,} more seed{'s' * (more > 1)} on each side would decide"
 
-    def _test(self, metric: str, rev: str, direction: str) -> tuple[str, float | None]:
+    def _test(self, metric: str, rev: str, direction: str, loss: float) -> tuple[str, float | None]:
         """Give the name of the test of the change, and the one-sided p that chance alone loses this much."""
         digest = f"{metric.rpartition('.')[0]}.digest"
         if self.then.get(digest) != self.now.get(digest):
@@ -286,12 +308,16 @@ class Comparison:
         n_then, n_now = count(metric, self.then), count(metric, self.now)
         if n_then is not None and n_now is None:
             raise UserError(f"{metric.rpartition('.')[0]}.n: {n_then:,} at {rev}, no count of images here; restore it")
-        if n_then is None or n_now is None or direction != "at_least":
-            return "tolerance alone", None
-        lost_and_won = self._lost_and_won(metric, rev)
+        counted = n_then is not None and n_now is not None and direction == "at_least"
+        lost_and_won = self._lost_and_won(metric, rev) if counted else None
         if lost_and_won is not None:
             lost, won = lost_and_won
             return f"McNemar, {lost:,} lost, {won:,} won", mcnemar(lost, won)
+        noise = self.limits.of(metric).noise
+        if noise is not None:
+            return f"two seeds, noise {noise:g}", two_seeds(loss, noise)
+        if n_then is None or n_now is None or direction != "at_least":
+            return "tolerance alone", None
         hits_then = round(float(self.then[metric]) * n_then)  # type: ignore[arg-type]
         hits_now = round(float(self.now[metric]) * n_now)  # type: ignore[arg-type]
         p = two_proportions(hits_then, n_then, hits_now, n_now)
@@ -303,8 +329,8 @@ class Comparison:
         if path is None:
             return None
         then, now = float(self.then[metric]), float(self.now[metric])  # type: ignore[arg-type]
-        before = read_predictions(f"{path} at {rev}", then, lambda: dvc.api.read(str(path), rev=rev))
-        after = read_predictions(f"{path} here", now, lambda: Path(path).read_text(encoding="utf-8"))
+        before = read_predictions(f"{path} at {rev}", then, lambda: self.source.text(str(path), rev))
+        after = read_predictions(f"{path} here", now, partial(_text_here, path))
         if before is None or after is None:
             return None
         after = match_images(path, rev, before, after)
@@ -327,6 +353,10 @@ class Comparison:
                 row.verdict = "gone, not judged" if metric not in self.now else "new, not judged"
             rows.append(row)
         return rows
+
+
+def _text_here(path: str) -> str | None:
+    return Path(path).read_text(encoding="utf-8") if Path(path).exists() else None
 
 
 def _predictions_of(metric: str) -> str | None:

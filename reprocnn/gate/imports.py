@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from reprocnn.core.errors import UserError
 
@@ -18,9 +19,10 @@ TYPES_ONLY = ("TYPE_CHECKING", "typing.TYPE_CHECKING")  # code behind them does 
 class Code:
     """The Python files below `root`, each parsed once."""
 
-    def __init__(self, root: Path) -> None:
-        """Take an absolute `root`; files are absolute paths too."""
+    def __init__(self, root: Path, fs: Any) -> None:
+        """Take an absolute `root` in a file system of DVC's, which may be that of a revision; so are all files."""
         self.root = root
+        self._fs = fs
         self._trees: dict[Path, ast.Module] = {}
 
     def of_command(self, command: str | list[str], wdir: Path) -> set[Path]:
@@ -39,16 +41,21 @@ class Code:
             if before == "-m" or word.startswith("-m"):
                 module = word if before == "-m" else word[2:]
                 roots = [wdir, *given, *above]
-                found |= self._closure(_as_main(self._find(module, roots)), roots)
+                found |= self._closure(self._as_main(self._find(module, roots)), roots)
         return found
 
     def files(self, folder: Path) -> set[Path]:
         """List the Python files below `folder`, without hidden folders and bytecode; none if it is a file."""
         found = set()
-        for place, folders, names in os.walk(folder):
+        for place, folders, names in self._fs.walk(str(folder)):
             folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
             found |= {Path(place) / name for name in names if name.endswith(".py")}
         return found
+
+    def count_all(self, folder: Path) -> int:
+        """Count the files below `folder`, without bytecode."""
+        walk = self._fs.walk(str(folder))
+        return sum(len(names) for place, _, names in walk if not place.endswith("__pycache__"))
 
     def is_trivial(self, file: Path) -> bool:
         """Return whether a module holds nothing but a docstring, so that it changes nothing."""
@@ -92,7 +99,7 @@ class Code:
             elif isinstance(node, ast.ImportFrom) and node.level:
                 base = file.parents[node.level - 1]
                 for alias in node.names:
-                    files += _files(base, [*(node.module or "").split("."), alias.name])
+                    files += self._files(base, [*(node.module or "").split("."), alias.name])
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     files += self._find(f"{node.module}.{alias.name}", roots)
@@ -117,10 +124,10 @@ class Code:
                         files += self.files(init.parent) if init.name == "__init__.py" else []
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 if node.value.endswith(".py"):
-                    files += [path for path in (roots[0] / node.value, file.parent / node.value) if path.is_file()]
+                    files += [path for path in (roots[0] / node.value, file.parent / node.value) if self._is_file(path)]
                 elif re.fullmatch(r"\.+\w+(\.\w+)*", node.value):
                     level = len(node.value) - len(node.value.lstrip("."))
-                    files += _files(file.parents[level - 1], node.value.lstrip(".").split("."))
+                    files += self._files(file.parents[level - 1], node.value.lstrip(".").split("."))
                     for package in _strings(tree):
                         files += self._find(package + node.value, roots)
                 elif re.fullmatch(r"\w+(\.\w+)*", node.value):
@@ -134,7 +141,7 @@ class Code:
             # Only the first place of sys.path comes before the standard library for sure.
             if index and root != roots[0] and parts[0] in sys.stdlib_module_names:
                 continue
-            files = _files(root, parts) if root.is_relative_to(self.root) else []
+            files = self._files(root, parts) if root.is_relative_to(self.root) else []
             if files:
                 return files
         return []
@@ -142,15 +149,37 @@ class Code:
     def _script(self, word: str, wdir: Path) -> Path | None:
         for place in (wdir, self.root):
             path = Path(os.path.normpath(place / word))
-            if path.suffix == ".py" and path.is_relative_to(self.root) and path.is_file():
+            if path.suffix == ".py" and path.is_relative_to(self.root) and self._is_file(path):
                 return path
         return None
+
+    def _as_main(self, files: list[Path]) -> list[Path]:
+        """Give the files that `-m` runs: of a package its __main__ too."""
+        main = files[-1].with_name("__main__.py") if files and files[-1].name == "__init__.py" else None
+        return [*files, main] if main and self._is_file(main) else files
+
+    def _files(self, base: Path, parts: list[str]) -> list[Path]:
+        """Give the files that importing the dotted name `parts` below `base` runs, as far as they are there."""
+        files = []
+        for part in filter(None, ["", *parts]):
+            init, module = base / part / "__init__.py", base / f"{part}.py"
+            if self._is_file(init):
+                files.append(init)
+            elif self._is_file(module):
+                return [*files, module]
+            elif not self._fs.isdir(str(base / part)):
+                break
+            base = base / part
+        return files
+
+    def _is_file(self, path: Path) -> bool:
+        return bool(self._fs.isfile(str(path)))
 
     def _parse(self, file: Path) -> ast.Module:
         if file not in self._trees:
             try:
                 with warnings.catch_warnings(action="ignore"):
-                    self._trees[file] = ast.parse(file.read_bytes(), file)
+                    self._trees[file] = ast.parse(self._fs.cat_file(str(file)), file)
             except (SyntaxError, ValueError, RecursionError) as error:
                 where = f"{file.relative_to(self.root).as_posix()}:{getattr(error, 'lineno', None) or 1}"
                 raise UserError(f"{where}: invalid Python ({getattr(error, 'msg', error)}); fix it") from None
@@ -170,28 +199,6 @@ def _words(command: str) -> Iterator[str]:
         yield word
         if word != command and any(character.isspace() for character in word):
             yield from _words(word)
-
-
-def _as_main(files: list[Path]) -> list[Path]:
-    """Give the files that `-m` runs: of a package its __main__ too."""
-    if files and files[-1].name == "__init__.py":
-        return [*files, *(path for path in [files[-1].with_name("__main__.py")] if path.is_file())]
-    return files
-
-
-def _files(base: Path, parts: list[str]) -> list[Path]:
-    """Give the files that importing the dotted name `parts` below `base` runs, as far as they are there."""
-    files = []
-    for part in filter(None, ["", *parts]):
-        init, module = base / part / "__init__.py", base / f"{part}.py"
-        if init.is_file():
-            files.append(init)
-        elif module.is_file():
-            return [*files, module]
-        elif not (base / part).is_dir():
-            break
-        base = base / part
-    return files
 
 
 def _importing_by_name(tree: ast.Module) -> list[ast.AST]:

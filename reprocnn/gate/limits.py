@@ -12,7 +12,8 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate.values import flatten, is_number
 
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
-OWN = {"alpha": 0.5, "tolerance": math.inf, "relative_tolerance": math.inf}  # what a target may set, and its maximum
+# What a target may set, and its maximum.
+OWN = {"alpha": 0.5, "tolerance": math.inf, "relative_tolerance": math.inf, "noise": math.inf}
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Tolerated:
     alpha: float  # a p-value below it makes the metric worse
     tolerance: float  # the largest loss that passes where the test sees nothing, in the metric's unit
     relative_tolerance: float = math.inf  # the same as a share of the baseline's value; the smaller of both counts
+    noise: float | None = None  # standard deviation of the metric over seeds, as `gate calibrate` measures it
 
     def loss(self, then: float) -> float:
         """Give the largest loss that passes from the value `then`."""
@@ -36,7 +38,7 @@ class Limits:
     targets: dict[str, tuple[str, float]]
     alpha: float
     tolerance: float
-    own: dict[str, dict[str, float]] = field(default_factory=dict)  # of a metric: some of OWN
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a metric: some of OWN
 
     def of(self, metric: str) -> Tolerated:
         """Give what a metric's target tolerates, or else `gate`."""
@@ -87,7 +89,7 @@ def judge_by(base: Limits, here: Limits, accept: set[str]) -> tuple[Limits, list
     def choose(name: str, then: Any, now: Any, looser: bool) -> Any:
         if not looser:
             return now
-        change = f"{_show(then)} -> {'removed' if now is None else _show(now)}"
+        change = f"{'none' if then is None else _show(then)} -> {'removed' if now is None else _show(now)}"
         loosened.append(Loosening(name, change, name in accept))
         return now if name in accept else then
 
@@ -99,7 +101,7 @@ def judge_by(base: Limits, here: Limits, accept: set[str]) -> tuple[Limits, list
         chosen = now if then is None else choose(metric, then, now, _is_looser(then, now))
         if chosen is not None:
             targets[metric] = chosen
-    own: dict[str, dict[str, float]] = {}
+    own: dict[str, dict[str, Any]] = {}
     here = replace(here, alpha=alpha, tolerance=tolerance)
     # Where a target says nothing of its own, a change of `gate` is reported there, once.
     base = replace(
@@ -111,10 +113,16 @@ def judge_by(base: Limits, here: Limits, accept: set[str]) -> tuple[Limits, list
         before, after = asdict(base.of(metric)), asdict(here.of(metric))
         if metric in base.targets and metric in here.targets:
             for key, now in after.items():
-                looser = now < before[key] if key == "alpha" else now > before[key]
-                after[key] = choose(f"{metric}.{key}", before[key], now, looser)
+                after[key] = choose(f"{metric}.{key}", before[key], now, _is_wider(key, before[key], now))
         own[metric] = after if metric in here.targets else before
     return Limits(targets, alpha, tolerance, own), loosened
+
+
+def _is_wider(key: str, then: float | None, now: float | None) -> bool:
+    """Return whether a key of OWN lets more pass; the noise also where it comes or goes, with another test."""
+    if then is None or now is None:
+        return now != then
+    return now < then if key == "alpha" else now > then
 
 
 def _is_looser(then: tuple[str, float], now: tuple[str, float] | None) -> bool:

@@ -29,14 +29,14 @@ def compare(repo: Any, root: Path) -> list[Difference]:
     """Compare each stage of an open DVC repository; `root` is where paths start. Raises UserError for a bad module."""
     from dvc.stage import PipelineStage
 
-    code = Code(Path(repo.root_dir))
+    code = Code(Path(repo.root_dir), repo.fs)
     outs = [Path(out.fs_path) for out in repo.index.outs if out.protocol == "local"]
     stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and stage.cmd]
     return [difference for stage in stages for difference in _compare(code, stage, outs, root.resolve())]
 
 
 def missing(repo: Any) -> list[str]:
-    """Give a line for each dep that dvc.yaml lacks: what changes there would be stale without a word."""
+    """Give a line for each dep that dvc.yaml lacks."""
     return [str(one) for one in compare(repo, Path(repo.root_dir)) if one.action == "add"]
 
 
@@ -55,7 +55,7 @@ def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[D
     for path, text in sorted(declared.items()):
         below = {file for file in code.files(path) if not code.is_trivial(file)}
         useless_file = path.suffix == ".py" and path not in ran
-        useless_folder = below and not below & imported and _is_code(path, below)
+        useless_folder = below and not below & imported and _is_code(code, path, below)
         if useless_file or useless_folder:
             yield Difference(*place, "remove", text)
         elif below & imported:
@@ -82,16 +82,15 @@ def _with_folders(code: Code, missing: set[Path], wdir: Path, outs: list[Path]) 
             below = {other for other in code.files(folder) if not code.is_trivial(other)}
             if not below <= missing:
                 break
-            if len(below) > 1 and _is_code(folder, below):
+            if len(below) > 1 and _is_code(code, folder, below):
                 chosen = folder
         found.add(chosen)
     return sorted(found)
 
 
-def _is_code(folder: Path, files: set[Path]) -> bool:
+def _is_code(code: Code, folder: Path, files: set[Path]) -> bool:
     """Return whether Python `files` are half of what is in a folder or more; else it is rather data."""
-    count = sum(len(names) for place, _, names in os.walk(folder) if not place.endswith("__pycache__"))
-    return 2 * len(files) >= count
+    return 2 * len(files) >= code.count_all(folder)
 
 
 def _relative(path: Path, start: Path) -> str:

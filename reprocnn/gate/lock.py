@@ -4,14 +4,18 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
+from dvc.api.show import _postprocess
 from dvc.dependency.param import ParamsDependency
 from dvc.dvcfile import PROJECT_FILE
 from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
+from dvc.repo.metrics.show import to_relpath
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.stage import PipelineStage
 from dvc_data.hashfile.build import build
@@ -21,6 +25,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate import lineage
 from reprocnn.gate.values import Value, flatten
 
+_shared: ContextVar[Repo | None] = ContextVar("shared", default=None)
 MAX_REASONS = 3  # named for a stage
 COMMIT = "run `dvc repro` and commit"
 
@@ -36,8 +41,49 @@ def faults() -> list[str]:
         for stage in repo.index.stages:
             if isinstance(stage, PipelineStage):
                 found += _stale_stage(stage, outs) or _undeclared(stage)
-        found += [f"{line}; run `reprocnn lineage --fix`, then {COMMIT}" for line in lineage.missing(repo)]
         return found or _would_run(repo, outs)
+
+
+def damaged(folder: str = "") -> list[str]:
+    """Give a line for each file below `folder` whose bytes are not those that dvc.lock has.
+
+    Only of outputs that DVC keeps and that are here: DVC itself trusts what it takes from its cache.
+    """
+    lines = []
+    with open_repository("workspace") as repo:
+        for out in repo.index.outs:
+            content = out.get_obj() if out.use_cache and f"{out.def_path}/".startswith(folder) and out.exists else None
+            if content is None:
+                continue
+            files = [((), out.hash_info)] if not out.is_dir_checksum else [(key, digest) for key, _, digest in content]
+            for key, digest in files:
+                path = Path(out.fs_path, *key)
+                if path.is_file() and _md5(path) != digest.value:
+                    cached = Path(out.cache.oid_to_path(digest.value))
+                    both = f"{path.name} and {os.path.relpath(cached)}" if _is_damaged(cached, digest) else path.name
+                    lines.append(
+                        f"{os.path.relpath(path)}: other bytes than dvc.lock has, damaged or edited; delete {both}, "
+                        f"then run `dvc pull` or `dvc repro`"
+                    )
+    return lines
+
+
+def _is_damaged(path: Path, digest: Any) -> bool:
+    return path.is_file() and _md5(path) != digest.value
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def undeclared_code(rev: str = "workspace") -> list[str]:
+    """Give a line for each dep that dvc.yaml lacks, at a revision or here: what changes there would go unseen.
+
+    Raises UserError if a module cannot be parsed.
+    """
+    with open_repository(rev) as repo:
+        return [f"{line}; run `reprocnn lineage --fix`, then {COMMIT}" for line in lineage.missing(repo)]
 
 
 def changed_results(rev: str) -> list[str]:
@@ -47,11 +93,49 @@ def changed_results(rev: str) -> list[str]:
 
 
 @contextmanager
+def one_repository() -> Iterator[None]:
+    """Open the repository once for all that is read of it meanwhile: it must not change."""
+    with open_repository("workspace") as repo:
+        token = _shared.set(repo)
+        try:
+            yield
+        finally:
+            _shared.reset(token)
+
+
+def metrics(rev: str | None = None) -> dict[str, Value]:
+    """Read the metrics as `dvc metrics show` does, at a revision or here, by dotted key."""
+    with open_repository("workspace") as repo:
+        return _merged(repo, repo.metrics.show(revs=rev if rev is None else [rev], on_error="raise"))
+
+
+def params(rev: str | None = None) -> dict[str, Value]:
+    """Read the params as `dvc params show` does, at a revision or here, by dotted key."""
+    with open_repository("workspace") as repo:
+        return _merged(repo, repo.params.show(revs=rev if rev is None else [rev], on_error="raise"))
+
+
+def _merged(repo: Repo, shown: Any) -> dict[str, Value]:
+    relative = {rev: to_relpath(repo.fs, repo.root_dir, result) for rev, result in shown.items()}
+    return flatten(next(iter(_postprocess(relative).values()), {}))
+
+
+def text(path: str, rev: str) -> str | None:
+    """Read a file at a revision, kept by git or by DVC; None where there is none, or where DVC has not got it."""
+    with open_repository(rev) as repo:
+        try:
+            return str(repo.dvcfs.read_text(f"/{path}", encoding="utf-8"))
+        except (FileNotFoundError, DvcException):
+            return None
+
+
+@contextmanager
 def open_repository(rev: str) -> Iterator[Repo]:
     """Open the repository around the working folder, as it is at a revision or in the `workspace`."""
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # it would report on stdout
+    shared = _shared.get()
     try:
-        with Repo() as repo, switch(repo, rev):
+        with nullcontext(shared) if shared else Repo() as repo, switch(repo, rev):
             yield repo
     except NotDvcRepoError:
         raise UserError("this folder is not a DVC repository; run from the top folder, or `dvc init` first") from None

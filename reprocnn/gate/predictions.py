@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from dvc.exceptions import DvcException
 
 from reprocnn.core.errors import UserError
 
@@ -29,21 +28,30 @@ class Predictions:
         return np.asarray(self.y_true == self.y_pred)
 
 
-def read_predictions(where: str, accuracy: float, read: Callable[[], str]) -> Predictions | None:
+def read_predictions(where: str, accuracy: float, read: Callable[[], str | None]) -> Predictions | None:
     """Parse what `read` gives, None where there is no such file; `where` names it in messages.
 
     Raises UserError for a table without predictions, and for one whose accuracy is not the metric `accuracy`.
     """
     try:
-        predictions = _parse(read())
-    except (FileNotFoundError, DvcException):
-        return None
-    except (ValueError, csv.Error) as error:
+        text = read()
+    except ValueError as error:  # not UTF-8
         raise UserError(f"{where}: expected a table with y_true and y_pred ({error}); run `dvc repro`") from None
+    if text is None:
+        return None
+    predictions = parse_predictions(where, text)
     share = float(predictions.correct.mean())
     if not math.isclose(share, accuracy, abs_tol=1e-9):
         raise UserError(f"{where}: {share:.6f} of it is correct, but the metric is {accuracy}; run `dvc repro`")
     return predictions
+
+
+def parse_predictions(where: str, text: str) -> Predictions:
+    """Parse a table; `where` names it in messages. Raises UserError for one without predictions."""
+    try:
+        return _parse(text)
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{where}: expected a table with y_true and y_pred ({error}); run `dvc repro`") from None
 
 
 def match_images(path: str, rev: str, before: Predictions, after: Predictions) -> Predictions:

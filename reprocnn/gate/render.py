@@ -13,7 +13,7 @@ from reprocnn.gate.values import Value
 
 def text(judgement: Judgement) -> str:
     """Write it for a terminal."""
-    lines = [f"gate: baseline: {clean(judgement.against)}", *_loosened(judgement)]
+    lines = [f"gate: baseline: {clean(judgement.against)}", *_loosened(judgement), *_warnings(judgement)]
     if judgement.metrics:
         lines += ["", _table(judgement, "simple")]
     if judgement.params:
@@ -26,8 +26,8 @@ def text(judgement: Judgement) -> str:
 def markdown(judgement: Judgement) -> str:
     """Write it for the summary of a CI job and for a comment on a pull request; names in it are only text."""
     lines = [f"### {escape(_conclusion(judgement))}", "", f"Baseline: {escape(judgement.against)}."]
-    if judgement.loosened:
-        lines += ["", *(f"- **{escape(line)}**" for line in _loosened(judgement))]
+    if judgement.loosened or judgement.warnings:
+        lines += ["", *(f"- **{escape(line)}**" for line in [*_loosened(judgement), *_warnings(judgement)])]
     if judgement.exit_code == 2:
         lines += ["", *(f"- {escape(reason)}" for reason in judgement.reasons)]
     if judgement.metrics:
@@ -66,6 +66,7 @@ def junit(judgement: Judgement) -> str:
     """Write it as a test report: a case for each metric that is judged and for each limit that was loosened."""
     cases = [(row.metric, row.verdict, row.failed) for row in judgement.metrics if row.target or row.failed]
     cases += [(f"limit of {one.name}", one.what, not one.accepted) for one in judgement.loosened]
+    cases += [("code without a dep", line, False) for line in judgement.warnings]
     undecided = judgement.exit_code == 2
     counts = {"tests": len(cases) + undecided, "failures": sum(failed for *_, failed in cases), "errors": +undecided}
     suite = ElementTree.Element("testsuite", {"name": "reprocnn gate"} | {key: str(n) for key, n in counts.items()})
@@ -97,6 +98,10 @@ def _loosened(judgement: Judgement) -> list[str]:
         )
         for one in judgement.loosened
     ]
+
+
+def _warnings(judgement: Judgement) -> list[str]:
+    return [f"warning: {clean(line)}" for line in judgement.warnings]
 
 
 def _table(judgement: Judgement, style: str) -> str:

@@ -1,15 +1,15 @@
 """The revision to compare with, and what git and DVC know of it."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
-import dvc.api
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import resolve_rev
 
 from reprocnn.core.errors import UserError
-from reprocnn.gate.values import flatten
+from reprocnn.gate import lock
 from reprocnn.repository import git
 
 MAIN_BRANCHES = ("main", "master", "trunk")
@@ -20,19 +20,20 @@ FETCH = "fetch the whole history (`fetch-depth: 0` for actions/checkout, `GIT_DE
 FETCH += "--unshallow` in a shell), or name another revision with --against"
 
 
-def choose_base(rev: str | None) -> str | None:
+def choose_base(rev: str | None, files: Sequence[str] = ()) -> str | None:
     """Give the revision to compare with: `rev`, or the merge base with the main branch; None before there is any.
 
+    Changes of `files` count beside those of the pipeline.
     Raises UserError if that is HEAD and nothing has changed since: a result is not compared with itself.
     """
     if rev is None:
-        return default_revision()
+        return default_revision(files)
     if rev.strip() in ("", "workspace"):
         raise UserError(f"--against {rev!r}: expected a revision; name a branch, a tag or a commit")
     commit = _commit(rev)
     if commit is None and (rev.startswith("-") or not _known_to_dvc(rev)):
         raise UserError(f"{rev}: no such revision; `git fetch` it, or name another with --against")
-    if commit is not None and commit == _commit("HEAD") and not _dirty():
+    if commit is not None and commit == _commit("HEAD") and not _dirty(files):
         raise UserError(
             f"{rev} is HEAD itself, and nothing has changed since: no result is compared with itself; "
             f"name another revision with --against, such as HEAD^"
@@ -40,7 +41,7 @@ def choose_base(rev: str | None) -> str | None:
     return rev
 
 
-def default_revision() -> str | None:
+def default_revision(files: Sequence[str] = ()) -> str | None:
     """Give the merge base of HEAD and the main branch, on that branch HEAD's first parent; None before there is any.
 
     With uncommitted changes on the main branch it is HEAD. Raises UserError where history or branch are missing.
@@ -60,7 +61,7 @@ def default_revision() -> str | None:
     base = bases[-1] if _is_ancestor(bases[0], bases[-1]) else bases[0]  # a stale copy of the branch is behind
     if base != _commit("HEAD"):
         return base
-    if _dirty():
+    if _dirty(files):
         return "HEAD"
     if named is None and _current_branch() in (branch, None):
         return _first_parent(branch)
@@ -75,12 +76,9 @@ def describe(rev: str) -> str:
     return commit if rev.startswith(commit) else f"{rev} ({commit})"
 
 
-def changed_params(rev: str) -> list[dict[str, Any]]:
+def changed_params(rev: str, source: Any = lock) -> list[dict[str, Any]]:
     """List the params that differ between a revision and the workspace, each with `key`, `then` and `now`."""
-    try:
-        then, now = flatten(dvc.api.params_show(rev=rev)), flatten(dvc.api.params_show())
-    except FileNotFoundError:
-        return []
+    then, now = source.params(rev), source.params()
     keys = [key for key in then | now if then.get(key) != now.get(key)]
     return [{"key": key, "then": then.get(key), "now": now.get(key)} for key in keys]
 
@@ -124,9 +122,9 @@ def _current_branch() -> str | None:
     return _git("symbolic-ref", "--quiet", "--short", "HEAD")
 
 
-def _dirty() -> bool:
+def _dirty(files: Sequence[str]) -> bool:
     """Return whether pipeline, results or limits differ from HEAD; results change with their dvc.lock."""
-    return bool(_git("status", "--porcelain", "--untracked-files=all", "--", *JUDGED))
+    return bool(_git("status", "--porcelain", "--untracked-files=all", "--", *JUDGED, *files))
 
 
 def _merge_base(tip: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The interval and the tests that the gate decides by.
+"""The intervals and the tests that the gate decides by.
 
 Written with the standard library: SciPy has them too, and would be a third of what an installed gate weighs.
 """
@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable
 from statistics import NormalDist
 
-Z = NormalDist().inv_cdf(0.975)  # two-sided 95 %
+NORMAL = NormalDist()
+Z = NORMAL.inv_cdf(0.975)  # two-sided 95 %
+Z_ONE_SIDED = NORMAL.inv_cdf(0.95)
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
@@ -31,6 +33,44 @@ def two_proportions(hits_before: int, n_before: int, hits_after: int, n_after: i
         _log_comb(n_before, k) + _log_comb(n_after, hits - k) - total
         for k in range(hits_before, min(n_before, hits) + 1)
     )
+
+
+def two_seeds(loss: float, noise: float) -> float:
+    """Give the one-sided p that two seeds of one recipe, whose metric has this standard deviation, lose this much."""
+    return NORMAL.cdf(-loss / (math.sqrt(2) * noise)) if noise else float(loss <= 0)
+
+
+def further_seeds(margin: float, noise: float) -> int | None:
+    """Give how many more seeds on each side show that a loss is not `margin` larger, with 95 % confidence.
+
+    0 if one seed on each side shows it; None if nothing is left between the two, so that none ever do.
+    """
+    if margin <= 0:
+        return None
+    return max(0, math.ceil(2 * (Z_ONE_SIDED * noise / margin) ** 2 - 1e-9) - 1)
+
+
+def student_cdf(t: float, degrees: int) -> float:
+    """Give Student's distribution function, by its finite sum for whole degrees of freedom."""
+    angle = math.atan2(t, math.sqrt(degrees))
+    term = total = math.cos(angle) if degrees % 2 else 1.0
+    for k in range(3 if degrees % 2 else 2, degrees - 1, 2):
+        term *= (k - 1) / k * math.cos(angle) ** 2
+        total += term
+    if degrees % 2:
+        return 0.5 + (angle + (math.sin(angle) * total if degrees > 1 else 0.0)) / math.pi
+    return 0.5 + math.sin(angle) * total / 2
+
+
+def student_quantile(share: float, degrees: int) -> float:
+    """Give the value that a share, from a half to below 1, of Student's distribution is below."""
+    low, high = 0.0, 1.0
+    while student_cdf(high, degrees) < share:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_cdf(middle, degrees) < share else (low, middle)
+    return high
 
 
 def _log_comb(n: int, k: int) -> float:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from reprocnn.audit import api, graph
+from reprocnn.audit import api, graph, noise
 from reprocnn.audit.api import audit
-from reprocnn.backend import keras, layers
+from reprocnn.backend import keras, layers, tf
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.networks import build
@@ -96,11 +96,20 @@ def test_judges_subclassed_models_by_weights_and_gradients():
         audit(model)
 
 
-def test_does_not_judge_the_loss_of_several_outputs():
+def test_judges_each_of_several_outputs():
     image, number = keras.Input((12, 12, 3)), keras.Input((4,))
     x = layers.Concatenate()([layers.GlobalAveragePooling2D()(conv(8, 3, "conv")(image)), number])
     model = keras.Model({"image": image, "number": number}, [head()(x), dense(1, "score")(x)])
-    assert audit(model, loss="categorical_crossentropy", num_classes=10) == []
+    losses = {"head": "categorical_crossentropy", "score": "mse"}
+    assert audit(model, loss=losses) == audit(model, loss=list(losses.values())) == []
+    wrong = audit(model, loss="categorical_crossentropy", num_classes=10)
+    # Nothing says of which of two outputs the ten classes are.
+    assert by_code(wrong) == {"logits-as-probabilities": ["score"], "single-output": ["score"]}
+    assert by_code(audit(model, loss=losses, num_classes=10)) == {"wrong-outputs": ["head"]}
+    with pytest.raises(UserError, match=r"loss: expected names of outputs \(head, score\), got other"):
+        audit(model, loss={"other": "mse"})
+    with pytest.raises(UserError, match="loss: expected 2 parts, one per output"):
+        audit(model, loss=["mse"] * 3)
 
 
 def test_reports_a_frozen_backbone_once_with_its_size():
@@ -146,7 +155,7 @@ def test_refuses_a_model_that_is_not_built_or_cannot_compute_the_batch():
 
 WARMUP = {
     "symmetry": ["conv2d", "conv2d_1", "conv2d_2"],
-    "no-gradient": ["conv2d_3", "conv2d_4"],
+    "no-gradient": ["conv2d_4"],
     "dropout-on-output": ["dropout_1"],
     "many-filters": ["conv2d"],
     "fewer-filters": ["conv2d_1", "conv2d_2", "conv2d_3"],
@@ -156,7 +165,7 @@ WARMUP = {
 }
 
 
-@pytest.mark.parametrize("size", [pytest.param(100, marks=pytest.mark.slow), 32, 28])
+@pytest.mark.parametrize("size", [pytest.param(100, marks=pytest.mark.nightly), 32, 28])
 def test_finds_the_flaws_of_the_warm_up(size):
     findings = audit(network("warmup", (size, size, 3)), **CATEGORICAL, num_classes=10)
     # Three 3x3 kernels without padding and a pooling by 6 leave (100 - 6) // 6 = 15, where 10x10 fits; but 4 and 3.
@@ -244,10 +253,13 @@ APPLICATIONS = {
     # Likewise its depthwise 7x7 kernels on the 6x6 and 3x3 maps of a 96 wide image: nine and three blocks.
     "ConvNeXtTiny": (96, {"kernel-over-map": 12}),
 }
+SOME = ("ResNet50", "MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny")  # a kind each
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", APPLICATIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in SOME else pytest.mark.nightly) for name in APPLICATIONS],
+)
 def test_finds_no_errors_in_applications_and_the_warnings_they_deserve(name):
     size, expected = APPLICATIONS[name]
     model = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=10)
@@ -268,33 +280,33 @@ def test_signals_as_numpy_has_them():
 
 
 def test_noise_is_what_the_inputs_take():
-    def noise(model):
-        (batch,) = graph._noise(model)
+    def made(model):
+        (batch,) = noise.make(model)
         return batch
 
-    pixels = noise(chain((20, 16, 3), layers.Rescaling(1 / 255), layers.Flatten(), head()))
+    pixels = made(chain((20, 16, 3), layers.Rescaling(1 / 255), layers.Flatten(), head()))
     assert pixels.shape == (8, 20, 16, 3)
     assert np.array_equal(pixels, pixels.round())
     assert (pixels.min(), pixels.max()) == (0, 255)
     assert 110 < pixels.mean() < 145
     assert 50 < pixels.std() < 75
-    numbers = noise(chain((20, 16, 3), layers.Flatten(), head()))
+    numbers = made(chain((20, 16, 3), layers.Flatten(), head()))
     assert abs(numbers.mean()) < 0.2
     assert 0.8 < numbers.std() < 1.2
     for image in (pixels, numbers):  # neighbours are more alike than what is far apart, along both axes
         for axis in (1, 2):
             near, far = (np.abs(image - np.roll(image, shift, axis)).mean() for shift in (1, image.shape[axis] // 2))
             assert near < 0.8 * far
-    assert noise(chain((None, None, 3), layers.GlobalAveragePooling2D(), head())).shape == (8, 64, 64, 3)
-    assert noise(chain((None, 3), layers.GlobalAveragePooling1D(), head())).shape == (8, 16, 3)
-    tokens = noise(chain((30,), layers.Embedding(7, 4), layers.Flatten(), head(), dtype="int32"))
+    assert made(chain((None, None, 3), layers.GlobalAveragePooling2D(), head())).shape == (8, 64, 64, 3)
+    assert made(chain((None, 3), layers.GlobalAveragePooling1D(), head())).shape == (8, 16, 3)
+    tokens = made(chain((30,), layers.Embedding(7, 4), layers.Flatten(), head(), dtype="int32"))
     assert (tokens.shape, tokens.min(), tokens.max()) == ((8, 30), 0, 6)
     small = layers.Normalization(mean=0.5, variance=1.0)
-    assert noise(chain((20, 16, 3), small, layers.Flatten(), head())).min() < 0
+    assert made(chain((20, 16, 3), small, layers.Flatten(), head())).min() < 0
     large = layers.Normalization(mean=120.0, variance=64.0**2)
-    assert noise(chain((20, 16, 3), large, layers.Flatten(), head())).min() == 0
+    assert made(chain((20, 16, 3), large, layers.Flatten(), head())).min() == 0
     late = [conv(4, 3, "first"), layers.Rescaling(1 / 255), layers.Flatten(), head()]
-    assert noise(chain((20, 16, 3), *late)).min() < 0
+    assert made(chain((20, 16, 3), *late)).min() < 0
 
 
 def test_signals_are_those_of_training_but_for_dropout():
@@ -314,6 +326,55 @@ def test_names_have_every_model_around_a_layer():
         model = keras.Sequential([keras.Input((8,)), model])
     model = keras.Sequential([keras.Input((8,)), *model.layers, head()])
     assert [one.layer for one in audit(model)] == ["outer/inner/hidden"]
+
+
+def test_reports_a_dead_layer_once_with_what_it_cuts_off():
+    dead = dense(5, "dead", activation="relu", bias_initializer=keras.initializers.Constant(-100))
+    model = chain((8,), dense(5, "a", activation="relu"), dense(5, "b", activation="relu"), dead, head())
+    # (5 + 1) * 5
+    assert found(model, "no-gradient") == [
+        ("dead", "no gradient for its 30 weights: all gradients are zero; layers before it that get none either: 2")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({"x": np.zeros((0, 8))}, "x: expected at least one row, got none"),
+        ({"x": np.zeros((4, 8)), "y": np.zeros(5)}, "x and y: expected as many rows in each, got 4 and 5"),
+        ({"y": np.array(["cat", "dog"])}, "y: expected numbers, got ['cat']"),
+        ({"y": np.zeros(0)}, "y: expected at least one row, got none"),
+        ({"loss": "crossentropi"}, "loss: Keras knows no loss 'crossentropi'"),
+        ({"num_classes": "3"}, "num_classes: expected a whole number, got '3'"),
+        ({"num_classes": 3.0}, "num_classes: expected a whole number, got 3.0"),
+    ],
+)
+def test_says_which_argument_is_wrong(known, message):
+    with pytest.raises(UserError) as error:
+        audit(chain((8,), head()), **known)
+    assert str(error.value).startswith(message)
+
+
+def test_takes_x_and_y_as_fit_does():
+    x, y = np.random.default_rng(0).normal(size=(16, 8)).astype("float32"), np.full(16, 7)
+
+    class Own(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return x, y
+
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    for given in ({"x": x, "y": y}, {"x": x.tolist(), "y": y.tolist()}, {"x": data}, {"x": Own()},
+                  {"x": ((x, y) for _ in range(2))}, {"x": [x], "y": y}):  # fmt: skip
+        findings = audit(chain((8,), head()), **SPARSE, **given)
+        assert [one.message for one in findings if one.code == "wrong-outputs"] == ["3 output units for 8 classes"]
+
+
+def test_prints_nothing_of_keras(capfd):
+    audit(chain((8,), head(1)), **CATEGORICAL)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_model_without_weights_is_refused():

@@ -1,12 +1,15 @@
 """`reprocnn audit`: exit codes, formats, and files that cannot be trusted."""
 
+import io
 import json
 import zipfile
 
+import h5py
 import pytest
 
 from reprocnn import backend
 from reprocnn.audit import command
+from reprocnn.audit.rules.base import Finding
 from reprocnn.backend import keras, layers
 from tests.support.commands import ROOT, call
 from tests.support.small_models import chain, dense, head
@@ -78,13 +81,96 @@ def test_reports_in_a_line_what_cannot_be_read(run, tmp_path, name):
     assert name in err
 
 
-def test_reports_in_a_line_a_model_that_takes_text(run, tmp_path):
-    keras.Sequential([keras.Input((), dtype="string"), layers.Hashing(10), layers.Embedding(10, 2)]).save(
-        tmp_path / "text.keras"
-    )
-    code, _, err = run(tmp_path / "text.keras")
+def test_audits_a_model_that_takes_text(run, tmp_path):
+    stack = [layers.Hashing(10), layers.Embedding(5, 2, name="table"), layers.LSTM(4), head()]
+    keras.Sequential([keras.Input((3,), dtype="string"), *stack]).save(tmp_path / "text.keras")
+    code, out, _ = run(tmp_path / "text.keras")
+    assert code == 1
+    assert "error: embedding-ids: table: a table of 5 for the 10 ids of hashing" in out
+
+
+def rewritten(path, change):
+    """Rewrite each member of an archive: `change` gets name and content."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, change(name, content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stack", "old", "new", "message"),
+    [
+        ([layers.Dense(7)], '"units": 7', '"units": 1000000000', "9,000,000,000 parameters, more than"),
+        (
+            [layers.Reshape((4, 2, 1)), layers.ZeroPadding2D(7), layers.GlobalAveragePooling2D(), layers.Dense(3)],
+            "[7, 7]", "[100000, 100000]", "values for 8 images, more than the audit takes",
+        ),
+        ([layers.RepeatVector(77), layers.LSTM(4)], '"n": 77', '"n": 999999999', "values for 8 images, more than"),
+    ],
+)  # fmt: skip
+def test_refuses_a_model_that_does_not_fit_into_memory_before_it_is_built(run, tmp_path, stack, old, new, message):
+    model = keras.Sequential([keras.Input((8,)), *(type(one).from_config(one.get_config()) for one in stack)])
+    model.save(tmp_path / "model.keras")
+
+    def change(name, content):
+        return content.replace(old.encode(), new.encode()) if name == "config.json" else content
+
+    code, _, err = run(rewritten(tmp_path / "model.keras", change))
     assert code == 2
-    assert "the model takes text" in err
+    assert message in err
+
+
+def test_refuses_weights_that_unpack_to_far_more_than_the_file(run, tmp_path):
+    chain((8,), head()).save(tmp_path / "model.keras")
+
+    def inflate(name, content):
+        if not name.endswith(".h5"):
+            return content
+        file = io.BytesIO(content)
+        with h5py.File(file, "r+") as weights:
+            (kernel,) = [path for path in paths(weights) if path.endswith("vars/0")]
+            del weights[kernel]
+            weights.create_dataset(kernel, shape=(10**6, 10**4), dtype="f4", chunks=(1000, 1000), compression="gzip")
+        return file.getvalue()
+
+    code, _, err = run(rewritten(tmp_path / "model.keras", inflate))
+    assert code == 2
+    assert "10,000,000,003 stored numbers for 27 parameters" in err
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", bytes(200 * 2**20))
+    code, _, err = run(tmp_path / "bomb.keras")
+    assert code == 2
+    assert "unpack to 209,715,202" in err
+
+
+def paths(weights):
+    found = []
+    weights.visit(found.append)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no config.json, so no model"),
+        ({"config.json": "no JSON"}, "config.json describes no model"),
+        ({"config.json": "[]"}, "config.json describes no model"),
+        (
+            {"config.json": '{"module": "keras.layers", "class_name": "Dense", "config": {"units": 1}}'},
+            "expected a model",
+        ),
+    ],
+)
+def test_says_what_is_wrong_with_an_archive(run, tmp_path, files, message):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    code, _, err = run(tmp_path / "model.keras")
+    assert code == 2
+    assert message in err
 
 
 def test_runs_no_code_of_a_file(tmp_path):
@@ -118,3 +204,43 @@ def test_help_needs_no_keras():
 def test_make_audits_the_networks_of_the_pipeline():
     recipe = (ROOT / "Makefile").read_text().split("\naudit:")[1].split("\n\n")[0]
     assert "mnist_cnn cifar_cnn" in recipe
+
+
+def test_audits_several_models_and_writes_sarif(run, tmp_path):
+    for name in ("a", "b"):
+        chain((8,), dense(20, "hidden", activation="softmax"), head(1)).save(tmp_path / f"{name}.keras")
+    code, out, _ = run(tmp_path / "a.keras", tmp_path / "b.keras", "--format", "sarif")
+    assert code == 1
+    report = json.loads(out)
+    assert (report["version"], list(report)) == ("2.1.0", ["$schema", "version", "runs"])
+    (one,) = report["runs"]
+    rules = one["tool"]["driver"]["rules"]
+    places = []
+    for result in one["results"]:
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        assert result["level"] == rules[result["ruleIndex"]]["defaultConfiguration"]["level"]
+        (location,) = result["locations"]
+        uri = location["physicalLocation"]["artifactLocation"]["uri"]
+        places.append((uri[-7:], result["ruleId"], location["logicalLocations"][0]["name"]))
+    assert places == [
+        (f"{name}.keras", *found)
+        for name in ("a", "b")
+        for found in (("single-output", "head"), ("hidden-softmax", "hidden"))
+    ]
+
+
+def test_switches_rules_off_with_a_reason(run, tmp_path):
+    path = tmp_path / "model.keras"
+    chain((8,), dense(20, "hidden", activation="softmax"), head()).save(path)
+    assert "0 warnings" in run(path, "--ignore", "hidden-softmax=a mixture of experts")[1]
+    code, _, err = run(path, "--ignore", "hidden-softmax")
+    assert (code, err) == (2, "error: ignore: hidden-softmax: expected a reason. Say why the finding does not apply.\n")
+    code, _, err = run(path, "--ignore", "no-such=reason")
+    assert code == 2
+    assert "ignore: no-such: expected the code of a rule: symmetry, " in err
+
+
+def test_colors_levels_on_a_terminal():
+    finding = Finding("code", "error", "layer", "message", "why", "fix")
+    assert "\x1b[1;31merror\x1b[0m: code: layer" in command.as_text("name", [finding], in_color=True)
+    assert "\x1b" not in command.as_text("name", [finding])

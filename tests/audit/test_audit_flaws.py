@@ -44,6 +44,7 @@ def test_each_fix_removes_what_the_audit_found():
         assert set(by_code(audit(model, **CATEGORICAL, num_classes=10))) == codes
 
 
+@pytest.mark.slow
 def test_resumes_the_table_row_by_row(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(flaws, "configure_device", lambda kind, threads: Device("cpu", "a processor", 2))

@@ -52,7 +52,7 @@ def test_the_insights_networks(variant, convolutions, norms, parameters):
     assert model.count_params() == parameters
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_seeds_measures_a_named_setting(copy):
     output = call(copy, "python", "-m", "benchmarks", "seeds", "mnist-fast", "1")
     seeds = pd.read_csv(copy / "benchmarks/results/seeds.csv").query("setting == 'mnist-fast' and seed == 0")
@@ -69,7 +69,7 @@ def test_seeds_measures_a_named_setting(copy):
     assert "mnist (older code)" in table
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_bench_trains_what_is_missing(copy):
     (copy / "benchmarks/results/bench.csv").unlink()
     bench = """
@@ -95,7 +95,7 @@ bench.main(["no PyTorch", "--quick"])
     assert (copy / "benchmarks/results/bench.csv").read_bytes() == before
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_growth_trains_on_repeated_images(copy):
     measure = "from benchmarks.run import growth; print(growth.measure('mnist', {}, 4))"
     for images in (500, 3000):  # the sample has some 1,400
@@ -109,7 +109,7 @@ def test_images_are_repeated_from_the_start():
     assert growth.repeated(np.arange(3), 2).tolist() == [0, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_bare_stages_have_nothing_to_do(tmp_path):
     overhead.make_bare(tmp_path / "bare")
     call(tmp_path / "bare", "git", "restore", ".")
@@ -170,7 +170,7 @@ def test_figures_are_of_the_tables_that_exist(tmp_path, monkeypatch):
     assert "an odd name" in (figures.FOLDER / "bench.svg").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_search_trains_with_the_change(copy):
     before = (copy / "metrics/mnist.json").read_bytes()
     for change in ("epochs=2 filters=4", "epochs=1 lr=0.005"):
@@ -471,7 +471,7 @@ def test_watched_epochs_by_hand(monkeypatch):
     assert watch.epochs == [{"epoch": 1, "images": 350, "test_accuracy": 0.75}]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_watching_changes_no_bit(project):
     """A watched training gives the weights of the stage; the accuracies are of its test images."""
     rng = np.random.default_rng(0)

@@ -44,6 +44,7 @@ def folder(project: Path) -> Path:
     return project
 
 
+@pytest.mark.slow
 def test_images_and_rates_are_the_pipelines(folder):
     script = """
 import numpy as np
@@ -67,7 +68,7 @@ np.savez("drawn.npz", rates=rates, x=x, small=gpu.shrink(x, (20, 20, 3)))
     assert drawn["rates"] == pytest.approx([float(schedule(step)) for step in range(6, 12)])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_epoch_in_one_call_is_that_of_fit(folder):
     script = """
 import numpy as np
@@ -96,7 +97,7 @@ print(norm(fitted, before), norm(fitted, model.get_weights()), int(model.optimiz
     assert int(steps) == 6
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_what_is_easy_is_learned(folder):
     script = """
 from benchmarks.run import gpu
@@ -112,6 +113,7 @@ gpu.main(["train", "1", "cifar,lr_factor=10,epochs=2"])
     assert table["accuracy_tta"][:2].min() > 0.9
 
 
+@pytest.mark.slow
 def test_another_setting_is_refused(folder):
     refused = {
         "cifar-95": "found cifar-95, expected one of mnist, mnist-fast, ",

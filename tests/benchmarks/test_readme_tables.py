@@ -31,7 +31,16 @@ def rows_of(table: str) -> list[dict[str, str]]:
 @pytest.fixture
 def copied(tmp_path, monkeypatch) -> Path:
     """The working folder: what the tables are made of, and the pages that have them."""
-    for name in ("README.md", "docs", "metrics", "params.yaml", "dvc.lock", "evaluation", "benchmarks/results"):
+    for name in (
+        "README.md",
+        "docs",
+        "metrics",
+        "params.yaml",
+        "dvc.lock",
+        "evaluation",
+        "benchmarks/results",
+        "benchmarks/calibration",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)

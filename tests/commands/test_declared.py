@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.fs import LocalFileSystem
 
 from reprocnn.commands import lineage
 from reprocnn.core import params
@@ -56,7 +57,7 @@ def test_training_never_sees_the_test_images():
 # What a stage reads of params.yaml: `read(View)` and `read(View, section)`, wherever its code calls them.
 
 
-CODE = Code(ROOT)  # parses each file once
+CODE = Code(ROOT, LocalFileSystem())  # parses each file once
 
 
 @functools.cache
@@ -164,6 +165,7 @@ def test_a_stage_opens_its_deps_and_nothing_else(finished, name):
     assert data_differences(finished, name, opened) == []
 
 
+@pytest.mark.slow
 def test_a_data_file_opened_by_its_path_is_found(copy, tmp_path):
     stage = copy / "stages/plot.py"
     begin = "def main() -> None:\n"

@@ -1,5 +1,6 @@
 """Stale results are found without data; what is run again is compared."""
 
+import hashlib
 import json
 import os
 import re
@@ -150,9 +151,9 @@ def test_every_library_that_a_stage_imports_is_compared_with_its_pin(clone):
 
 def test_a_module_or_a_param_that_dvc_yaml_has_no_more_is_reported(clone):
     edit("dvc.yaml", "[data/raw, stages/prepare.py, reprocnn/core,", "[data/raw, stages/prepare.py,")
-    found = lock.faults()
-    assert "dvc.lock: prepare: out of date (reprocnn/core removed from dvc.yaml); " in found[0]
-    assert "dvc.yaml: prepare: deps: add reprocnn/core; run `reprocnn lineage --fix`" in found[1]
+    found = call(clone, "python", "-m", "reprocnn", "verify", code=1).splitlines()
+    assert "error: dvc.lock: prepare: out of date (reprocnn/core removed from dvc.yaml); " in found[0]
+    assert "error: dvc.yaml: prepare: deps: add reprocnn/core; run `reprocnn lineage --fix`" in found[1]
     call(clone, "git", "restore", "dvc.yaml")
     edit("dvc.yaml", "      - mnist.split_seed\n", "")
     edit("params.yaml", "split_seed: 0", "split_seed: 1")
@@ -170,7 +171,32 @@ def test_an_unexpected_error_is_no_verdict(clone, monkeypatch, capsys):
     assert "error: unexpected KeyError" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("in_the_cache", [False, True])
+def test_damaged_weights_are_neither_verified_nor_exported(copy, in_the_cache):
+    weights = copy / "models/mnist/model.weights.h5"
+    digest = hashlib.md5(weights.read_bytes()).hexdigest()
+    cached = Path(f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}")
+    for path in [weights, copy / cached] if in_the_cache else [weights]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        mode = path.stat().st_mode
+        path.chmod(0o644)
+        path.write_bytes(content)
+        path.chmod(mode)  # read-only in the cache, which DVC trusts for it
+    expected = "error: models/mnist/model.weights.h5: other bytes than dvc.lock has, damaged or edited; delete "
+    expected += f"model.weights.h5 and {cached}, then" if in_the_cache else "model.weights.h5, then"
+    for command in ("verify", "export"):
+        assert expected in call(copy, "python", "-m", "reprocnn", command, code=1)
+    assert not (copy / "export").exists()
+    weights.unlink()
+    if in_the_cache:
+        (copy / cached).unlink()
+    else:
+        call(copy, "dvc", "checkout")
+        assert "verify: dvc.lock matches" in call(copy, "python", "-m", "reprocnn", "verify")
+
+
+@pytest.mark.nightly
 def test_in_full_all_runs_again_and_what_differs_has_its_reason(copy):
     """The real command, as it is, and where oneDNN may use one thread and AVX2 alone, without bfloat16."""
     call(copy, "dvc", "exp", "run", *QUICKLY)

@@ -43,7 +43,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "small"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(lock, "faults", list)
+    for check in ("faults", "damaged", "undeclared_code"):
+        monkeypatch.setattr(lock, check, list)
     monkeypatch.setattr(verify, "unpinned_dependencies", list)
     for name, accuracy in (("mnist", 0.95), ("cifar", 0.8)):
         write(f"evaluation/{name}.json", details())

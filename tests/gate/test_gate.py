@@ -480,6 +480,33 @@ def test_the_three_formats_and_the_exit_code_agree(repository, capsys):
         assert all(reason in out for reason in judgement["reasons"])
 
 
+@pytest.mark.parametrize("form", ["text", "json", "markdown", "junit"])
+def test_a_module_that_dvc_yaml_never_listed_is_a_warning(repository, capsys, form):
+    BASE.write()
+    with_a_module()
+    save()
+    for lost, exit_code in ((20, 0), (60, 1)):
+        State(wrong((0, lost))).write()
+        with_a_module()
+        Path("model.py").write_text(f"layers = {lost}\n")
+        code, out, _ = outcome(capsys, "--against=HEAD", f"--format={form}")
+        assert code == exit_code, out
+        assert "dvc.yaml: evaluate: deps: add model.py" in out
+
+
+def test_a_module_that_dvc_yaml_never_listed_hides_no_new_one(repository, capsys):
+    BASE.write()
+    with_a_module()
+    save()
+    State(wrong((0, 20))).write()
+    with_a_module()
+    Path("model.py").write_text("import other\n")
+    Path("other.py").write_text("units = 3\n")
+    code, _, err = outcome(capsys, "--against=HEAD")
+    assert (code, err.count("error: ")) == (2, 1)
+    assert "deps: add other.py" in err
+
+
 def test_json_has_the_figures(repository, capsys):
     BASE.write()
     save()

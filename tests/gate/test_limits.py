@@ -78,6 +78,9 @@ def test_a_tolerance_of_no_use_is_refused(targets):
         (", relative_tolerance: 0.01", ", tolerance: 0.01", "a.relative_tolerance"),
         (", alpha: 0.2", ", alpha: 0.1", "a.alpha"),
         (", alpha: 0.2", "", "a.alpha"),
+        (", noise: 1", ", noise: 2", "a.noise"),
+        (", noise: 1", "", "a.noise"),
+        ("", ", noise: 1", "a.noise"),  # another test judges
     ],
 )
 def test_a_branch_cannot_tolerate_more_of_a_metric(base, here, name):
@@ -100,6 +103,7 @@ def test_a_branch_cannot_tolerate_more_of_a_metric(base, here, name):
     [
         ("", ""), ("", ", tolerance: 0.05"), ("", ", tolerance: 0.01"), ("", ", alpha: 0.02"),
         ("", ", relative_tolerance: 0.01, tolerance: 0.05"), (", tolerance: 0.02", ", tolerance: 0.01"),
+        (", noise: 2", ", noise: 1"),
     ],
 )  # fmt: skip
 def test_a_branch_may_tolerate_less(base, here):

@@ -268,6 +268,7 @@ def test_a_stage_that_always_runs_is_found_though_its_data_is_absent(clone):
     assert lock.faults() == ["dvc.lock: plot: would run again; run `dvc repro` and commit"]
 
 
+@pytest.mark.slow
 def test_the_gate_judges_a_repository_that_has_a_stages_package_of_its_own(clone):
     """As installed beside a user's code: nothing of theirs is imported, and nothing that trains or draws."""
     edit("params.yaml", "alpha: 0.01", "alpha: 0.02")

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from dvc.exceptions import DvcException
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate.predictions import Predictions, check_same_images, read_predictions
@@ -48,12 +47,8 @@ def test_bytes_that_are_not_text_are_refused(tmp_path):
         read_predictions("table", 0.5, lambda: path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError(), DvcException("no such output")])
-def test_no_table_is_none(error):
-    def read() -> str:
-        raise error
-
-    assert read_predictions("table", 0.5, read) is None
+def test_no_table_is_none():
+    assert read_predictions("table", 0.5, lambda: None) is None
 
 
 @pytest.mark.parametrize("accuracy", [0.25 + 1e-12, 0.25 - 1e-12])

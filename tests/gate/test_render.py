@@ -59,7 +59,7 @@ def test_markdown_has_the_same_in_two_tables():
 
 def test_json_has_all_fields():
     read = json.loads(render.as_json(FAILED))
-    assert list(read) == ["against", "exit_code", "verdict", "reasons", "metrics", "loosened", "params"]
+    assert list(read) == ["against", "exit_code", "verdict", "reasons", "metrics", "loosened", "warnings", "params"]
     assert (read["against"], read["exit_code"], read["verdict"]) == ("v1 (0a1b2c3)", 1, "failed")
     assert read["reasons"] == FAILED.reasons
     assert read["params"] == PARAMS

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_the_action_hands_its_inputs_over_and_ends_as_the_gate_does(tmp_path, co
     recorder(tmp_path, "gate/bin/reprocnn")
     program = tmp_path / "gate/bin/reprocnn"
     program.write_text(f"{program.read_text()}\nprint('50 % of it')\nsys.exit({code})")
-    inputs = {"AGAINST": "$(touch pwned)", "ACCEPT": "gate.alpha * `touch pwned`"}
+    inputs = {"AGAINST": "$(touch pwned)", "ACCEPT": "gate.alpha * `touch pwned`", "METRICS": "a.json $(touch pwned)"}
     folders = {"RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
     done = subprocess.run(
         ["bash", "-e", "-c", action("judge")], cwd=tmp_path, env=os.environ | inputs | folders, stdout=subprocess.PIPE,
@@ -137,6 +138,9 @@ def test_the_action_hands_its_inputs_over_and_ends_as_the_gate_does(tmp_path, co
         "--accept=*",
         "--accept=`touch",
         "--accept=pwned`",
+        "--metrics=a.json",
+        "--metrics=$(touch",
+        "--metrics=pwned)",
     ]
     assert asked(tmp_path) == [[*words, "--format=markdown"], words]
     assert (tmp_path / "summary").read_text() == (tmp_path / "gate.md").read_text() == "50 % of it\n"
@@ -146,11 +150,14 @@ def test_the_action_hands_its_inputs_over_and_ends_as_the_gate_does(tmp_path, co
 
 def test_the_hooks_for_other_repositories_are_commands_of_this_package():
     hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    assert [hook["id"] for hook in hooks] == ["gate", "lineage"]
+    assert [hook["id"] for hook in hooks] == ["gate", "lineage", "audit"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for hook in hooks:
         program, name = hook["entry"].split()
-        assert (program, hook["language"], hook["pass_filenames"]) == ("reprocnn", "python", False)
-        assert COMMANDS[name].extra == ""  # pre-commit installs the package alone
+        assert (program, hook["language"]) == ("reprocnn", "python")
+        assert hook.get("pass_filenames", True) is ("files" in hook)
+        extra = COMMANDS[name].extra  # pre-commit installs the package alone, and what the hook names
+        assert hook.get("additional_dependencies", []) == (extras[extra] if extra else [])
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ FULL = [
 ]
 
 
+@pytest.mark.slow
 @mounts
 @pytest.mark.parametrize(("stage", "folder", "size", "named"), FULL)
 def test_a_full_disk(copy, stage, folder, size, named):
@@ -70,6 +71,7 @@ def test_read_only_data(copy):
     assert len(message.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_without_a_home(copy):
     output = call(copy, "dvc", "repro", "--single-item", "--force", "plot", HOME="/proc/nowhere")
     assert "plot: report/report.md" in output
@@ -92,6 +94,7 @@ def test_the_cache_on_another_file_system(copy):
         shutil.rmtree(elsewhere, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_two_at_once(copy):
     first = subprocess.Popen(
         ["dvc", "repro", "--single-item", "--force", TRAIN], cwd=copy, env=environment(), stdout=subprocess.PIPE,
@@ -112,6 +115,7 @@ def test_two_at_once(copy):
     assert call(copy, "git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_before_its_inputs_exist(project):
     environment_here = environment(PYTHONPATH=str(ROOT))
     for stage, named in (

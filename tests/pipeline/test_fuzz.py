@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -123,9 +124,11 @@ def check_gate(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
         "describe": lambda rev: rev,
         "choose_base": lambda rev: rev,
         "read_files": lambda rev: MetricFiles({"metrics.json": b""}),
-        "dvc.api.params_show": lambda rev=None: {},
-        "dvc.api.metrics_show": lambda rev=None: shown(then if rev else now),
-        "dvc.api.read": absent,
+        "lock.one_repository": nullcontext,
+        "lock.undeclared_code": lambda rev=None: [],
+        "lock.params": lambda rev=None: {},
+        "lock.metrics": lambda rev=None: flatten(shown(then if rev else now)),
+        "lock.text": lambda path, rev: None,
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, fake in fakes.items():

@@ -116,7 +116,7 @@ def check(folder: Path, finished: Path, outputs: list[str]) -> None:
     assert ran(outputs[-1]) <= STAGES
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_three_times(fresh, finished):
     """The hardest moments: while a checkpoint is written, before dvc.lock has a finished training, while figures are
     drawn."""
@@ -143,11 +143,13 @@ def test_killed_many_times(fresh, finished, tmp_path):
         print(f"kill: {done} survived", flush=True)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "group"),
-    [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGTERM, True)],
-    ids=["SIGTERM to dvc", "Ctrl-C", "SIGTERM to all"],
+    [
+        pytest.param(signal.SIGTERM, False, id="SIGTERM to dvc", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, id="Ctrl-C", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGTERM, True, id="SIGTERM to all", marks=pytest.mark.nightly),
+    ],
 )
 def test_asked_to_end(fresh, finished, number, group):
     """The training ends by itself, nothing keeps writing, and the next run resumes."""
@@ -169,7 +171,7 @@ def test_asked_to_end(fresh, finished, number, group):
     assert (folder / weights).read_bytes() == (finished / weights).read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ctrl_c_to_dvc_alone_stops_nothing(fresh, finished):
     """dvc leaves it to the stage, which does not get it: the run continues to its end."""
     folder = fresh()

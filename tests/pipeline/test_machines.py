@@ -1,7 +1,10 @@
 """How people keep a repository: caches, links, shallow clones, worktrees, upgrades and leftovers."""
 
+import functools
+import http.server
 import os
 import shutil
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +21,7 @@ def clone(source: Path, target: Path, *arguments: str) -> Path:
     return target
 
 
+@pytest.mark.nightly
 @posix
 @pytest.mark.parametrize("kind", ["symlink", "hardlink"])
 def test_a_cache_that_two_clones_share(copy, tmp_path, kind):
@@ -53,6 +57,7 @@ def test_an_experiment_is_dropped_in_a_clone_that_never_trained(copy, tmp_path):
     assert lock(folder) == lock(copy)
 
 
+@pytest.mark.nightly
 @posix
 def test_data_as_a_symbolic_link(copy, tmp_path):
     """DVC reads through it and refuses to write; what does work is a cache elsewhere, as above."""
@@ -68,6 +73,7 @@ def test_data_as_a_symbolic_link(copy, tmp_path):
     assert len(message.splitlines()) == 1
 
 
+@pytest.mark.nightly
 def test_a_shallow_clone(copy, tmp_path):
     call(
         copy, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "--allow-empty", "-m", "More"
@@ -80,6 +86,7 @@ def test_a_shallow_clone(copy, tmp_path):
     assert "Traceback" not in message
 
 
+@pytest.mark.nightly
 def test_a_worktree(copy, tmp_path):
     folder = tmp_path / "worktree"
     call(copy, "git", "worktree", "add", "--quiet", str(folder), "-b", "other")
@@ -91,6 +98,25 @@ def test_a_worktree(copy, tmp_path):
     assert (folder / MODEL).read_bytes() == (copy / MODEL).read_bytes()
 
 
+@pytest.mark.slow
+def test_models_from_a_web_server(copy, tmp_path):
+    """A static one, which serves what `dvc push` put into a folder."""
+    folder = clone(copy, tmp_path / "clone")
+    message = call(folder, "make", "--assume-old=.venv/.installed", "pull", code=2)
+    assert "error: this repository has no default DVC remote; run `make repro`" in message
+    served = tmp_path / "served"
+    call(copy, "dvc", "remote", "add", "storage", str(served))
+    call(copy, "dvc", "push", "--remote", "storage", "models/mnist")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=served)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        call(folder, "dvc", "remote", "add", "--default", "published", f"http://127.0.0.1:{server.server_port}")
+        call(folder, "dvc", "pull", "models/mnist")
+        server.shutdown()
+    assert (folder / MODEL).read_bytes() == (copy / MODEL).read_bytes()
+    assert not (folder / "models/cifar").exists()
+
+
 def test_no_two_files_differ_by_case_alone():
     """macOS and Windows would take them for one."""
     names = {
@@ -100,6 +126,7 @@ def test_no_two_files_differ_by_case_alone():
     assert not [name for name in names if set(name) & set('<>:"|?*\\')]
 
 
+@pytest.mark.nightly
 def test_leftovers_of_an_older_version(copy):
     """Ignored by git, so they stay after a pull; nothing reads them."""
     for name in (

@@ -62,7 +62,7 @@ def test_report_is_small_enough_for_git(finished):
     assert sum(path.stat().st_size for path in (finished / "report").rglob("*") if path.is_file()) < 900_000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_another_clone_gives_the_same_lock(finished, fresh, tmp_path):
     """Whatever its name, the user's settings and what else the cores have to do."""
     folder = fresh().rename(tmp_path / "two words, ünïcödé 数")
@@ -81,7 +81,7 @@ def test_another_clone_gives_the_same_lock(finished, fresh, tmp_path):
     assert (folder / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_another_run_gives_the_same_lock(copy):
     """Of what takes no training, in the same folder; trainings run again in other tests."""
     again = ["download", "prepare", "evaluate_mnist", "evaluate_cifar", "plot"]
@@ -136,7 +136,7 @@ def start_and_kill(folder: Path, line: str, whole_group: bool, shell: str = "/bi
     return "".join(seen)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_damaged_checkpoints_are_ignored(fresh):
     folder = fresh()
     start_and_kill(folder, "train_mnist: epoch 1/", whole_group=False, shell=shutil.which("bash") or "/bin/sh")
@@ -150,7 +150,7 @@ def test_damaged_checkpoints_are_ignored(fresh):
     assert len(list((folder / "runs/checkpoints").iterdir())) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_half_the_learning_rate_trains_both_sensibly_and_runs_nothing_before(copy):
     short = ["-S", "mnist.epochs=2", "-S", "cifar.epochs=2"]
     output = call(copy, "dvc", "exp", "run", "-S", "lr=0.005", "-S", "mnist.warmup=0", *short)
@@ -166,6 +166,7 @@ def test_half_the_learning_rate_trains_both_sensibly_and_runs_nothing_before(cop
     assert "0.005" in call(copy, "dvc", "exp", "show", "--csv", "--no-pager")
 
 
+@pytest.mark.nightly
 def test_an_experiment_on_mnist_needs_mnist_alone(copy):
     output = call(copy, "dvc", "exp", "run", *QUICKLY[:4], "evaluate_mnist")
     assert ran(output) == {"train_mnist", "evaluate_mnist"}
@@ -198,6 +199,7 @@ def test_a_param_marks_just_the_stages_that_use_it(copy, key, value, stages):
     assert {stage for stage, reasons in status.items() if any("changed deps" in reason for reason in reasons)} == stages
 
 
+@pytest.mark.nightly
 def test_another_split_of_one_data_set_leaves_the_other_alone(copy):
     """Trained on both splits, there are no validation figures."""
     before = {name: lock(copy)[f"train_{name}"]["outs"] for name in ("mnist", "cifar")}
@@ -243,6 +245,7 @@ def test_a_remote_shares_the_results(copy, tmp_path):
     assert (tmp_path / "clone" / weights).read_bytes() == (copy / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_exported_networks_are_plain_keras(copy):
     call(copy, "python", "-m", "reprocnn", "export")
     for name in ("mnist", "cifar"):
@@ -263,7 +266,7 @@ def test_the_table_names_the_sample_in_every_line(copy):
     assert lines[4].startswith("report: ")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_without_a_source_the_sample_is_shown_and_said_so(fresh):
     folder = fresh(source="public")
     output = call(folder, "python", "-m", "reprocnn", "repro", DATASETS_MIRROR="/nowhere")
@@ -275,6 +278,7 @@ def test_without_a_source_the_sample_is_shown_and_said_so(fresh):
     assert call(folder, "git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_without_a_source_ci_fails(fresh):
     folder = fresh(source="public")
     output = call(folder, "python", "-m", "reprocnn", "repro", code=1, CI="true")
@@ -291,12 +295,14 @@ def test_a_copy_without_git_gets_the_advice_to_clone(fresh):
     assert "git clone" in output
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_stops_before_any_work(copy):
     output = call(copy, "dvc", "exp", "run", "-S", "device=gpu", code=255, CUDA_VISIBLE_DEVICES="-1")
     assert "error: params.yaml: device: found gpu, but TensorFlow sees no GPU here" in output
     assert "epoch" not in output
 
 
+@pytest.mark.slow
 def test_a_wrong_type_from_the_command_line(copy):
     output = call(copy, "dvc", "exp", "run", "-S", "mnist.epochs=abc", code=255)
     assert 'error: params.yaml: mnist.epochs: found "abc", expected a whole number, at least 1' in output
@@ -317,7 +323,7 @@ def test_a_wrong_type_is_found_before_dvc_runs(copy):
     assert (copy / "models/mnist/model.weights.h5").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_queued_and_temporary_experiments(copy, fresh):
     call(copy, "dvc", "exp", "run", "--temp", *QUICKLY, "-S", "seed=5", "evaluate_mnist")
     call(copy, "dvc", "exp", "run", "--queue", *QUICKLY, "-S", "seed=range(1,3)", "evaluate_mnist")

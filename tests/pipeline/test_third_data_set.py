@@ -19,7 +19,7 @@ def test_it_takes_at_most_five_files_and_eighty_lines():
     assert 50 < len(added) <= 80
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_trains_on_the_sample(tmp_path):
     assert DIFF is not None
     source = tmp_path / "source"

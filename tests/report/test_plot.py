@@ -293,6 +293,7 @@ def test_a_missing_output_is_named(project, path):
         results.load(MNIST)
 
 
+@pytest.mark.slow
 def test_the_stage_writes_the_same_report_again_without_keras(project):
     """The real stage, in a process of its own, on made-up results of both data sets."""
     for dataset in (MNIST, CIFAR):

@@ -69,6 +69,13 @@ def shared():
     return keras.Model(inputs, head()(layers.Add()([branch, layers.BatchNormalization()(first)])))
 
 
+def projected():
+    """As SimSiam: what a linear layer gives is an output, and is predicted from."""
+    inputs = keras.Input((8,))
+    first = layers.Dense(8, name="first")(inputs)
+    return keras.Model(inputs, [layers.Dense(8, name="second")(first), first])
+
+
 def faint_branch():
     """As ConvNeXt's layer scale: a branch that starts at a millionth of its size, and is added."""
     inputs = keras.Input((8,))

@@ -28,7 +28,7 @@ def test_a_worker_that_is_killed(cluster, repository, held):
     assert (repository.parent / "seen.resumed").exists()  # from the checkpoints of its first attempt
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_node_that_is_gone(cluster, repository, held):
     gone = cluster.add_node(num_cpus=1)
     running = tiny.start(cluster, repository, "lr=0.2,0.3")
@@ -41,7 +41,7 @@ def test_a_node_that_is_gone(cluster, repository, held):
     assert output.count(" s on ") == 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_driver_that_is_killed(cluster, repository):
     cluster.add_node(num_cpus=1)
     running = tiny.start(cluster, repository, "lr=0.2,0.3,0.4")
@@ -56,7 +56,7 @@ def test_a_driver_that_is_killed(cluster, repository):
     assert len(call(repository, "dvc", "exp", "list", "--name-only").split()) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_node_whose_disk_is_full(cluster, repository, held, tmp_path):
     """What trials share starts on both nodes, one job each; the trainings wait, so that none can end before."""
     cluster.add_node(num_cpus=1)
@@ -74,7 +74,7 @@ def test_a_node_whose_disk_is_full(cluster, repository, held, tmp_path):
     assert sorted(tiny.seen(repository)) == [*["prepare 0.1 0"] * 2, *["train 0.2 0"] * 2, *["train 0.3 0"] * 2]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_disks_of_all_nodes_are_full(cluster, repository, tmp_path):
     with tiny.full_node(cluster, tmp_path):
         running = tiny.start(cluster, repository, "lr=0.2,0.3,0.4")
@@ -85,7 +85,7 @@ def test_the_disks_of_all_nodes_are_full(cluster, repository, tmp_path):
     assert "error: sweep: 3 of 3 trials failed" in output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_disk_that_a_stage_fills(cluster, repository):
     """dvc reports it; that is no fault of the trial."""
     text = tiny.STAGE.replace("the loss is nan", "[Errno 28] No space left on device: 'model'")
@@ -99,7 +99,7 @@ def test_a_disk_that_a_stage_fills(cluster, repository):
     assert "failed: no machine is left" in output
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_cluster_that_is_not_there_and_a_wrong_token(cluster, repository):
     output = tiny.sweep(repository, "lr=0.2", "--threads=1", code=1, RAY_ADDRESS="127.0.0.1:1")
     assert "error: sweep: no Ray at RAY_ADDRESS=127.0.0.1:1" in output
@@ -112,7 +112,7 @@ def test_a_cluster_that_is_not_there_and_a_wrong_token(cluster, repository):
     assert not (repository.parent / "seen").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_node_without_the_data(cluster, repository):
     """Nor the folder that is the default remote."""
     call(repository, "dvc", "remote", "add", "--local", "--default", "storage", "../storage")
@@ -123,7 +123,7 @@ def test_a_node_without_the_data(cluster, repository):
     assert not (repository.parent / "seen").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("level", ["--local", "--project"])
 def test_a_node_that_has_the_remote_alone(cluster, repository, level):
     """A relative path, which is to be the same folder for the clone of a trial."""
@@ -141,7 +141,7 @@ def test_a_node_that_has_the_remote_alone(cluster, repository, level):
     assert "up to date" in call(repository, "dvc", "status")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_node_that_has_the_cache_and_one_that_has_the_remote(cluster, repository, held):
     """What trials share is made once for both, whichever makes it."""
     call(repository, "dvc", "remote", "add", "--local", "--default", "storage", "../storage")
@@ -161,7 +161,7 @@ def test_a_node_that_has_the_cache_and_one_that_has_the_remote(cluster, reposito
         call(repository, "git", "restore", ".")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_node_with_another_environment(cluster, repository, tmp_path):
     info = tmp_path / "other/numpy-0.1.dist-info"
     info.mkdir(parents=True)

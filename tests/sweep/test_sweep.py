@@ -27,7 +27,7 @@ def test_uncommitted_changes_are_refused(repository):
     assert "found uncommitted changes" in tiny.sweep(repository, "lr=0.1", code=1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_sweep_leaves_experiments_and_starting_it_again_runs_what_is_missing(repository):
     """One trial fails: the others continue, it is reported, and it alone runs again."""
     arguments = ["lr=0.2,0.5", "seed=1,2", "split=3", "--threads=1"]
@@ -58,7 +58,7 @@ def test_a_sweep_leaves_experiments_and_starting_it_again_runs_what_is_missing(r
     assert "up to date" in call(repository, "dvc", "status")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_sweep_on_this_machine_has_its_own_token_and_ships_this_package(repository, ray_folder, tmp_path):
     """The user's token is broken, and stays as it is."""
     token = tmp_path / "home/.ray/auth_token"
@@ -72,7 +72,7 @@ def test_a_sweep_on_this_machine_has_its_own_token_and_ships_this_package(reposi
     assert token.read_text() == ""
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_trial_is_what_dvc_exp_run_gives(repository, ray_folder):
     """Although Ray's temporary folder names a cluster that is gone."""
     assert (ray_folder / "ray/ray_current_cluster").exists()
@@ -84,7 +84,7 @@ def test_a_trial_is_what_dvc_exp_run_gives(repository, ray_folder):
     assert call(repository, "git", "diff", own, by_hand) == ""
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_optuna_learns_from_the_trials_and_from_those_that_are_there(repository):
     arguments = ["lr=tag(log, interval(0.001,0.4))", "seed=choice(0,1,2)", "--threads=1", "--search=optuna"]
     output = tiny.sweep(repository, *arguments, "--trials=4")
@@ -97,7 +97,7 @@ def test_optuna_learns_from_the_trials_and_from_those_that_are_there(repository)
     assert all(0.001 <= rate <= 0.4 for rate in rates)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_values_that_are_drawn_twice_run_once(repository):
     """With all cores for one trial, so that the first has ended when the second is drawn."""
     arguments = ["seed=choice(0,1)", f"--threads={os.cpu_count()}", "--search=random", "--trials=4"]
@@ -107,7 +107,7 @@ def test_values_that_are_drawn_twice_run_once(repository):
     assert output.count("exists") == 4 - len(trained)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_the_seeds_of_a_sweep_become_the_table_over_seeds(copy, ray_folder, tmp_path, monkeypatch):
     """The real pipeline, on the sample: a trial has the bits of a training by hand with as many threads."""

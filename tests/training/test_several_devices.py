@@ -33,6 +33,7 @@ def history() -> list[list[float]]:
         return [[float(value) for value in row.values()] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_two_devices_have_the_losses_of_one(prepared):
     prepared(48, (28, 28, 1))
     run(**CHANGES)

@@ -1,11 +1,13 @@
 """What a rule is, what it is given and what it finds."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:  # needs Keras, which the command's --help does not
-    from reprocnn.audit.graph import Graph
+    from reprocnn.audit.graph import Call, Graph, Signal
 
 LEVELS = {
     "error": "cannot work, or barely",
@@ -13,36 +15,89 @@ LEVELS = {
     "note": "costs something but does no harm",
 }
 
+PROBABILISTIC = (
+    "binary_crossentropy", "binary_focal_crossentropy", "kl_divergence", "dice", "tversky",
+)  # fmt: skip
+
 Found = Iterator[tuple[str, str]]  # layer, message
 Find = Callable[["Graph", "Task"], Found]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss, as far as the rules know it."""
+    """The loss of an output."""
 
     kind: str  # as Keras names the function: categorical_crossentropy
-    from_logits: bool
+    from_logits: bool = False
+    is_known: bool = True  # one of Keras' own
+    options: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def is_categorical(self) -> bool:
         """Check whether the classes exclude each other."""
-        return "categorical" in self.kind
+        return "categorical_" in self.kind and self.kind != "categorical_hinge"
 
     @property
     def is_sparse(self) -> bool:
         """Check whether the labels are class numbers."""
         return self.kind.startswith("sparse")
 
+    @property
+    def takes_logarithms(self) -> bool:
+        """Check whether it expects probabilities rather than logits."""
+        return self.is_known and (self.is_categorical or self.kind in PROBABILISTIC)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """An output, what it is trained for, and what is known of its labels."""
+
+    call: "Call"  # the layer that ends it
+    activation: str  # of that layer: `linear` if it has none, `unknown` if it is not a known layer
+    output: "Call"  # the last call: dropout or a reshaping may follow the layer
+    shape: tuple[int | None, ...]  # None for axes that the model leaves open
+    signal: "Signal"  # what came out for the batch
+    loss: Loss | None = None
+    weight: float | None = None
+    labels: np.ndarray | None = None
+    metrics: tuple[Any, ...] = ()
+    num_classes: int | None = None
+
+    @property
+    def units(self) -> int:
+        """Count the units or channels."""
+        inner = self.shape if self.activation == "unknown" else self.call.output.shape
+        return int(inner[-1] or self.call.output.shape[-1])
+
+    @property
+    def one_hot(self) -> bool | None:
+        """Check whether the labels are rows, not class numbers; None unless they are of classes."""
+        labels = self.labels
+        if labels is None or self.loss is None or not self.loss.is_categorical or labels.ndim < 2:
+            return None if labels is None or self.loss is None or not self.loss.is_categorical else False
+        if labels.ndim == len(self.shape):
+            return labels.shape[-1] > 1
+        # Rows of a whole image, where the output has one per pixel.
+        is_row = labels.ndim == 2 and labels.shape[-1] == self.units > 1
+        return is_row and bool((np.abs(labels.sum(axis=-1) - 1) < 1e-3).all() and (labels >= 0).all())
+
+    @property
+    def classes(self) -> np.ndarray | None:
+        """Return the class numbers among the labels, without those that the loss ignores."""
+        if self.one_hot is not False or self.labels is None or self.loss is None:
+            return None
+        ignored = self.loss.options.get("ignore_class")
+        return self.labels if ignored is None else self.labels[self.labels != ignored]
+
 
 @dataclass(frozen=True)
 class Task:
-    """What the model is for; None for what is not known."""
+    """What the model is for, as far as it is known."""
 
-    loss: Loss | None = None
-    num_classes: int | None = None
-    one_hot: bool | None = None  # the labels are rows, not class numbers
-    last_label: int | None = None  # the highest class number among the labels
+    heads: tuple[Head, ...] = ()
+    optimizer: Any = None
+    inputs: dict[str, np.ndarray] = field(default_factory=dict)  # all rows of `x`, by the names of the inputs
+    ids: dict[int, np.ndarray] = field(default_factory=dict)  # those of them that an Embedding reads, by its id
 
 
 @dataclass(frozen=True)

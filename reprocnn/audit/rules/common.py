@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
-from reprocnn.audit.graph import Call, following
-from reprocnn.backend import layers
+from reprocnn.audit.graph import Call, Graph, following, preceding
+from reprocnn.backend import keras, layers
 
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
@@ -30,9 +31,25 @@ AFFINE = (layers.BatchNormalization, layers.Rescaling, layers.Normalization)
 # Activations that have a class of their own, as layers and as operations (keras.ops).
 ACTIVATIONS = {
     "ReLU": "relu", "Relu": "relu", "Relu6": "relu", "LeakyReLU": "leaky_relu", "LeakyRelu": "leaky_relu",
-    "PReLU": "prelu", "ELU": "elu", "Elu": "elu", "Gelu": "gelu", "Silu": "silu", "Tanh": "tanh",
-    "Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "log_softmax",
+    "PReLU": "prelu", "ELU": "elu", "Elu": "elu", "Selu": "selu", "Gelu": "gelu", "Silu": "silu", "Tanh": "tanh",
+    "Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "log_softmax", "Softplus": "softplus",
+    "Softsign": "softsign", "HardSigmoid": "hard_sigmoid", "HardSilu": "hard_silu", "HardTanh": "hard_tanh",
+    "Exp": "exponential",
 }  # fmt: skip
+# What the values of an activation lie between.
+RANGES = {
+    "relu": (0, math.inf), "relu6": (0, 6), "softplus": (0, math.inf), "exponential": (0, math.inf),
+    "sigmoid": (0, 1), "hard_sigmoid": (0, 1), "softmax": (0, 1),
+    "tanh": (-1, 1), "softsign": (-1, 1), "hard_tanh": (-1, 1), "log_softmax": (-math.inf, 0),
+}  # fmt: skip
+PROBABILITIES = ("softmax", "sigmoid", "hard_sigmoid", "sparse_sigmoid", "sparsemax", "sparse_softmax")
+NORMS = (
+    layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization, layers.UnitNormalization,
+    layers.RMSNormalization,
+)  # fmt: skip
+RECURRENT = (layers.RNN, layers.Bidirectional, layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
+MERGES = (layers.Add, layers.Concatenate, layers.Average, layers.Maximum, layers.Minimum, layers.Subtract)
+JOINS = (*MERGES, layers.Multiply, layers.Dot)
 
 
 def activation(call: Call) -> str | None:
@@ -44,6 +61,15 @@ def activation(call: Call) -> str | None:
     if name is None:  # a layer as the activation of another
         name = ACTIVATIONS.get(type(function).__name__, "unknown")
     return None if name == "linear" else name
+
+
+def variable(layer: Any, name: str) -> Any:
+    """Return a layer's weight by its name; None if it has none. LoRA's and quantized kernels have an underscore."""
+    for attribute in (f"_{name}", name):
+        value = getattr(layer, attribute, None)
+        if isinstance(value, keras.Variable):
+            return value
+    return None
 
 
 def is_weighted(call: Call) -> bool:
@@ -82,6 +108,21 @@ def all_before(call: Call) -> list[Call]:
 def all_after(call: Call) -> list[Call]:
     """List every call on a path from this one."""
     return _reachable(call, lambda one: one.after)
+
+
+def nearest_weighted(call: Call) -> list[Call]:
+    """List the last layers with weights before a call."""
+    return list(preceding(call, lambda one: not is_weighted(one)))
+
+
+def adversary(graph: Graph) -> set[str]:
+    """Name the layers of a frozen nested model that ends the network and has layers that train before it."""
+    names = list(graph.leaves)
+    trains = [bool(graph.leaves[name].trainable_weights) for name in names]
+    frozen_end = names[len(names) - trains[::-1].index(True) :] if any(trains) else []
+    model = frozen_end[0].split("/")[0] if frozen_end else ""
+    is_one_model = all(name.startswith(f"{model}/") for name in frozen_end)
+    return set(frozen_end) if is_one_model else set()
 
 
 def units(call: Call) -> int:

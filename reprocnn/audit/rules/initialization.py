@@ -10,7 +10,17 @@ from scipy.stats import ks_2samp
 
 from reprocnn.audit.graph import Call, Graph, Signal, following, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
-from reprocnn.audit.rules.common import TRANSPOSED, after_pooling, all_before, is_first, is_weighted
+from reprocnn.audit.rules.common import (
+    NORMS,
+    TRANSPOSED,
+    adversary,
+    after_pooling,
+    all_after,
+    all_before,
+    is_first,
+    is_weighted,
+    variable,
+)
 from reprocnn.backend import layers
 
 UNSCALED = 10.0  # root mean square: pixels have over 100, normalized values about 1
@@ -63,16 +73,25 @@ def constant_start(graph: Graph, task: Task) -> Found:
 )
 def no_gradient(graph: Graph, task: Task) -> Found:
     """No gradient reaches any weight of a trainable layer, even after a few small steps of the other layers (so that a
-    layer that starts at zero on purpose does not count). Layers listed under symmetry are not repeated.
+    layer that starts at zero on purpose does not count). Losses that layers add count, outputs without a loss do not.
+    Layers listed under symmetry are not repeated. Only the last of several in a row is reported: the fault is there.
     """
     symmetric = {one.name for one in _equal_units(graph) if one.is_symmetric}
+    dead: dict[str, str] = {}
     for name, layer in graph.leaves.items():
         weights = layer.trainable_weights
         gradients = [graph.gradients.get(id(weight)) for weight in weights]
         arrived = [gradient for gradient in gradients if gradient is not None]
         if weights and name not in symmetric and not any(map(np.any, arrived)):
             reason = "all gradients are zero" if arrived else "there is no path back from the outputs"
-            yield name, f"no gradient for its {sum(math.prod(weight.shape) for weight in weights):,} weights: {reason}"
+            count = sum(math.prod(weight.shape) for weight in weights)
+            dead[name] = f"no gradient for its {count:,} weights: {reason}"
+    calls = {name: _call_of(name, graph) for name in dead}
+    behind = {name: {id(one) for one in all_after(call)} if call else set() for name, call in calls.items()}
+    for name, message in dead.items():
+        if not any(id(calls[other]) in behind[name] for other in dead if other != name):
+            before = sum(id(calls[name]) in behind[other] for other in dead if other != name)
+            yield name, message + (f"; layers before it that get none either: {before}" if before else "")
 
 
 @rule(
@@ -107,12 +126,12 @@ def drifting_signal(graph: Graph, task: Task) -> Found:
     fix="Put a Rescaling(1 / 255, offset=-0.5) or an adapted Normalization layer in front.",
 )
 def unscaled_input(graph: Graph, task: Task) -> Found:
-    """Values with a root mean square above 10, such as raw pixels, reach a first layer with weights. If batch norm
+    """Values with a root mean square above 10, such as raw pixels, reach a first layer with weights. If a normalization
     follows that layer, directly or after pooling, the scale does not matter. Without a batch `x`, an integer input is
     assumed to get pixels and a float input small numbers.
     """
     for call in graph.calls:
-        if not is_first(call) or any(isinstance(one.layer, layers.BatchNormalization) for one in after_pooling(call)):
+        if not is_first(call) or any(isinstance(one.layer, NORMS) for one in after_pooling(call)):
             continue
         signal = call.inputs[0]
         if signal.rms > UNSCALED:
@@ -127,9 +146,16 @@ def unscaled_input(graph: Graph, task: Task) -> Found:
 def frozen_random(graph: Graph, task: Task) -> Found:
     """Layers are frozen with a kernel that looks like a fresh draw from their own initializer (Kolmogorov-Smirnov
     test), so they were never trained. Frozen values that were trained or set, as in a whitening layer, are left alone.
+    So is a nested model, all of it frozen, that ends the network behind layers that train: the discriminator of a GAN.
     """
-    frozen = {name: _frozen(layer) for name, layer in graph.leaves.items()}
-    untrained = [name for name, pairs in frozen.items() if any(_is_fresh(*pair) for pair in pairs)]
+    spared = adversary(graph)
+    frozen = {name: _frozen(layer) for name, layer in graph.leaves.items() if name not in spared}
+    untrained = [
+        name
+        for name, pairs in frozen.items()
+        # The fans of an EinsumDense, and so the size of its weights, depend on its equation.
+        if any(_is_fresh(*pair, isinstance(graph.leaves[name], layers.EinsumDense)) for pair in pairs)
+    ]
     if untrained:
         who = "this layer" if len(untrained) == 1 else f"this layer and {len(untrained) - 1:,} more"
         weights = sum(math.prod(kernel.shape) for name in untrained for kernel, _ in frozen[name])
@@ -165,7 +191,7 @@ def _equal_units(graph: Graph) -> Iterator[_EqualUnits]:
             continue
         axis = -2 if isinstance(layer, TRANSPOSED) else -1
         for attribute in ("kernel", "pointwise_kernel", "embeddings"):
-            kernel = getattr(layer, attribute, None)
+            kernel = variable(layer, attribute)
             if kernel is None or not kernel.trainable:
                 continue
             values = kernel.value.numpy()
@@ -257,11 +283,24 @@ def _drift_message(call: Call, grown: float, shrunk: float) -> str:
 
 def _frozen(layer: Any) -> list[tuple[Any, Any]]:
     """List the kernels that training leaves alone, each with its initializer."""
+    if getattr(layer, "lora_enabled", False):  # frozen is what LoRA is for
+        return []
     names = ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
-    pairs = [(getattr(layer, name, None), getattr(layer, f"{name}_initializer", None)) for name in names]
+    pairs = [(variable(layer, name), getattr(layer, f"{name}_initializer", None)) for name in names]
     return [(kernel, start) for kernel, start in pairs if kernel is not None and start and not kernel.trainable]
 
 
-def _is_fresh(kernel: Any, initializer: Any) -> bool:
+def _call_of(name: str, graph: Graph) -> Call | None:
+    """Find the last call of a layer, or of the closed layer around it."""
+    calls = (call for call in reversed(graph.calls) if name == call.name or name.startswith(f"{call.name}/"))
+    return next(calls, None)
+
+
+def _is_fresh(kernel: Any, initializer: Any, of_any_size: bool) -> bool:
+    values = kernel.value.numpy().ravel()[:MAX_VALUES]
     drawn = np.asarray(initializer(kernel.shape, dtype="float32")).ravel()[:MAX_VALUES]
-    return bool(ks_2samp(kernel.value.numpy().ravel()[:MAX_VALUES], drawn).pvalue > CHANCE)
+    if not np.ptp(values) or not np.ptp(drawn):  # constants are no random draw
+        return False
+    if of_any_size:
+        values, drawn = values / values.std(), drawn / drawn.std()
+    return bool(ks_2samp(values, drawn).pvalue > CHANCE)

@@ -2,14 +2,18 @@
 
 import math
 
-from reprocnn.audit.graph import Call, Graph, following
+from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
     CONVOLUTIONS,
     DROPOUTS,
+    MERGES,
+    NORMS,
+    RECURRENT,
     RESHAPING,
     activation,
     after_pooling,
+    all_after,
     is_linear,
     is_weighted,
     keeps_units,
@@ -17,6 +21,9 @@ from reprocnn.audit.rules.common import (
     units,
 )
 from reprocnn.backend import layers
+
+LOCAL_MAX_POOLS = (layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)
+TAKERS = (*RECURRENT, layers.MultiHeadAttention, layers.GroupQueryAttention)
 
 
 @rule(
@@ -26,16 +33,17 @@ from reprocnn.backend import layers
     fix="Use relu between layers, and softmax only for the output.",
 )
 def hidden_softmax(graph: Graph, task: Task) -> Found:
-    """The output of a softmax goes into another layer with weights. A softmax that weights something else, as in
-    attention, is multiplied with it and left alone.
+    """The output of a softmax goes into another layer with weights, recurrent ones and attention included, directly or
+    joined with others. A softmax that weights something else, as in attention, is multiplied with it and left alone. So
+    is one that is an output too, or that is computed from more than a layer's output, as Gumbel-softmax is.
     """
     for call in graph.calls:
-        if activation(call) != "softmax":
+        if activation(call) != "softmax" or call in graph.outputs or not _ends_a_layer(call):
             continue
-        weighted = [one for one in following(call, keeps_units) if is_weighted(one)]
-        if weighted:
+        takers = [one for one in following(call, _passes) if is_weighted(one) or isinstance(one.layer, TAKERS)]
+        if takers:
             mean = 1 / units(call)
-            message = f"a softmax of {units(call):,} units, {mean:.2g} each on average, goes into {weighted[0].name}"
+            message = f"a softmax of {units(call):,} units, {mean:.2g} each on average, goes into {takers[0].name}"
             yield call.name, message
 
 
@@ -52,11 +60,46 @@ def linear_pair(graph: Graph, task: Task) -> Found:
     for call in graph.calls:
         if not _is_plain(call) or activation(call) is not None:
             continue
-        after = _end_of_linear_path(call)
+        after = _end_of_linear_path(call, graph)
         if after is call or not _is_plain(after) or _is_narrow(call, after) or _are_crossed(call, after):
             continue
         sizes = f"{call.inputs[0].shape[-1]:,} to {units(call):,} to {units(after):,} units"
         yield after.name, f"no activation between it and {call.name}: {sizes}"
+
+
+@rule(
+    "warning",
+    why="Taking the largest of a few linear responses is a weak nonlinearity. Usually the activation was forgotten.",
+    fix="Put an activation, such as relu, into the first of the two layers.",
+)
+def pooled_linear(graph: Graph, task: Task) -> Found:
+    """Between two convolutions, or a convolution and a Dense layer, there is max pooling and no activation. Pooling of
+    the whole map and normalizations are left alone.
+    """
+    for call in graph.calls:
+        if not _is_plain(call) or activation(call) is not None or call in graph.outputs:
+            continue
+        ends = list(following(call, lambda one: isinstance(one.layer, (*DROPOUTS, *LOCAL_MAX_POOLS, *RESHAPING))))
+        pools = [one for one in all_after(call) if isinstance(one.layer, LOCAL_MAX_POOLS) and call in _sources(one)]
+        if ends and pools and all(map(_is_plain, ends)):
+            yield call.name, f"{pools[0].name} and no activation before {ends[0].name}"
+
+
+@rule(
+    "warning",
+    why="Exponentials grow without bound from layer to layer; a hard sigmoid has no gradient beyond a few units.",
+    fix="Use relu between layers. Keep these for outputs and gates.",
+)
+def hidden_gate(graph: Graph, task: Task) -> Found:
+    """The activation of a hidden layer is exponential or hard_sigmoid. Gates, which are multiplied with something, are
+    left alone.
+    """
+    for call in graph.calls:
+        if activation(call) not in ("exponential", "hard_sigmoid") or not _ends_a_layer(call) or call in graph.outputs:
+            continue
+        takers = [one for one in following(call, _passes) if is_weighted(one) or isinstance(one.layer, TAKERS)]
+        if takers:
+            yield call.name, f"{activation(call)} goes into {takers[0].name}"
 
 
 @rule(
@@ -89,14 +132,31 @@ def dropout_before_norm(graph: Graph, task: Task) -> Found:
                     yield call.name, f"dropout of {call.layer.rate:g} before {one.name}"
 
 
+def _sources(call: Call) -> list[Call]:
+    return list(preceding(call, lambda one: isinstance(one.layer, (*DROPOUTS, *LOCAL_MAX_POOLS))))
+
+
+def _ends_a_layer(call: Call) -> bool:
+    """Check whether an activation is part of a layer with weights, or follows one."""
+    if is_weighted(call) or isinstance(call.layer, RECURRENT):
+        return True
+    # A pooling or normalization in between is not a computation of one's own.
+    above = list(preceding(call, lambda one: _passes(one) and not isinstance(one.layer, MERGES)))
+    return bool(above) and all(map(is_weighted, above))
+
+
+def _passes(call: Call) -> bool:
+    return keeps_units(call) or isinstance(call.layer, (*MERGES, *NORMS))
+
+
 def _is_plain(call: Call) -> bool:
     return isinstance(call.layer, (layers.Dense, *CONVOLUTIONS)) and getattr(call.layer, "groups", 1) == 1
 
 
-def _end_of_linear_path(call: Call) -> Call:
+def _end_of_linear_path(call: Call, graph: Graph) -> Call:
     """Follow the only path from `call` through linear layers; return the first layer that is not one, or the last."""
     end = call
-    while len(end.after) == 1 and (end is call or is_linear(end)):
+    while len(end.after) == 1 and end not in graph.outputs and (end is call or is_linear(end)):
         end = end.after[0]
     return end
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
-from reprocnn.audit.rules.common import DROPOUTS, activation, is_weighted, keeps_units, units
+from reprocnn.audit.rules.common import DROPOUTS, PROBABILITIES, activation, keeps_units, units
+
+CLOSE = 1e-3  # to 0 and 1
 
 
 @rule(
@@ -34,11 +36,9 @@ def sigmoid_output(graph: Graph, task: Task) -> Found:
     """Several sigmoid outputs meet a loss for mutually exclusive classes. With binary cross-entropy, whose classes may
     occur together, or without a known loss, they are left alone.
     """
-    if task.loss is None or not task.loss.is_categorical:
-        return
-    for call, kind in _heads(graph):
-        if kind == "sigmoid" and units(call) > 1:
-            yield call.name, f"{units(call)} sigmoid outputs with {task.loss.kind}"
+    for head in task.heads:
+        if head.activation == "sigmoid" and head.units > 1 and head.loss and head.loss.is_categorical:
+            yield head.call.name, f"{head.units} sigmoid outputs with {head.loss.kind}"
 
 
 @rule(
@@ -48,12 +48,18 @@ def sigmoid_output(graph: Graph, task: Task) -> Found:
     fix="Set from_logits=True in the loss, or end in softmax (sigmoid for binary cross-entropy).",
 )
 def logits_as_probabilities(graph: Graph, task: Task) -> Found:
-    """The output is linear, or has an activation that gives no probabilities, but the loss expects probabilities."""
-    if task.loss is None or task.loss.from_logits:
-        return
-    for call, kind in _heads(graph):
-        if kind not in ("softmax", "sigmoid", "unknown"):
-            yield call.name, f"{kind} outputs with {task.loss.kind}(from_logits=False)"
+    """The output is linear, or has an activation that gives no probabilities, but the loss expects probabilities. Of an
+    output whose last layer is not in the graph, the values have to lie outside of 0 to 1.
+    """
+    for head in task.heads:
+        if not head.loss or not head.loss.takes_logarithms or head.loss.from_logits:
+            continue
+        if head.activation not in (*PROBABILITIES, "unknown"):
+            how = "(from_logits=False)" if "crossentropy" in head.loss.kind else ""
+            yield head.call.name, f"{head.activation} outputs with {head.loss.kind}{how}"
+        elif head.activation == "unknown" and (head.signal.low < -CLOSE or head.signal.high > 1 + CLOSE):
+            values = f"from {head.signal.low:.2g} to {head.signal.high:.2g}"
+            yield head.call.name, f"outputs {values} with {head.loss.kind}"
 
 
 @rule(
@@ -64,12 +70,11 @@ def logits_as_probabilities(graph: Graph, task: Task) -> Found:
 )
 def probabilities_as_logits(graph: Graph, task: Task) -> Found:
     """The output is softmax or sigmoid, but the loss expects logits."""
-    if task.loss is None or not task.loss.from_logits:
-        return
-    for call, kind in _heads(graph):
-        if kind in ("softmax", "sigmoid"):
-            twice = "" if call in graph.outputs else f"; applied twice, because {graph.outputs[0].name} follows"
-            yield call.name, f"{kind} outputs with {task.loss.kind}(from_logits=True){twice}"
+    for head in task.heads:
+        if head.loss and head.loss.from_logits and head.activation in PROBABILITIES:
+            twice = "" if head.call is head.output else f"; applied twice, because {head.output.name} follows"
+            how = "" if head.loss.kind == "ctc" else "(from_logits=True)"
+            yield head.call.name, f"{head.activation} outputs with {head.loss.kind}{how}{twice}"
 
 
 @rule(
@@ -79,13 +84,13 @@ def probabilities_as_logits(graph: Graph, task: Task) -> Found:
 )
 def single_output(graph: Graph, task: Task) -> Found:
     """An output is a softmax of one unit, or one unit meets a loss that compares several classes."""
-    for call, kind in _heads(graph):
-        if units(call) != 1:
+    for head in task.heads:
+        if head.units != 1:
             continue
-        if kind == "softmax":
-            yield call.name, "a softmax of 1 unit"
-        elif kind != "unknown" and task.loss and task.loss.is_categorical:
-            yield call.name, f"1 output unit with {task.loss.kind}"
+        if head.activation == "softmax":
+            yield head.call.name, "a softmax of 1 unit"
+        elif head.activation != "unknown" and head.loss and head.loss.is_categorical:
+            yield head.call.name, f"1 output unit with {head.loss.kind}"
 
 
 @rule(
@@ -95,12 +100,10 @@ def single_output(graph: Graph, task: Task) -> Found:
 )
 def labels_and_loss(graph: Graph, task: Task) -> Found:
     """One-hot labels meet the sparse loss, or class numbers the other one. Needs the labels."""
-    if task.loss is None or not task.loss.is_categorical or task.one_hot is None:
-        return
-    if task.one_hot == task.loss.is_sparse:
-        labels = "one-hot labels" if task.one_hot else "class numbers as labels"
-        for call, _ in _heads(graph):
-            yield call.name, f"{labels} with {task.loss.kind}"
+    for head in task.heads:
+        if head.loss and head.one_hot == head.loss.is_sparse:
+            labels = "one-hot labels" if head.one_hot else "class numbers as labels"
+            yield head.call.name, f"{labels} with {head.loss.kind}"
 
 
 @rule(
@@ -113,7 +116,7 @@ def wrong_outputs(graph: Graph, task: Task) -> Found:
     to the next rule where the loss allows them. Class numbers beyond the last unit are found even if the number of
     classes is not given.
     """
-    for call, classes, is_spare in _miscounted(graph, task):
+    for call, classes, is_spare in _miscounted(task):
         if not is_spare:
             yield call.name, f"{units(call)} output units for {classes} classes"
 
@@ -126,32 +129,23 @@ def wrong_outputs(graph: Graph, task: Task) -> Found:
 )
 def spare_outputs(graph: Graph, task: Task) -> Found:
     """There are more output units than classes, with a loss that takes class numbers and so allows it."""
-    for call, classes, is_spare in _miscounted(graph, task):
+    for call, classes, is_spare in _miscounted(task):
         if is_spare:
             yield call.name, f"{units(call)} output units for {classes} classes"
 
 
-def _heads(graph: Graph) -> Iterator[tuple[Call, str]]:
-    """Yield the layer that ends each output, and its activation: `linear`, or `unknown` if it is not a known layer."""
-    for output in graph.outputs:
-        call = output
-        while activation(call) is None and keeps_units(call) and len(call.before) == 1:
-            call = call.before[0]
-        yield call, activation(call) or ("linear" if is_weighted(call) else "unknown")
-
-
-def _miscounted(graph: Graph, task: Task) -> Iterator[tuple[Call, int, bool]]:
+def _miscounted(task: Task) -> Iterator[tuple[Call, int, bool]]:
     """Yield each output with too few or too many units, the number of classes, and whether the loss allows it."""
-    labelled = 0 if task.last_label is None else task.last_label + 1
-    is_sparse = task.loss is not None and task.loss.is_sparse
-    for call, kind in _heads(graph):
-        count = units(call)
-        if kind == "unknown":
+    for head in task.heads:
+        if head.activation == "unknown" and not (head.loss and head.loss.is_categorical):
             continue
-        if count < labelled and not _is_binary(count, labelled):
-            yield call, labelled, False
-        elif task.num_classes and count != task.num_classes and not _is_binary(count, task.num_classes):
-            yield call, task.num_classes, count > task.num_classes and is_sparse
+        numbers = head.classes
+        labelled = 0 if numbers is None or not numbers.size else int(numbers.max()) + 1
+        classes = head.num_classes or (head.labels.shape[-1] if head.labels is not None and head.one_hot else None)
+        if head.units < labelled and not _is_binary(head.units, labelled):
+            yield head.call, labelled, False
+        elif classes and head.units != classes and not _is_binary(head.units, classes):
+            yield head.call, classes, head.units > classes and head.loss is not None and head.loss.is_sparse
 
 
 def _is_binary(count: int, classes: int) -> bool:

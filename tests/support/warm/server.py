@@ -66,6 +66,8 @@ def write_programs(folder: Path) -> None:
     """Write `python` and `dvc` into `folder`."""
     folder.mkdir()
     early = {key: value for key, value in os.environ.items() if key.startswith(READ_EARLY)}
+    if early.get("PYTHONPATH") == ROOT:
+        del early["PYTHONPATH"]
     text = SHIM.format(
         python=sys.executable, read_early=READ_EARLY, early=early, root=ROOT, folder=str(Path(sys.executable).parent)
     )

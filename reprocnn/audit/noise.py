@@ -1,0 +1,132 @@
+"""The batch that the audit runs: the first rows of the caller's, or noise of the kind that each input takes."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from reprocnn.backend import keras, layers
+from reprocnn.core.errors import UserError
+
+BATCH = 8  # images; enough to distinguish a dead layer from a quiet one; takes seconds for the largest network
+COARSE = 4  # blocks along an axis: neighbouring pixels are alike, as in images, so that pooling leaves something
+FREE_AXIS = {4: 64, 5: 16}  # by rank, for axes that the model leaves open
+FREE_AXIS_DEFAULT = 16  # of sequences, for example
+FEW = 10  # integers of an input of numbers, if nothing says how many there are
+PASSING = (layers.Reshape, layers.Flatten, layers.Permute, layers.Identity, layers.RepeatVector)
+WORDS = np.array(["one", "two", "three", "four", "five", "six", "seven", "eight"])
+
+
+def given(model: keras.Model, x: Any) -> list[Any]:
+    """Return the first rows of `x`, an array or a list or dict of them, in the order of the model's inputs."""
+    inputs = list(getattr(model, "inputs", None) or [])
+    batch = [_rows(values, _batch_size(inputs)) for values in by_input(inputs, x)]
+    if len(batch) == len(inputs):  # fit() casts to what the inputs declare
+        dtypes = [keras.backend.standardize_dtype(tensor.dtype) for tensor in inputs]
+        batch = [rows if dtype == "string" else rows.astype(dtype) for rows, dtype in zip(batch, dtypes, strict=True)]
+    if not batch or any(not len(values) for values in batch):
+        raise UserError("x: expected at least one row, got none. Give audit() the x that fit() gets.")
+    return batch
+
+
+def by_input(inputs: list[Any], x: Any) -> list[Any]:
+    """Return the part of `x` of each input, as `fit` takes it."""
+    if isinstance(x, dict) and {tensor.name for tensor in inputs} == set(x):
+        return [x[tensor.name] for tensor in inputs]
+    if isinstance(x, list) and len(inputs) == 1 and not (len(x) == 1 and np.ndim(x[0]) == len(inputs[0].shape)):
+        return [np.asarray(x)]
+    return list(keras.tree.flatten(x))
+
+
+def make(model: keras.Model) -> list[Any]:
+    """Make a batch for each input: pixels of 0 to 255 if the model takes or scales them, ids, words, or noise."""
+    if not getattr(model, "inputs", None):
+        raise ValueError("the model does not declare its inputs")
+    rng = np.random.default_rng(0)
+    pixels = _takes_pixels([layer for layer in model._flatten_layers() if len(layer._flatten_layers()) == 1])
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    size = _batch_size(model.inputs)
+    return [noise_like(tensor, size, _vocabulary(graph, tensor), pixels, rng) for tensor in model.inputs]
+
+
+def noise_like(
+    tensor: Any, batch_size: int, vocabulary: int | None, pixels: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Make `batch_size` rows for an input."""
+    rank = len(tensor.shape)
+    shape = tuple(size or FREE_AXIS.get(rank, FREE_AXIS_DEFAULT) for size in tensor.shape[1:])
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if dtype == "string":
+        return np.asarray(rng.choice(WORDS, (batch_size, *shape)).astype(object))
+    if vocabulary:
+        return rng.integers(0, vocabulary, (batch_size, *shape)).astype(dtype)
+    values = rng.normal(size=(batch_size, *shape))
+    if rank > 2:
+        blocks = rng.normal(size=(batch_size, *(min(size, COARSE) for size in shape[:-1]), shape[-1]))
+        for axis, size in enumerate(shape[:-1], start=1):
+            blocks = np.take(blocks, np.arange(size) * blocks.shape[axis] // size, axis=axis)
+        values = (blocks + 0.5 * values) / math.sqrt(1.25)
+    if dtype == "bool":
+        return np.asarray(values > -1)  # masks leave most values
+    if "int" in dtype and rank <= 2 and dtype != "uint8" and not pixels:
+        return rng.integers(0, FEW, (batch_size, *shape)).astype(dtype)
+    if "int" in dtype or (pixels and rank > 2):
+        return np.clip(127.5 + 64 * values, 0, 255).round().astype(dtype)
+    return values.astype(dtype)
+
+
+def _rows(values: Any, batch_size: int) -> np.ndarray:
+    rows = np.asarray(values[:batch_size])
+    return rows.astype(object) if rows.dtype.kind in "US" else rows
+
+
+def _batch_size(inputs: list[Any]) -> int:
+    return next((tensor.shape[0] for tensor in inputs if len(tensor.shape) and tensor.shape[0]), BATCH)
+
+
+def _vocabulary(graph: Any, tensor: Any) -> int | None:
+    """Say how many ids an input may have: the fewest that a layer which reads it knows."""
+    sizes = [size for operation in readers(graph, tensor) for size in _known_ids(operation, len(tensor.shape))]
+    return min(sizes, default=None)
+
+
+def readers(graph: Any, tensor: Any) -> Iterator[Any]:
+    """Yield the operations that read an input of a functional model, inside nested models and behind reshapings."""
+    for node in (node for depth in getattr(graph, "_nodes_by_depth", {}).values() for node in depth):
+        for position, one in enumerate(node.input_tensors):
+            if one is not tensor:
+                continue
+            operation = node.operation
+            inner = operation._functional if isinstance(operation, keras.Sequential) else operation
+            if hasattr(inner, "_run_through_graph"):
+                yield from readers(inner, keras.tree.flatten(inner._inputs_struct)[position])
+            elif isinstance(operation, PASSING) or type(operation).__name__ in ("GetItem", "Cast", "ExpandDims"):
+                for output in node.outputs:
+                    yield from readers(graph, output)
+            else:
+                yield operation
+
+
+def _known_ids(operation: Any, rank: int) -> list[int]:
+    if isinstance(operation, layers.Embedding):
+        return [operation.input_dim]
+    if isinstance(operation, layers.CategoryEncoding):
+        return [operation.num_tokens]
+    if type(operation).__name__ == "OneHot":
+        return [operation.num_classes]
+    # Of three axes, what a layer of one's own reads is features, and its embedding is of their positions.
+    inside = operation._flatten_layers() if isinstance(operation, keras.Layer) and rank <= 2 else []
+    return [layer.input_dim for layer in inside if isinstance(layer, layers.Embedding)]
+
+
+def _takes_pixels(leaves: list[Any]) -> bool:
+    """Check whether a layer before the first weights scales values of the size of pixels down to about 1."""
+    for layer in leaves:
+        if isinstance(layer, layers.Rescaling) and np.max(np.abs(layer.scale)) < 0.1:
+            return True
+        if isinstance(layer, layers.Normalization) and np.max(np.abs(layer.mean)) > 1:
+            return True
+        if layer.trainable_weights:
+            return False
+    return False

@@ -1,0 +1,172 @@
+"""What is wrong with how a model is compiled: the optimizer, its schedule, and the metrics."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from reprocnn.audit.graph import Graph
+from reprocnn.audit.rules.base import Found, Head, Task, rule
+from reprocnn.audit.rules.common import PROBABILITIES, is_weighted
+from reprocnn.audit.rules.losses import REGRESSION
+from reprocnn.backend import keras
+
+STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)
+SOON, LEFT = 100, 0.05  # after so many steps, so much of the highest learning rate
+ADAPTIVE = ("Adam", "AdamW", "Nadam", "Adamax", "RMSprop", "Lion", "Muon", "Lamb")  # steps of about the learning rate
+# The learning rates between which each can work.
+RATES = dict.fromkeys(ADAPTIVE, (1e-6, 0.05)) | {
+    "SGD": (1e-6, 1.0), "Adagrad": (1e-6, 2.0), "Adadelta": (0.01, 20.0), "Ftrl": (1e-6, 2.0),
+}  # fmt: skip
+CLIP = 1e-3
+DECAY = {"SGD": 0.1, "Lion": 5.0}  # beside the learning rate
+DECAY_DEFAULT = 0.5
+THRESHOLDED = (
+    "BinaryAccuracy",
+    "Precision",
+    "Recall",
+    "TruePositives",
+    "FalsePositives",
+    "TrueNegatives",
+    "FalseNegatives",
+)
+CURVES = ("AUC", "PrecisionAtRecall", "RecallAtPrecision", "SensitivityAtSpecificity", "SpecificityAtSensitivity")
+
+
+@rule(
+    "warning",
+    why="Steps this large throw the weights about and the loss grows; steps this small move nothing in any usual time.",
+    fix="Start with 1e-3 for Adam and its like, 1e-2 to 1e-1 for SGD.",
+)
+def learning_rate(graph: Graph, task: Task) -> Found:
+    """The learning rate, or the highest of a schedule, is 0.05 or more for Adam and its like, 1 or more for SGD unless
+    it clips, or below a millionth (Adadelta 0.01: its paper has 1, Keras 0.001). A model of a single layer may take
+    large steps.
+    """
+    if task.optimizer is None:
+        return
+    name = type(task.optimizer).__name__
+    low, high = RATES.get(name, (0.0, float("inf")))
+    rate = max(_rates(task.optimizer))
+    is_single = sum(is_weighted(call) for call in graph.calls) == 1
+    clips = any(getattr(task.optimizer, one, None) for one in ("clipnorm", "clipvalue", "global_clipnorm"))
+    if rate < low or rate <= 0 or (rate >= high and not is_single and not (name == "SGD" and clips and rate < 10)):
+        yield name, f"a learning rate of {rate:g}"
+
+
+@rule(
+    "warning",
+    why="A schedule counts steps, one per batch, not epochs. Once it has ended, nothing moves.",
+    fix="Set decay_steps to epochs times batches per epoch.",
+)
+def short_schedule(graph: Graph, task: Task) -> Found:
+    """After a hundred steps a schedule has at most 5 % of its highest learning rate left, or it has no warm-up to begin
+    with.
+    """
+    rates = _rates(task.optimizer) if task.optimizer is not None else [0.0]
+    after = [rate for step, rate in zip(STEPS, rates, strict=False) if step >= SOON]
+    if len(rates) > 1 and max(rates) > 0 and max(after) <= LEFT * max(rates):
+        yield (
+            type(task.optimizer).__name__,
+            f"a learning rate of {max(rates):g} falls to {after[0]:.2g} in {SOON} steps",
+        )
+
+
+@rule(
+    "warning",
+    why="The setting outweighs the gradient: what is clipped to nothing, decayed at once or averaged for ever cannot "
+    "move towards the labels.",
+    fix="Clip to about 1, decay by 0.01 or less, and leave momentum and betas at their defaults.",
+)
+def optimizer_setting(graph: Graph, task: Task) -> Found:
+    """clipnorm, clipvalue or global_clipnorm below 0.001; weight decay of 0.5 or more (SGD 0.1, Lion 5); a momentum or
+    beta of 0.9995 or more (beta_2 1), a beta_2 below 0.5, an epsilon of 10 or more.
+    """
+    optimizer = task.optimizer
+    name = type(optimizer).__name__
+    limits = {
+        **dict.fromkeys(("clipnorm", "clipvalue", "global_clipnorm"), (CLIP, float("inf"))),
+        "weight_decay": (0.0, DECAY.get(name, DECAY_DEFAULT)),
+        **dict.fromkeys(("momentum", "beta_1", "rho"), (0.0, 0.9995)),
+        "beta_2": (0.5, 1.0),
+        "epsilon": (0.0, 10.0),
+    }
+    for setting, (low, high) in limits.items():
+        value = getattr(optimizer, setting, None)
+        if isinstance(value, float | int) and not isinstance(value, bool) and not low <= value < high:
+            yield name, f"{setting} of {value:g}"
+
+
+@rule(
+    "warning",
+    why="The number is reported as if it meant something: it compares values that do not correspond.",
+    fix="Use mae or mse for numbers; for classes, the accuracy that goes with the loss; for logits, a threshold of 0 "
+    "or from_logits=True.",
+)
+def metric_and_output(graph: Graph, task: Task) -> Found:
+    """accuracy of a regression, a sparse metric for one-hot rows or the other way round, binary accuracy of classes
+    that exclude each other, a threshold of probabilities for logits or outside 0 to 1, top-k of no more than k classes,
+    mean IoU of probabilities or of another number of classes.
+    """
+    for head in task.heads:
+        for metric in head.metrics:
+            problem = _unfit(metric, head)
+            if problem:
+                yield head.call.name, problem
+
+
+def _rates(optimizer: Any) -> list[float]:
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    schedule = getattr(inner, "_learning_rate", None)
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return [float(schedule(step)) for step in STEPS]
+    return [float(inner.learning_rate)]
+
+
+def _unfit(metric: Any, head: Head) -> str | None:
+    name, loss = _metric_name(metric), head.loss
+    if loss is None or not loss.is_known:
+        return None
+    if loss.kind in (*REGRESSION, "poisson") and ("accuracy" in name.lower() or name == "acc"):
+        return f"{name} with {loss.kind}"
+    if name == "accuracy" or name == "acc":
+        name = "BinaryAccuracy" if head.units == 1 else ""
+    logits = loss.from_logits and head.activation == "linear"
+    is_sparse = "Categorical" in name and name.startswith("Sparse")
+    if loss.is_categorical and "Categorical" in name and loss.is_sparse != is_sparse:
+        return f"{name} with {loss.kind}"
+    return next(filter(None, _wrong_setting(metric, name, logits, head)), None)
+
+
+def _wrong_setting(metric: Any, name: str, logits: bool, head: Head) -> Iterator[str | None]:
+    if name == "BinaryAccuracy" and head.loss and head.loss.is_categorical and head.units > 2:
+        yield f"{name} with {head.loss.kind}"
+    if name in THRESHOLDED:
+        given = getattr(metric, "thresholds", None) or getattr(metric, "threshold", None)
+        threshold = given[0] if isinstance(given, list | tuple) else given
+        threshold = (
+            threshold
+            if threshold is not None
+            else metric._fn_kwargs.get("threshold", 0.5)
+            if hasattr(metric, "_fn_kwargs")
+            else 0.5
+        )
+        if logits and threshold == 0.5:
+            yield f"a threshold of 0.5 for logits in {name}"
+        if head.activation in PROBABILITIES and not 0 < threshold < 1:
+            yield f"a threshold of {threshold:g} for {head.activation} outputs in {name}"
+    if name in CURVES and logits and not getattr(metric, "_from_logits", False):
+        yield f"{name} of logits without from_logits=True"
+    if "TopK" in name and getattr(metric, "_fn_kwargs", {}).get("k", 5) >= head.units > 1:
+        yield f"{name} of {getattr(metric, '_fn_kwargs', {}).get('k', 5)} among {head.units} classes"
+    if name in ("MeanIoU", "IoU", "BinaryIoU", "OneHotMeanIoU", "OneHotIoU"):
+        if name in ("MeanIoU", "IoU") and getattr(metric, "sparse_y_pred", True):
+            yield f"{name} of {head.activation} outputs, expected class numbers (sparse_y_pred=False)"
+        if name != "BinaryIoU" and head.units not in (1, metric.num_classes):
+            yield f"{name} of {metric.num_classes} classes for {head.units} units"
+
+
+def _metric_name(metric: Any) -> str:
+    if isinstance(metric, str):
+        aliases = {"binary_accuracy": "BinaryAccuracy", "categorical_accuracy": "CategoricalAccuracy"}
+        aliases["sparse_categorical_accuracy"] = "SparseCategoricalAccuracy"
+        return aliases.get(metric, metric)
+    return getattr(metric, "__name__", None) or type(metric).__name__

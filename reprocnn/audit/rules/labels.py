@@ -1,0 +1,195 @@
+"""What is wrong with the labels: their shape, their range, and what they stand for. Needs `y`."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from reprocnn.audit.graph import Graph
+from reprocnn.audit.rules.base import Found, Head, Task, rule
+from reprocnn.audit.rules.common import AFFINE, RANGES
+from reprocnn.audit.rules.losses import REGRESSION
+
+# What the labels of a loss lie between, whatever the output is.
+ALLOWED = {
+    "binary_crossentropy": (0, 1), "binary_focal_crossentropy": (0, 1), "dice": (0, 1), "tversky": (0, 1),
+    "kl_divergence": (0, math.inf), "poisson": (0, math.inf), "mean_squared_logarithmic_error": (-1, math.inf),
+}  # fmt: skip
+BY_VALUE = (*REGRESSION, *ALLOWED, "cosine_similarity")
+SOME = 0.01  # of the labels; fewer are outliers
+CLOSE = 1e-3
+MANY = 32  # labels, enough to miss a second class
+HUGE = 1e3
+
+
+@rule(
+    "error",
+    why="One NaN in the loss turns all weights into NaN.",
+    fix="Remove the rows, or fill in the missing labels.",
+)
+def missing_labels(graph: Graph, task: Task) -> Found:
+    """Labels are NaN or infinite. With a loss of one's own, which may ignore them, they are left alone."""
+    for head, labels in _labelled(task):
+        bad = int(np.count_nonzero(~np.isfinite(labels))) if labels.dtype.kind == "f" else 0
+        if bad and (head.loss is None or head.loss.is_known):
+            yield head.call.name, f"{bad:,} of {labels.size:,} labels are NaN or infinite"
+
+
+@rule(
+    "error",
+    why="Values that have no place of their own are compared with others by repeating them, or the step fails.",
+    fix="Give the output the shape of the labels: pool or flatten before it, set or drop return_sequences, count the "
+    "units.",
+)
+def labels_shape(graph: Graph, task: Task) -> Found:
+    """Shapes of labels and output do not belong together. One axis of size 1 at the end may be missing, and a loss that
+    takes class numbers has one axis less. Needs a loss of Keras' own.
+    """
+    for head, labels in _labelled(task):
+        if head.loss is None or not head.loss.is_known or head.loss.kind == "circle":
+            continue
+        if head.loss.kind == "ctc" and len(head.shape) != 3:
+            yield head.call.name, f"outputs of shape {_shape(head.shape[1:])} with ctc, expected (steps, classes)"
+        expected = _expected_shape(head)
+        if expected is not None and not _agree(labels.shape[1:], expected):
+            names = (_shape(labels.shape[1:]), _shape(head.shape[1:]))
+            yield head.call.name, f"labels of shape {names[0]}, outputs of shape {names[1]} with {head.loss.kind}"
+
+
+@rule(
+    "error",
+    why="The output cannot come near such labels, or the loss is not defined for them.",
+    fix="Scale the labels, or choose another activation: linear for any value, softplus above 0, sigmoid for 0 to 1, "
+    "tanh for -1 to 1.",
+)
+def labels_range(graph: Graph, task: Task) -> Found:
+    """Over 1 % of the labels lie outside of what the activation of the output gives, or of what the loss is defined
+    for. Hinge losses convert their labels, and an output that is scaled after its activation is left alone.
+    """
+    for head, labels in _labelled(task):
+        if head.loss is None or head.loss.kind not in BY_VALUE or head.one_hot is False or _is_scaled(head):
+            continue
+        low, high = ALLOWED.get(head.loss.kind, (-math.inf, math.inf))
+        if not head.loss.from_logits:
+            reach = RANGES.get(head.activation, (-math.inf, math.inf))
+            low, high = max(low, reach[0]), min(high, reach[1])
+        outside = np.mean((labels < low - CLOSE) | (labels > high + CLOSE))
+        if outside > SOME:
+            found = f"labels from {np.nanmin(labels):.4g} to {np.nanmax(labels):.4g}"
+            yield head.call.name, f"{found}, {head.activation} outputs with {head.loss.kind} from {low:g} to {high:g}"
+
+
+@rule(
+    "error",
+    why="The loss uses a class number as an index. A negative one has no class, and fractions are cut off.",
+    fix="Number the classes 0, 1, 2, ... without scaling; set ignore_class for labels to skip.",
+)
+def class_numbers(graph: Graph, task: Task) -> Found:
+    """Labels of a sparse loss are negative and not ignored, or not whole numbers. CTC's labels reach beyond the last
+    unit, or are longer than the sequence of outputs.
+    """
+    for head, labels in _labelled(task):
+        numbers = head.classes if head.loss and head.loss.is_sparse else None
+        if numbers is not None and numbers.size:
+            if (numbers < 0).any():
+                yield head.call.name, f"{np.count_nonzero(numbers < 0):,} negative labels, down to {numbers.min():g}"
+            elif (numbers != np.round(numbers)).any():
+                yield (
+                    head.call.name,
+                    f"labels that are not whole, such as {numbers[numbers != np.round(numbers)][0]:.4g}",
+                )
+        if head.loss and head.loss.kind == "ctc" and labels.ndim == 2 and len(head.shape) == 3:
+            if labels.max() >= head.units:
+                yield head.call.name, f"labels up to {labels.max():g} for {head.units} units, the blank included"
+            elif (longest := int((labels != 0).sum(axis=1).max())) > (head.shape[1] or math.inf):
+                yield head.call.name, f"{longest} labels for {head.shape[1]} time steps"
+
+
+@rule(
+    "warning",
+    why="Softmax gives probabilities that sum to 1, for classes that exclude each other.",
+    fix="For several classes at once use sigmoid and binary_crossentropy; else scale the rows to a sum of 1.",
+)
+def label_rows(graph: Graph, task: Task) -> Found:
+    """Over 1 % of the rows of labels for categorical cross-entropy do not sum to 1. Rows of zeros are left alone, and
+    so are negative labels, which weight the gradient of a policy.
+    """
+    for head, labels in _labelled(task):
+        if head.one_hot and head.loss and not head.loss.is_sparse:
+            sums = labels.sum(axis=-1)
+            wrong = (sums != 0) & (np.abs(sums - 1) > 0.05)
+            if wrong.mean() > SOME and labels.min() >= 0:
+                yield (
+                    head.call.name,
+                    f"{wrong.mean():.0%} of the rows of labels do not sum to 1, such as {sums[wrong][0]:.3g}",
+                )
+
+
+@rule(
+    "warning",
+    why="With one class there is nothing to distinguish: the network learns a constant.",
+    fix="Look at how the labels are read and split; shuffle before splitting.",
+)
+def one_class(graph: Graph, task: Task) -> Found:
+    """All labels, at least 32, are of the same class, with a loss for classes that exclude each other."""
+    for head, labels in _labelled(task):
+        if head.one_hot is None or len(labels) < MANY:
+            continue
+        rows = labels.argmax(axis=-1) if head.one_hot else labels
+        if (rows == rows.flat[0]).all():
+            yield head.call.name, f"all {len(labels):,} labels are of class {rows.flat[0]:g}"
+
+
+@rule(
+    "warning",
+    why="The first losses and gradients are the square of that size: training diverges, or creeps towards the mean.",
+    fix="Standardize the labels, and scale the predictions back.",
+)
+def unscaled_labels(graph: Graph, task: Task) -> Found:
+    """Labels of a mean squared or absolute error have a root mean square above 1,000."""
+    for head, labels in _labelled(task):
+        if head.loss and head.loss.kind in ("mean_squared_error", "mean_absolute_error", "huber"):
+            rms = float(np.sqrt(np.mean(np.square(labels.astype("float64")))))
+            if rms > HUGE:
+                yield head.call.name, f"labels with a root mean square of {rms:.3g}"
+
+
+def _is_scaled(head: Head) -> bool:
+    call = head.output
+    while call is not head.call:
+        if isinstance(call.layer, AFFINE):
+            return True
+        call = call.before[0]
+    return False
+
+
+def _labelled(task: Task) -> Iterator[tuple[Head, np.ndarray]]:
+    for head in task.heads:
+        if head.labels is not None and head.labels.dtype.kind in "iufb":
+            yield head, head.labels.astype("int8") if head.labels.dtype.kind == "b" else head.labels
+
+
+def _expected_shape(head: Head) -> tuple[int | None, ...] | None:
+    """Return the shape of a label; None where another rule judges it."""
+    loss, shape = head.loss, head.shape[1:]
+    if loss is None or loss.kind == "ctc":
+        return None
+    if not loss.is_categorical:
+        return shape
+    if head.one_hot is not loss.is_sparse:
+        return shape[:-1] if loss.is_sparse else (*shape[:-1], None)
+    return None
+
+
+def _agree(labels: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    if len(labels) == len(expected) + 1 and labels[-1] == 1:
+        labels = labels[:-1]
+    elif len(labels) == len(expected) - 1 and expected[-1] == 1:
+        expected = expected[:-1]
+    if len(labels) != len(expected):
+        return False
+    return all(size is None or one == size for one, size in zip(labels, expected, strict=True))
+
+
+def _shape(sizes: tuple[int | None, ...]) -> str:
+    return f"({', '.join('any' if size is None else str(size) for size in sizes)})"

@@ -1,0 +1,170 @@
+"""What is wrong with the loss of an output: its kind, its settings, its weight, and what follows the output."""
+
+import math
+
+from reprocnn.audit.graph import Graph
+from reprocnn.audit.rules.base import Found, Head, Loss, Task, rule
+from reprocnn.audit.rules.common import DROPOUTS, NORMS, PROBABILITIES, RANGES, activation, is_linear, is_weighted
+
+REGRESSION = (
+    "mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_logarithmic_error",
+    "huber", "log_cosh",
+)  # fmt: skip
+HINGES = ("hinge", "squared_hinge", "categorical_hinge")
+FEW = 8  # units of a regression; more are features, which may be normalized
+WEIGHTS = 1e4  # times another output's
+SETTINGS = {"label_smoothing": (0, 0.5), "delta": (1e-3, math.inf), "gamma": (0, 10)}
+
+
+@rule(
+    "error",
+    why="The Poisson loss takes the logarithm of the output, which has to be positive: a negative one gives NaN.",
+    fix="End in exponential or softplus.",
+)
+def negative_rate(graph: Graph, task: Task) -> Found:
+    """The output for a Poisson loss can be negative."""
+    for head in task.heads:
+        can_be_negative = head.activation != "unknown" and RANGES.get(head.activation, (-1, 1))[0] < 0
+        if can_be_negative and head.loss and head.loss.is_known and head.loss.kind == "poisson":
+            yield head.call.name, f"{head.activation} outputs with poisson"
+
+
+@rule(
+    "warning",
+    why="It trains slowly or for another aim: the loss and the activation of the output belong to different tasks.",
+    fix="Pair softmax with categorical cross-entropy, sigmoid with binary, a linear output with mse or mae, linear or "
+    "tanh with hinge, relu or softplus with msle.",
+)
+def loss_and_output(graph: Graph, task: Task) -> Found:
+    """A loss for numbers (mse, mae, ...) behind a softmax, or with labels that are one-hot rows or, behind one sigmoid,
+    zeros and ones; binary cross-entropy behind a softmax; hinge behind outputs that are never negative; msle behind
+    outputs that can be; cosine similarity of one unit; relu or tanh
+    before a loss that takes logits; a loss for a critic (Wasserstein) behind a sigmoid.
+    """
+    for head in task.heads:
+        if head.loss:
+            for problem in filter(None, [_misfit(head), _is_classification(head)]):
+                yield head.call.name, problem
+                break
+
+
+@rule(
+    "warning",
+    why="What is normalized or dropped after the output is not what the labels are compared with at inference.",
+    fix="Put normalization and dropout before the last layer with weights.",
+)
+def norm_on_output(graph: Graph, task: Task) -> Found:
+    """A normalization follows the softmax or sigmoid of an output, or the output of a regression of up to eight units.
+    Embeddings, which may be normalized, have more or another loss.
+    """
+    for head in task.heads:
+        call, norm = head.output, None
+        while len(call.before) == 1 and (isinstance(call.layer, NORMS) or is_linear(call)) and not activation(call):
+            norm = call if isinstance(call.layer, NORMS) else norm
+            call = call.before[0]
+        if norm is None or head.loss is None:
+            continue
+        is_regression = head.loss.kind in REGRESSION and is_weighted(call) and call.output.shape[-1] <= FEW
+        if is_regression or (activation(call) in PROBABILITIES and head.loss.takes_logarithms):
+            yield (
+                norm.name,
+                f"{type(norm.layer).__name__} after the {activation(call) or 'linear'} output of {call.name}",
+            )
+
+
+@rule(
+    "error",
+    why="Random outputs are set to zero while it trains: the loss asks for what the layer cannot give.",
+    fix="Put dropout before the last layer with weights.",
+)
+def dropout_on_regression(graph: Graph, task: Task) -> Found:
+    """Dropout follows the linear output of a model with a loss of Keras' own, or stands between logits and softmax."""
+    for head in task.heads:
+        call = head.output if head.activation == "linear" else head.call
+        if head.loss is None or not head.loss.is_known or head.activation not in ("linear", *PROBABILITIES):
+            continue
+        if head.activation != "linear":
+            if is_weighted(call) or len(call.before) != 1:
+                continue
+            call = call.before[0]
+        if isinstance(call.layer, DROPOUTS) and call.layer.rate > 0 and len(call.before) == 1:
+            above = call.before[0]
+            if is_weighted(above) and activation(above) is None:
+                yield call.name, f"dropout of {call.layer.rate:g} after the linear output of {above.name}"
+
+
+@rule(
+    "warning",
+    why="An output without weight is not trained, one of negative weight is made as wrong as it can be, and beside a "
+    "weight ten thousand times as large a loss counts for nothing.",
+    fix="Choose weights that make the losses about equally large.",
+)
+def loss_weight(graph: Graph, task: Task) -> Found:
+    """The weight of an output's loss is zero, negative, or less than a ten-thousandth of another's."""
+    weights = [(head, head.weight) for head in task.heads if head.weight is not None and head.loss]
+    for head, weight in weights:
+        if weight <= 0 or weight * WEIGHTS < max(other for _, other in weights):
+            yield head.call.name, f"a weight of {weight:g} for {head.loss.kind if head.loss else ''}"
+
+
+@rule(
+    "warning",
+    why="At this value the loss says next to nothing about the labels.",
+    fix="Use the default: label_smoothing of 0 to 0.1, delta of 1, gamma of 2, alpha of 0.25, axis of -1.",
+)
+def loss_setting(graph: Graph, task: Task) -> Found:
+    """label_smoothing of 0.5 or more, Huber's delta below 0.001, a focal gamma above 10, an alpha of 0 or 1 that
+    balances, or classes on another axis than the last.
+    """
+    for head in task.heads:
+        if head.loss and head.loss.is_known:
+            for name, value in head.loss.options.items():
+                if isinstance(value, int | float) and _is_absurd(name, value, head):
+                    yield head.call.name, f"{name} of {value:g} in {head.loss.kind}"
+
+
+def _is_absurd(name: str, value: float, head: Head) -> bool:
+    loss, rank = head.loss or Loss(""), len(head.shape)
+    if name == "alpha":
+        return "focal" in loss.kind and bool(loss.options.get("apply_class_balancing", True)) and not 0 < value < 1
+    if name == "axis":
+        return loss.is_categorical and value % rank != getattr(head.call.layer, "axis", -1) % rank
+    low, high = SETTINGS.get(name, (-math.inf, math.inf))
+    return not low <= value < high
+
+
+def _misfit(head: Head) -> str | None:
+    loss, kind = head.loss, head.activation
+    if loss is None:
+        return None
+    if not loss.is_known:
+        is_critic = "wasserstein" in loss.kind.lower() and kind in PROBABILITIES
+        return f"{kind} output with {loss.kind}" if is_critic else None
+    is_positive = RANGES.get(kind, (-1, 1))[0] >= 0
+    other = (*REGRESSION, "binary_crossentropy", "binary_focal_crossentropy")
+    if kind == "softmax" and loss.kind in other and head.units > 1 and not loss.from_logits:
+        return f"softmax outputs with {loss.kind}"
+    if loss.from_logits and kind in RANGES and kind not in (*PROBABILITIES, "log_softmax"):
+        return f"{kind} outputs as logits of {loss.kind}"
+    if loss.kind in HINGES and is_positive:
+        return f"{kind} outputs, never negative, with {loss.kind}"
+    if loss.kind == "mean_squared_logarithmic_error" and not is_positive and kind != "unknown":
+        return f"{kind} outputs, which can be negative, with {loss.kind}"
+    if loss.kind == "cosine_similarity" and head.units == 1:
+        return "the direction of 1 unit with cosine_similarity"
+    return None
+
+
+def _is_classification(head: Head) -> str | None:
+    """Say that the labels of a loss for numbers are of classes."""
+    labels = head.labels
+    if labels is None or head.loss is None or head.loss.kind not in REGRESSION or labels.ndim > 2:
+        return None
+    if len(labels) < 2 * FEW or set(labels.ravel()[:10_000].tolist()) != {0, 1}:
+        return None
+    if labels.ndim == 2 and labels.shape[1] > 2 and (labels.sum(axis=1) == 1).all():
+        return f"one-hot labels with {head.loss.kind}"
+    is_one = labels.ndim == 1 or labels.shape[1] == 1
+    if is_one and head.units == 1 and head.activation == "sigmoid":
+        return f"labels of 0 and 1 with {head.loss.kind}"
+    return None

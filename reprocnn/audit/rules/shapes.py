@@ -1,0 +1,197 @@
+"""What is wrong with how layers fit each other: strides, joins, axes, and sequences of one step."""
+
+from typing import Any
+
+from reprocnn.audit.graph import Call, Graph, following
+from reprocnn.audit.rules.base import Found, Task, rule
+from reprocnn.audit.rules.common import (
+    CONVOLUTIONS,
+    DEPTHWISE,
+    DROPOUTS,
+    MERGES,
+    NORMS,
+    RECURRENT,
+    TRANSPOSED,
+    activation,
+    is_first,
+    is_weighted,
+    keeps_units,
+    units,
+    variable,
+)
+from reprocnn.backend import layers
+
+POOLS = (
+    layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,
+    layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D,
+)  # fmt: skip
+REPEATED = (POOLS, (layers.BatchNormalization,), DROPOUTS)
+WIDE = 4  # units, from which one unit is a bottleneck
+
+
+@rule(
+    "warning",
+    why="Everything that the layers before have learned has to pass through a single number.",
+    fix="Give the layer more units, or make it the output.",
+)
+def one_unit(graph: Graph, task: Task) -> Found:
+    """A hidden layer of one unit or channel, with at least four before it, is all that the next layer sees. Gates and
+    scores, which are multiplied with something, and one channel that is flattened are left alone.
+    """
+    for call in graph.calls:
+        kinds = (layers.Dense, *CONVOLUTIONS, *TRANSPOSED, *RECURRENT)
+        if not isinstance(call.layer, kinds) or units(call) != 1 or call.inputs[0].shape[-1] < WIDE:
+            continue
+        nexts = list(following(call, _passes))
+        takes = [isinstance(one.layer, kinds) and one.inputs[0].shape[-1] == 1 for one in nexts]
+        if call not in graph.outputs and takes and all(takes):
+            yield (
+                call.name,
+                f"one unit between {call.inputs[0].shape[-1]:,} and the {units(nexts[0]):,} of {nexts[0].name}",
+            )
+
+
+@rule(
+    "warning",
+    why="The steps are longer than what is looked at: the values between are never seen.",
+    fix="Use a stride of at most the size of the kernel or pool.",
+)
+def stride_gaps(graph: Graph, task: Task) -> Found:
+    """A stride is larger than the kernel or pool along an axis. One position with a stride of two, as in the shortcuts
+    of residual networks, is left alone. For transposed convolutions, outputs between get no value.
+    """
+    for call in graph.calls:
+        layer = call.layer
+        if not isinstance(layer, CONVOLUTIONS + DEPTHWISE + TRANSPOSED + POOLS):
+            continue
+        size = _per_axis(layer.pool_size if isinstance(layer, POOLS) else layer.kernel_size, len(layer.strides))
+        if max(size) == 1 and max(layer.strides) <= 2:
+            continue
+        if any(step > length for step, length in zip(layer.strides, size, strict=True)):
+            yield call.name, f"a stride of {_by_x(layer.strides)} with a size of {_by_x(size)}"
+
+
+@rule(
+    "warning",
+    why="The same values twice carry nothing new: a sum is twice the tensor, a concatenation repeats every channel, a "
+    "difference is zero. Usually one side was to be another tensor, such as the shortcut.",
+    fix="Join two different tensors, or remove the layer.",
+)
+def joined_with_itself(graph: Graph, task: Task) -> Found:
+    """Add, Concatenate, Average, Maximum, Minimum or Subtract gets the same tensor twice. A product with itself is a
+    square, and left alone.
+    """
+    for call in graph.calls:
+        if isinstance(call.layer, MERGES) and len(set(call.sources)) < len(call.sources):
+            yield call.name, f"{type(call.layer).__name__} gets the same tensor twice"
+
+
+@rule(
+    "warning",
+    why="Maps are put below or beside each other instead of channel by channel, or images of a batch are mixed.",
+    fix="Leave the axis at its default of -1, the channels.",
+)
+def concatenated_axis(graph: Graph, task: Task) -> Found:
+    """Concatenate along the axis of the batch, or along height, width or time before a convolution over channels that
+    are last. Sequences and boxes may be joined along their length if no convolution follows.
+    """
+    for call in graph.calls:
+        if not isinstance(call.layer, layers.Concatenate) or len(call.inputs) < 2:
+            continue
+        rank = len(call.output.shape)
+        axis = call.layer.axis % rank
+        nexts = following(call, lambda one: keeps_units(one) or isinstance(one.layer, NORMS) or _is_activation(one))
+        last = any(isinstance(one.layer, CONVOLUTIONS) and one.layer.data_format == "channels_last" for one in nexts)
+        same = len({signal.shape for signal in call.inputs}) == 1
+        if axis == 0 or (axis < rank - 1 and last and same and rank in (3, 4)):
+            yield call.name, f"joins along axis {axis} of {rank}: {_by_x(call.output.shape[1:])}"
+
+
+@rule(
+    "warning",
+    why="A recurrent layer or attention relates the steps of a sequence. With one step there is nothing to relate, and "
+    "the layer is a costly Dense.",
+    fix="Put the steps on the second axis, (batch, steps, features), or use Dense.",
+)
+def one_step(graph: Graph, task: Task) -> Found:
+    """A recurrent layer, or attention of a sequence to itself, gets sequences of one step. Layers that keep a state or
+    are given one, as in decoders, are left alone.
+    """
+    for call in graph.calls:
+        shape = call.inputs[0].shape if call.inputs else ()
+        if len(shape) < 3 or shape[1] != 1:
+            continue
+        is_recurrent = isinstance(call.layer, RECURRENT) and len(call.inputs) == 1
+        is_attention = isinstance(call.layer, layers.MultiHeadAttention) and len(set(call.sources[:2])) == 1
+        if (is_recurrent and not getattr(call.layer, "stateful", False)) or is_attention:
+            yield call.name, f"gets 1 step of {shape[-1]:,} features"
+
+
+@rule(
+    "warning",
+    why="Nothing is learned between the two: the second undoes or repeats the first.",
+    fix="Remove one of them, or put a layer with weights between.",
+)
+def repeated_layer(graph: Graph, task: Task) -> Found:
+    """Pooling with strides above 1, batch norm or dropout directly follows another of its kind."""
+    for call in graph.calls:
+        kind = next((kind for kind in REPEATED if isinstance(call.layer, kind)), ())
+        for one in call.before:
+            if kind and isinstance(one.layer, kind) and len(one.after) == 1 and _acts(one) and _acts(call):
+                yield call.name, f"{type(call.layer).__name__} directly after {one.name}"
+
+
+@rule(
+    "warning",
+    why="The kernels slide over channels and rows, and take the columns for channels.",
+    fix="Move the channels to the last axis, or set data_format='channels_first'.",
+)
+def channels_first(graph: Graph, task: Task) -> Found:
+    """The first 2-D convolution has its channels last but gets inputs of 1 or 3 by N by N."""
+    for call in graph.calls:
+        shape = call.inputs[0].shape if call.inputs else ()
+        is_last = isinstance(call.layer, layers.Conv2D) and call.layer.data_format == "channels_last"
+        if is_last and is_first(call) and len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > WIDE:
+            yield call.name, f"inputs of {_by_x(shape[1:])} with channels last: a map of {_by_x(shape[1:3])}"
+
+
+@rule(
+    "error",
+    why="What is normalized over a single value is always zero: nothing of the input is left.",
+    fix="Normalize over more values: other axes, fewer groups, or batch norm.",
+)
+def norm_of_one(graph: Graph, task: Task) -> Found:
+    """A normalization gives the same for every image although its inputs differ, because it takes mean and variance of
+    one value: layer norm of one unit, or a group or instance norm of a map of 1x1.
+    """
+    for call in graph.calls:
+        if not isinstance(call.layer, NORMS) or isinstance(call.layer, layers.BatchNormalization):
+            continue
+        gamma = variable(call.layer, "gamma")
+        signal = call.inputs[0]
+        if (
+            signal.spread > 0
+            and call.output.spread <= 1e-6 * min(1, signal.spread)
+            and (gamma is None or gamma.numpy().any())
+        ):
+            yield call.name, f"all outputs are {call.output.mean:.2g}, for inputs of {_by_x(signal.shape[1:])}"
+
+
+def _acts(call: Call) -> bool:
+    return max(getattr(call.layer, "strides", (2,))) > 1 and getattr(call.layer, "rate", 1) > 0
+
+
+def _passes(call: Call) -> bool:
+    return keeps_units(call) or isinstance(call.layer, NORMS) or _is_activation(call)
+
+
+def _is_activation(call: Call) -> bool:
+    return not is_weighted(call) and not isinstance(call.layer, RECURRENT) and activation(call) is not None
+
+
+def _per_axis(size: Any, rank: int) -> tuple[int, ...]:
+    return (size,) * rank if isinstance(size, int) else tuple(size)
+
+
+def _by_x(sizes: Any) -> str:
+    return "x".join(map(str, sizes))

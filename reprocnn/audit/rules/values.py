@@ -1,0 +1,244 @@
+"""What is wrong with numbers that a layer is given: rates, penalties, limits, the settings of a normalization."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from reprocnn.audit.graph import Call, Graph, following
+from reprocnn.audit.rules.base import Found, Task, rule
+from reprocnn.audit.rules.common import (
+    CONVOLUTIONS,
+    JOINS,
+    NORMS,
+    TRANSPOSED,
+    activation,
+    adversary,
+    after_pooling,
+    all_after,
+    is_linear,
+    is_weighted,
+    nearest_weighted,
+    variable,
+)
+from reprocnn.backend import keras, layers
+
+DROPPED = 0.9  # of the values
+L1, L2 = 0.01, 0.1  # per weight: usual are up to 1e-3 and 1e-2
+MOMENTUM = (0.2, 0.9999)
+EPSILON = 0.1  # beside a variance of about 1
+LINEAR = keras.activations.linear
+NORM = 0.1  # of the weights of a unit
+LARGE = 10.0  # times the scale that keeps a signal as it is
+
+
+@rule(
+    "warning",
+    why="So few values are left that a step learns next to nothing, and inference sees a network that never trained.",
+    fix="Use rates of 0.1 to 0.5.",
+)
+def dropout_rate(graph: Graph, task: Task) -> Found:
+    """Dropout of 0.9 or more, of any kind, inside recurrent layers and attention too."""
+    for call in graph.calls:
+        for _, layer in _inside(call):
+            rates = (getattr(layer, name, None) for name in ("rate", "dropout", "recurrent_dropout"))
+            rate = max((one for one in rates if isinstance(one, float)), default=0.0)
+            if rate >= DROPPED:
+                yield call.name, f"drops {rate:.0%} of the values"
+                break
+
+
+@rule(
+    "warning",
+    why="The penalty outweighs any loss: the weights shrink to zero, whatever the labels say.",
+    fix="Start with an L2 of 1e-4 and an L1 of 1e-5.",
+)
+def strong_penalty(graph: Graph, task: Task) -> Found:
+    """A layer has an L1 penalty of 0.01 or more, or an L2 penalty of 0.1 or more, on weights or activations."""
+    for call in graph.calls:
+        for _, layer in _inside(call):
+            strong = [text for penalty in _settings(layer, "regularizer") for text in _strong(penalty)]
+            if strong:
+                yield call.name, f"a penalty with {strong[0]}"
+                break
+
+
+@rule(
+    "warning",
+    why="The norm of each unit's weights may not exceed the limit, so the layer's output stays close to zero.",
+    fix="Use a limit of 1 to 4.",
+)
+def tight_constraint(graph: Graph, task: Task) -> Found:
+    """MaxNorm or MinMaxNorm limits the norm of a unit's weights to less than 0.1."""
+    for call in graph.calls:
+        for _, layer in _inside(call):
+            limits = [getattr(one, "max_value", math.inf) for one in _settings(layer, "constraint")]
+            if min(limits, default=math.inf) < NORM:
+                yield call.name, f"weights of a norm of at most {min(limits):g}"
+                break
+
+
+@rule(
+    "warning",
+    why="With a slope of 1 the activation is the identity; a limit or threshold beyond the values makes it constant.",
+    fix="Use a slope of 0.01 to 0.3, and no limit.",
+)
+def activation_setting(graph: Graph, task: Task) -> Found:
+    """LeakyReLU, PReLU or ReLU has a slope below 0, or of 1 or more; ReLU has a limit of 0.1 or less or a threshold of
+    3 or more; a recurrent layer has a linear activation.
+    """
+    for name, outer in _every(graph):
+        for layer in (outer, getattr(outer, "activation", None)):
+            slope = getattr(layer, "negative_slope", 0.0)
+            if isinstance(layer, layers.PReLU):
+                slope = float(np.min(layer.alpha))
+            if isinstance(layer, layers.LeakyReLU | layers.PReLU | layers.ReLU) and not 0 <= slope < 1:
+                yield name, f"a slope of {slope:g}"
+            if isinstance(layer, layers.ReLU) and layer.max_value is not None and layer.max_value <= 0.1:
+                yield name, f"a limit of {layer.max_value:g}"
+            if isinstance(layer, layers.ReLU) and layer.threshold >= 3:
+                yield name, f"a threshold of {layer.threshold:g}"
+        if isinstance(outer, layers.SimpleRNN | layers.LSTM | layers.GRU) and outer.activation is LINEAR:
+            yield name, "no activation in a recurrent layer"
+
+
+@rule(
+    "warning",
+    why="Momentum is how much of the moving averages is kept: near 0 they are those of the last batch, near 1 they "
+    "stay as they started. A large epsilon outweighs the variance.",
+    fix="Use a momentum of 0.9 to 0.99 and an epsilon of 1e-3 or less.",
+)
+def norm_setting(graph: Graph, task: Task) -> Found:
+    """Batch norm has a momentum below 0.2, or of 0.9999 or more; a normalization has an epsilon of 0.1 or more, or 0.
+    (PyTorch's momentum of 0.1 is 0.9 in Keras.)
+    """
+    for name, layer in _every(graph):
+        if isinstance(layer, layers.BatchNormalization) and not MOMENTUM[0] <= layer.momentum < MOMENTUM[1]:
+            yield name, f"a momentum of {layer.momentum:g}"
+        if isinstance(layer, NORMS) and not 0 < getattr(layer, "epsilon", 1e-3) < EPSILON:
+            yield name, f"an epsilon of {layer.epsilon:g}"
+
+
+@rule(
+    "warning",
+    why="The statistics are taken per row, column or time step instead of per channel.",
+    fix="Leave the axis at its default of -1, the channels.",
+)
+def norm_axis(graph: Graph, task: Task) -> Found:
+    """Batch norm keeps an axis that is not the last, on maps or sequences whose channels are last."""
+    for call in graph.calls:
+        if not isinstance(call.layer, layers.BatchNormalization) or not isinstance(call.layer.axis, int):
+            continue
+        shape = call.inputs[0].shape
+        axis = call.layer.axis % len(shape)
+        is_first = any(getattr(one.layer, "data_format", "") == "channels_first" for one in nearest_weighted(call))
+        if axis < len(shape) - 1 and not is_first:
+            yield call.name, f"axis {axis} of {len(shape)}, which has {shape[axis]}"
+
+
+@rule(
+    "warning",
+    why="A frozen batch norm uses its moving averages in training too. Before any training they are 0 and 1: it does "
+    "nothing.",
+    fix="Set trainable = True, or load trained weights first.",
+)
+def frozen_norm(graph: Graph, task: Task) -> Found:
+    """Batch norm is frozen and its averages are as at the start, behind a layer that trains."""
+    spared = adversary(graph)
+    for call in graph.calls:
+        if not isinstance(call.layer, layers.BatchNormalization) or call.layer.trainable or call.name in spared:
+            continue
+        is_fresh = not np.any(call.layer.moving_mean) and np.all(np.asarray(call.layer.moving_variance) == 1)
+        if is_fresh and any(one.layer.trainable_weights for one in nearest_weighted(call)):
+            yield call.name, "frozen with a moving mean of 0 and a moving variance of 1"
+
+
+@rule(
+    "warning",
+    why="Behind a scale of zero everything is constant at first, and no gradient reaches what is before it.",
+    fix="Start the scale (gamma) at one. Zero is for the end of a residual branch, which is added to something.",
+)
+def zero_scale(graph: Graph, task: Task) -> Found:
+    """All scales (gamma) of a normalization are zero, and its output is not added to or multiplied with another."""
+    for call in graph.calls:
+        gamma = variable(call.layer, "gamma") if isinstance(call.layer, NORMS) else None
+        if gamma is None or np.any(gamma):
+            continue
+        nexts = list(following(call, lambda one: is_linear(one) or (not is_weighted(one) and bool(activation(one)))))
+        if not any(_joins(one) for one in nexts):
+            yield call.name, f"all {math.prod(gamma.shape):,} scales are zero"
+
+
+@rule(
+    "warning",
+    why="Values grow by that factor at this layer: activations saturate, softmax is certain before it has learned, and "
+    "the first steps are far too large.",
+    fix="Use the initializer's default scale: glorot_uniform, or he_normal before ReLU.",
+)
+def large_weights(graph: Graph, task: Task) -> Found:
+    """The kernel of a layer that trains is over ten times as large as would keep the size of its inputs, or a hidden
+    layer's biases have a root mean square above 10. If a normalization follows, the scale does not
+    matter, and the output of a regression has that of its labels.
+    """
+    calls = {call.name: call for call in graph.calls}
+    # A regression that was trained has weights of the size of its labels.
+    spared = [
+        head.call for head in task.heads if head.activation == "linear" and head.loss and not head.loss.is_categorical
+    ]
+    for name, layer in graph.leaves.items():
+        call = calls.get(name)
+        if call in spared or (call and any(isinstance(one.layer, NORMS) for one in after_pooling(call))):
+            continue
+        for attribute in ("kernel", "recurrent_kernel", "embeddings"):
+            kernel = variable(layer, attribute)
+            if kernel is None or not kernel.trainable:
+                continue
+            factor = _rms(kernel) * math.sqrt(_fan_in(layer, attribute, kernel.shape))
+            if factor > LARGE and math.isfinite(factor):
+                yield name, f"its {attribute} has root mean square {_rms(kernel):.2g}, {factor:.3g} times too large"
+        bias = variable(layer, "bias")
+        is_hidden = call is not None and any(is_weighted(one) for one in all_after(call))
+        if bias is not None and bias.trainable and is_hidden and _rms(bias) > LARGE:
+            yield name, f"its biases have root mean square {_rms(bias):.3g}"
+
+
+def _inside(call: Call) -> Iterator[tuple[str, Any]]:
+    inside = call.layer._flatten_layers() if isinstance(call.layer, keras.Layer) else []
+    for layer in inside:
+        yield (call.name if layer is call.layer else f"{call.name}/{layer.name}"), layer
+
+
+def _every(graph: Graph) -> list[tuple[str, Any]]:
+    return list({id(layer): (name, layer) for call in graph.calls for name, layer in _inside(call)}.values())
+
+
+def _settings(layer: Any, kind: str) -> list[Any]:
+    """List what the layer has of a kind: kernel_regularizer, activity_regularizer, ..."""
+    found = [value for name, value in vars(layer).items() if name.endswith(kind) and value is not None]
+    return list(dict.fromkeys(found))
+
+
+def _strong(penalty: Any) -> list[str]:
+    limits = {"l1": L1, "l2": L2}
+    values = {name: float(getattr(penalty, name, None) or 0) for name in limits}
+    return [f"{name} of {value:g}" for name, value in values.items() if value >= 0.999 * limits[name]]  # float32
+
+
+def _joins(call: Call) -> bool:
+    # An operation such as x + y, or a layer of one's own that takes both.
+    return isinstance(call.layer, JOINS) or (len(call.inputs) > 1 and not is_weighted(call))
+
+
+def _rms(weight: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(weight.value.numpy().astype("float64")))))
+
+
+def _fan_in(layer: Any, attribute: str, shape: tuple[int, ...]) -> float:
+    if attribute == "embeddings":
+        return 1.0
+    if attribute == "recurrent_kernel":
+        return shape[-2]
+    if isinstance(layer, TRANSPOSED):
+        return math.prod(shape) / shape[-2] / math.prod(layer.strides)
+    return math.prod(shape[:-1]) if isinstance(layer, (layers.Dense, *CONVOLUTIONS)) else shape[0]

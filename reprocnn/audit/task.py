@@ -1,0 +1,182 @@
+"""What a model is trained for: the loss, weight, metrics and labels of each output, and the optimizer."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from reprocnn.audit import noise
+from reprocnn.audit.graph import Call, Graph, Signal
+from reprocnn.audit.rules.base import Head, Loss, Task
+from reprocnn.audit.rules.common import activation, is_weighted, keeps_units
+from reprocnn.backend import keras, tf
+from reprocnn.core.errors import UserError
+
+MAX_LABELS = 10_000_000  # numbers: rows beyond them are left out evenly
+
+
+def first_batch(x: Any, y: Any) -> tuple[Any, Any]:
+    """Take x and y out of what `fit` takes as x: a tf.data.Dataset, a PyDataset or a generator, by its first batch."""
+    if isinstance(x, tf.data.Dataset):
+        x = next(iter(x.take(1)), ())
+    elif isinstance(x, keras.utils.PyDataset):
+        x = x[0]
+    elif inspect.isgenerator(x):
+        x = next(x, ())
+    else:
+        return x, y
+    if not isinstance(x, tuple):
+        return x, y
+    return (*(keras.tree.map_structure(np.asarray, part) for part in (*x, None, None)[:2]),)  # type: ignore[return-value]
+
+
+def read_losses(model: keras.Model, loss: Any) -> list[tuple[int, Any, float | None]]:
+    """List the losses: the number of the output, the loss as given, and its weight. Empty if there is none."""
+    compiled = getattr(model, "_compile_loss", None)
+    weights = None
+    if loss is None and compiled is not None:
+        loss, weights = compiled._user_loss, compiled._user_loss_weights
+    if loss is None:
+        return []
+    names = output_names(model)
+    return [
+        (place, one, weight)
+        for place, (losses, weight) in enumerate(
+            zip(_by_output(loss, names, "loss"), _by_output(weights, names, "loss_weights"), strict=True)
+        )
+        for one in (losses if isinstance(losses, list | tuple) else [losses])
+        if one is not None
+    ]
+
+
+def output_names(model: keras.Model) -> list[str]:
+    """Name the outputs; one of no name if the model does not say."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    structure = getattr(graph, "_outputs_struct", None)
+    if isinstance(structure, dict):
+        return sorted(structure)  # as Keras flattens it
+    names = getattr(graph, "output_names", None)
+    return list(names) if structure is not None and names else [""]
+
+
+def read(
+    model: keras.Model, graph: Graph, losses: list[tuple[int, Any, float | None]], num_classes: Any, x: Any, y: Any
+) -> Task:
+    """Put together what is known of each output."""
+    if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer)):
+        raise UserError(f"num_classes: expected a whole number, got {num_classes!r}. Give the number of classes.")
+    names = output_names(model)
+    if len(graph.outputs) != len(graph.results):
+        return Task((), getattr(model, "optimizer", None), *_read_inputs(model, x))
+    names += [""] * (len(graph.outputs) - len(names))
+    labels = [None if part is None else _labels(part) for part in _by_output(y, names, "y", spread=False)]
+    metrics = list(map(_metric_list, _by_output(_compiled_metrics(model), names, "metrics")))
+    heads = []
+    for place, output in enumerate(graph.outputs):
+        head = replace(
+            _head(output, _shape(model, graph, place), graph.results[place]),
+            labels=labels[place],
+            metrics=metrics[place],
+        )
+        own = [(_read_loss(one), weight) for at, one, weight in losses if at == place]
+        heads += [replace(head, loss=one, weight=weight) for one, weight in own] or [head]
+    if num_classes is not None:
+        counted = [head for head in heads if len(graph.outputs) == 1 or (head.loss and head.loss.is_categorical)]
+        if len(counted) > 1 and len(graph.outputs) > 1:  # nothing says of which
+            counted = []
+        heads = [replace(head, num_classes=int(num_classes)) if head in counted else head for head in heads]
+    return Task(tuple(heads), getattr(model, "optimizer", None), *_read_inputs(model, x))
+
+
+def _read_inputs(model: keras.Model, x: Any) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
+    tensors = list(getattr(model, "inputs", None) or [])
+    if x is None:
+        return {}, {}
+    arrays = list(map(np.asarray, noise.by_input(tensors, x)))
+    names = [tensor.name for tensor in tensors] or [f"input {place}" for place in range(len(arrays))]
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    ids = {
+        id(reader): array
+        for tensor, array in zip(tensors, arrays, strict=False)
+        for reader in noise.readers(graph, tensor)
+        if isinstance(reader, keras.layers.Embedding)
+    }
+    return dict(zip(names, arrays, strict=False)), ids
+
+
+def _head(output: Call, shape: tuple[int | None, ...], signal: Signal) -> Head:
+    call = output
+    while activation(call) is None and keeps_units(call) and len(call.before) == 1:
+        call = call.before[0]
+    kind = activation(call) or ("linear" if is_weighted(call) else "unknown")
+    return Head(call, kind, output, shape, signal)
+
+
+def _shape(model: keras.Model, graph: Graph, place: int) -> tuple[int | None, ...]:
+    outputs = getattr(model, "outputs", None)
+    return tuple(outputs[place].shape) if outputs and len(outputs) == len(graph.results) else graph.results[place].shape
+
+
+def _by_output(given: Any, names: list[str], what: str, spread: bool = True) -> list[Any]:
+    """Return each output its part of what `compile` and `fit` take as one thing, a list, or a dict by names."""
+    count = len(names)
+    if isinstance(given, dict):
+        unknown = sorted(set(given) - set(names))
+        if unknown and names != [""]:
+            raise UserError(f"{what}: expected names of outputs ({', '.join(names)}), got {', '.join(unknown)}.")
+        return [given.get(name) for name in names]
+    if isinstance(given, list | tuple) and count > 1:
+        if len(given) != count:
+            raise UserError(f"{what}: expected {count} parts, one per output ({', '.join(names)}), got {len(given)}.")
+        return list(given)
+    return [given] * count if spread or count == 1 else [given] + [None] * (count - 1)
+
+
+def _labels(y: Any) -> np.ndarray:
+    labels = np.asarray(y)
+    if labels.dtype.kind in "USO":
+        raise UserError(f"y: expected numbers, got {labels.ravel()[:1].tolist()!r}. Number the classes from 0.")
+    if not len(labels):
+        raise UserError("y: expected at least one row, got none. Give audit() the y that fit() gets.")
+    return labels[:: 1 + labels.size // MAX_LABELS]
+
+
+def _read_loss(given: Any) -> Loss | None:
+    """Describe a loss as `compile` takes it."""
+    if isinstance(given, str):
+        if given.lower() in ("crossentropy", "ce"):  # Keras chooses when it sees the labels
+            return None
+        try:
+            given = keras.losses.get(given)
+        except ValueError:
+            raise UserError(
+                f"loss: Keras knows no loss {given!r}. Give a name of keras.losses, or a function."
+            ) from None
+    function = getattr(given, "fn", given)
+    options = dict(getattr(given, "_fn_kwargs", {}))
+    kind = getattr(function, "__name__", None) or type(function).__name__
+    is_known = str(getattr(function, "__module__", "")).startswith("keras.src.losses")
+    from_logits = kind == "ctc" or bool(options.get("from_logits", getattr(given, "from_logits", False)))
+    return Loss(kind, from_logits, is_known, options)
+
+
+def _compiled_metrics(model: keras.Model) -> Any:
+    compiled = getattr(model, "_compile_metrics", None)
+    given = getattr(compiled, "_user_metrics", None)
+    if isinstance(given, list | tuple) and len(given) != len(output_names(model)):
+        return [given] * len(output_names(model))  # Keras refuses such a list for several outputs
+    return given
+
+
+def _metric_list(given: Any) -> tuple[Any, ...]:
+    return tuple(_flatten(given))
+
+
+def _flatten(given: Any) -> Iterator[Any]:
+    if isinstance(given, list | tuple):
+        for one in given:
+            yield from _flatten(one)
+    elif given is not None:
+        yield given

@@ -1,0 +1,201 @@
+"""Find the limits of a metric from what several seeds of one recipe reach.
+
+Each FILE is from one seed: predictions (CSV with y_true, y_pred, and index if it has one) for an accuracy, or metrics
+(JSON, YAML, TOML) for any metric. REV:FILE is that of a revision or of a DVC experiment. With --run, COMMAND runs once
+for each of --seeds seeds, with 0, 1, ... in place of {seed}, and the one FILE is what it writes.
+
+Two seeds of one recipe are two networks, so McNemar's test alone calls too many of them different. This prints the
+`alpha` with which the gate calls a seed of the same recipe worse as rarely as --false-alarms asks, the `noise` of the
+metric over seeds, the smallest loss that is found with a probability of 80 %, and how many seeds a smaller loss takes.
+"""
+
+import argparse
+import math
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import dvc.api
+import numpy as np
+from dvc.exceptions import DvcException
+
+from reprocnn.core.errors import UserError
+from reprocnn.gate.metric_files import parse
+from reprocnn.gate.predictions import match_images, parse_predictions
+from reprocnn.gate.statistics import NORMAL, student_cdf, student_quantile
+from reprocnn.gate.values import flatten, is_number
+
+POWER = 0.8
+SEEDS = (1, 3, 5, 10, 30)
+# What is known of the dispersion before any seed is seen, as if it had been measured with so many degrees of freedom.
+PRIOR, PRIOR_DEGREES = 2.0, 4
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What seeds say of a metric; `alpha` is for McNemar's test where there are predictions, else for `two_seeds`."""
+
+    mean: float
+    noise: float  # standard deviation over seeds
+    degrees: int  # of freedom, of the noise
+    alpha: float
+    dispersion: float = 1.0  # of the difference of two seeds, relative to McNemar's variance
+    images: int | None = None  # None where there are no predictions
+
+    def false_alarms(self, alpha: float) -> float:
+        """Give the share of harmless changes that `alpha` calls worse."""
+        return 1 - student_cdf(-NORMAL.inv_cdf(alpha) / math.sqrt(self.dispersion), self.degrees) if alpha else 0.0
+
+    def found(self, seeds: int = 1, false_alarms: float = 0.01) -> float:
+        """Give the smallest loss that is found with POWER, comparing means over `seeds` seeds on each side."""
+        loss = 0.0
+        for _ in range(100):  # it grows towards its end
+            loss = self._needed(loss, false_alarms) / math.sqrt(seeds)
+        return loss
+
+    def seeds_for(self, loss: float, false_alarms: float = 0.01) -> int:
+        """Say how many seeds on each side find this loss with POWER."""
+        return max(1, math.ceil((self._needed(loss, false_alarms) / loss) ** 2 - 1e-9))
+
+    def _needed(self, loss: float, false_alarms: float) -> float:
+        """Give how large a difference of two seeds has to be to be found, where their recipes differ by `loss`.
+
+        The images that are lost add to those on which two seeds differ, by which McNemar's test measures.
+        """
+        lost = loss / self.images if self.images else 0.0
+        threshold = student_quantile(1 - false_alarms, self.degrees) * math.sqrt(
+            2 * self.noise**2 + self.dispersion * lost
+        )
+        return threshold + NORMAL.inv_cdf(POWER) * math.sqrt(2 * self.noise**2 + lost)
+
+
+def of_predictions(correct: np.ndarray, false_alarms: float) -> Calibration:
+    """Calibrate McNemar's test by which images (seeds, images) each seed classifies correctly.
+
+    The variance of a difference of seeds is `dispersion` times the number of images on which they differ. A handful of
+    seeds says little of it, so that the estimate is drawn towards PRIOR, as a variance with its degrees of freedom.
+    """
+    k, n = correct.shape
+    counts = correct.sum(axis=1)
+    changed = np.mean([(one != other).sum() for one, other in combinations(correct, 2)])
+    if not changed:
+        raise UserError(f"{k} seeds: all predict the same, expected those of different trainings; name other files")
+    measured = 2 * counts.var(ddof=1) / changed
+    degrees = PRIOR_DEGREES + k - 1
+    dispersion = max(1.0, float(PRIOR_DEGREES * PRIOR + (k - 1) * measured) / degrees)
+    alpha = NORMAL.cdf(-student_quantile(1 - false_alarms, degrees) * math.sqrt(dispersion))
+    noise = math.sqrt(dispersion * changed / 2) / n
+    return Calibration(float(counts.mean() / n), noise, degrees, alpha, dispersion, n)
+
+
+def of_values(values: Sequence[float], false_alarms: float) -> Calibration:
+    """Calibrate the test by noise alone, for a metric without predictions."""
+    noise = float(np.std(values, ddof=1))
+    if not noise:
+        raise UserError(f"{len(values)} seeds: all reach {values[0]}, expected different trainings; name other files")
+    degrees = len(values) - 1
+    alpha = NORMAL.cdf(-student_quantile(1 - false_alarms, degrees))
+    return Calibration(float(np.mean(values)), noise, degrees, alpha)
+
+
+def main(arguments: list[str]) -> None:
+    """Print what the seeds say. Raises UserError for files that are not of seeds of one recipe."""
+    parser = argparse.ArgumentParser(
+        prog="reprocnn gate calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.add_argument("--metric", required=True, help="by its dotted name, such as digits.test.accuracy")
+    parser.add_argument("--false-alarms", type=float, default=0.01, metavar="SHARE", help="0.01 if not given")
+    parser.add_argument("--run", metavar="COMMAND", help="what trains and evaluates seed {seed}")
+    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many seeds to --run; 10 if not given")
+    options = parser.parse_args(arguments)
+    if not 0 < options.false_alarms < 0.5:
+        raise UserError(
+            f"--false-alarms: found {options.false_alarms}, expected a share above 0 and below 0.5; give one"
+        )
+    if options.run and len(options.files) != 1:
+        raise UserError(f"--run: found {len(options.files)} files, expected the one that each run writes; name it")
+    contents = _run(options.run, options.seeds, options.files[0]) if options.run else list(map(_read, options.files))
+    names = options.files if not options.run else [f"{options.files[0]}, seed {seed}" for seed in range(options.seeds)]
+    if len(contents) < FEWEST:
+        raise UserError(f"found {len(contents)} seeds, expected {FEWEST} or more; train further ones")
+    named = list(zip(names, contents, strict=True))
+    if Path(options.files[0]).suffix == ".csv":
+        first, *others = [parse_predictions(name, _text(name, content)) for name, content in named]
+        matched = [match_images(name, names[0], first, one) for name, one in zip(names[1:], others, strict=True)]
+        found = of_predictions(np.array([one.correct for one in [first, *matched]]), options.false_alarms)
+    else:
+        found = of_values([_value(name, content, options.metric) for name, content in named], options.false_alarms)
+    print(_report(options.metric, found, len(contents), options.false_alarms))
+
+
+def _run(command: str, seeds: int, file: str) -> list[bytes]:
+    contents = []
+    for seed in range(seeds):
+        Path(file).unlink(missing_ok=True)  # so that no seed's result is another's
+        line = command.replace("{seed}", str(seed))
+        code = subprocess.run(line, shell=True).returncode
+        if code:
+            raise UserError(f"{line}: ended with exit code {code}; its message is above")
+        contents.append(_read(file))
+    return contents
+
+
+def _read(file: str) -> bytes:
+    rev, colon, path = file.partition(":")
+    try:
+        if colon and not Path(file).exists():
+            return bytes(dvc.api.read(path, rev=rev, mode="rb"))
+        return Path(file).read_bytes()
+    except (OSError, DvcException):
+        raise UserError(f"{file}: missing; name what each seed wrote") from None
+
+
+def _text(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: expected text in UTF-8 ({error}); name what each seed wrote") from None
+
+
+def _value(name: str, content: bytes, metric: str) -> float:
+    try:
+        value = flatten(parse(name.partition(",")[0], content)).get(metric)
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}; name what each seed wrote") from None
+    if not is_number(value):
+        raise UserError(
+            f"{name}: {metric}: found {value!r}, expected a number; name a metric of that file with --metric"
+        )
+    return float(value)  # type: ignore[arg-type]
+
+
+def _report(metric: str, found: Calibration, seeds: int, false_alarms: float) -> str:
+    lines = [f"{metric}: {seeds} seeds, {found.mean:.6g} ± {found.noise:.2g} (standard deviation over seeds)"]
+    if found.images:
+        lines.append(
+            f"dispersion: {found.dispersion:.2f} (1: the test images are all the noise there is; "
+            f"{PRIOR:g} is assumed with {PRIOR_DEGREES} degrees of freedom, the seeds add {seeds - 1})"
+        )
+    lines += [
+        "false alarms with alpha 0.05, 0.01, 0.001, 0.0001: "
+        + ", ".join(f"{found.false_alarms(alpha):.2%}" for alpha in (0.05, 0.01, 0.001, 0.0001)),
+        "",
+        f"for {false_alarms:.2%} false alarms, in params.yaml:",
+        f"  targets.{metric}: {{alpha: {found.alpha:.2g}, noise: {found.noise:.2g}}}",
+        "",
+        f"the smallest loss that is found with a probability of {POWER:.0%}:",
+        *(
+            f"  {found.found(m, false_alarms):.2g} with {m} seed{'s' * (m > 1)} on each side"
+            + (", compared by their means" if m > 1 else "")
+            for m in SEEDS
+        ),
+    ]
+    loss = found.found(1, false_alarms) / 2
+    lines.append(
+        f"half of what one seed finds, {loss:.2g}, takes {found.seeds_for(loss, false_alarms)} seeds on each side"
+    )
+    return "\n".join(lines)

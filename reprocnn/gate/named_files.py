@@ -1,0 +1,94 @@
+"""Metrics files that the command line names, as git keeps them: without DVC, whose lock file says what is stale."""
+
+import subprocess
+from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml.error import YAMLError
+
+from reprocnn.core import params
+from reprocnn.core.errors import UserError
+from reprocnn.gate.metric_files import MAX_BYTES, MetricFiles, parse
+from reprocnn.gate.values import Value, flatten
+
+
+class NamedFiles:
+    """What `lock` answers for a DVC repository, for the metrics files `paths` of any git repository."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self._paths = list(dict.fromkeys(Path(path).as_posix() for path in paths))
+
+    def one_repository(self) -> AbstractContextManager[None]:
+        """Open nothing: git is asked for each file."""
+        return nullcontext()
+
+    def faults(self) -> list[str]:
+        """Give no line: nothing says what the results were made from."""
+        return []
+
+    def undeclared_code(self, rev: str | None = None) -> list[str]:
+        """Give no line, for the same reason."""
+        return []
+
+    def changed_results(self, rev: str) -> list[str]:
+        """Give no line, for the same reason."""
+        return []
+
+    def read_files(self, rev: str | None) -> MetricFiles:
+        """Read the files at a revision, None for the working folder. Raises UserError for one without metrics."""
+        contents = {path: content for path in self._paths if (content := _read(path, rev)) is not None}
+        missing = [path for path in self._paths if path not in contents]
+        if missing and rev is None:
+            raise UserError("\n".join(f"{path}: missing; name a file of metrics with --metrics" for path in missing))
+        return MetricFiles(contents, {metric: path for path, metric in self._metrics(contents, rev)})
+
+    def metrics(self, rev: str | None = None) -> dict[str, Value]:
+        """Read the metrics by dotted key; a top-level key that two files have begins with its file, as in DVC."""
+        contents = self.read_files(rev).contents
+        return {metric: value for (_, metric), value in self._metrics(contents, rev).items() if value is not None}
+
+    def params(self, rev: str | None = None) -> dict[str, Value]:
+        """Read params.yaml by dotted key."""
+        content = _read(str(params.FILE), rev)
+        if content is None:
+            return {}
+        try:
+            return flatten(params.parse(content.decode("utf-8-sig")) or {})
+        except (YAMLError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+            raise UserError(f"{params.FILE}: invalid YAML: {' '.join(str(error).split())[:300]}; fix it") from None
+
+    def text(self, path: str, rev: str) -> str | None:
+        """Read a file at a revision; None where git has none."""
+        content = _read(path, rev)
+        return None if content is None else content.decode("utf-8")
+
+    def _metrics(self, contents: dict[str, bytes], rev: str | None) -> dict[tuple[str, str], Value]:
+        side = "here" if rev is None else f"at {rev}"
+        parsed: dict[str, Any] = {}
+        for path, content in contents.items():
+            try:
+                values = parse(path, content, finite=rev is None)
+            except (YAMLError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+                raise UserError(f"{path} {side}: {' '.join(str(error).split())[:300]}; write it again") from None
+            if not isinstance(values, dict):
+                raise UserError(f"{path} {side}: found no names, expected metrics by name; write it again")
+            parsed[path] = values
+        counts = Counter(key for values in parsed.values() for key in values)
+        return {
+            (path, metric): value
+            for path, values in parsed.items()
+            for key, below in values.items()
+            for metric, value in flatten({key if counts[key] == 1 else f"{path}:{key}": below}).items()
+        }
+
+
+def _read(path: str, rev: str | None) -> bytes | None:
+    if rev is None:
+        if not Path(path).is_file():
+            return None
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    shown = subprocess.run(["git", "show", f"{rev}:./{path}"], capture_output=True)
+    return shown.stdout if shown.returncode == 0 else None

@@ -1,0 +1,968 @@
+"""Networks with one fault each: a model, what is known of its task, and the code of the rule that finds it."""
+
+import functools
+
+import numpy as np
+
+from reprocnn.backend import keras, layers
+from tests.audit.sound_networks import classes, compiled, tokens, unet
+from tests.support.small_models import chain
+
+K, Input, ops = keras, keras.Input, keras.ops
+RNG = np.random.default_rng(1)
+L = keras.losses
+FAULTS = {}
+
+
+def fault(name, code, model, **known):
+    assert name not in FAULTS
+    FAULTS[name] = (code, functools.partial(_make, model, known))
+
+
+def _make(model, known):
+    made = model()
+    return made if isinstance(made, tuple) else (made, known)
+
+
+def mlp(
+    *hidden,
+    units=3,
+    last="softmax",
+    loss="sparse_categorical_crossentropy",
+    optimizer="adam",
+    metrics=(),
+    after=(),
+    **head,
+):
+    hidden = hidden or (layers.Dense(16, activation="relu"),)
+    model = chain((8,), *hidden, layers.Dense(units, activation=last, **head), *after)
+    return compiled(model, optimizer, loss, metrics=list(metrics))
+
+
+def cnn(*stack, shape=(16, 16, 3), last="softmax", **options):
+    return compiled(chain(shape, *stack, layers.GlobalAveragePooling2D(), layers.Dense(3, activation=last)), **options)
+
+
+def text(*stack, units=3, last="softmax", **options):
+    return compiled(
+        chain((12,), layers.Embedding(50, 8), *stack, layers.Dense(units, activation=last), dtype="int32"), **options
+    )
+
+
+def conv(filters=8, **options):
+    return layers.Conv2D(filters, 3, **{"padding": "same", "activation": "relu"} | options)
+
+
+def lazy(function, *arguments, **options):
+    return lambda: function(*arguments, **options)
+
+
+def two(losses, units=(3, 1), last=("softmax", None), **options):
+    x = inputs = Input((8,))
+    x = layers.Dense(16, activation="relu")(x)
+    outs = [layers.Dense(u, activation=a, name=n)(x) for u, a, n in zip(units, last, ("label", "score"), strict=True)]
+    return compiled(K.Model(inputs, outs), "adam", losses, **options)
+
+
+N = 40
+ONE_HOT = np.eye(3)[classes(N, 3)]
+X8 = RNG.normal(size=(N, 8))
+
+# labels and outputs
+fault(
+    "targets below zero behind relu", "labels-range", lazy(mlp, units=1, last="relu", loss="mse"), y=RNG.normal(size=N)
+)
+fault(
+    "targets below zero behind softplus",
+    "labels-range",
+    lazy(mlp, units=1, last="softplus", loss="mae"),
+    y=RNG.normal(size=N),
+)
+fault(
+    "targets above one behind sigmoid",
+    "labels-range",
+    lazy(mlp, units=1, last="sigmoid", loss="mse"),
+    y=RNG.uniform(0, 50, N),
+)
+fault(
+    "targets above one behind tanh", "labels-range", lazy(mlp, units=1, last="tanh", loss="mse"), y=RNG.normal(20, 5, N)
+)
+fault(
+    "masks of 255",
+    "labels-range",
+    lambda: unet("binary_crossentropy", 1, "sigmoid", y=255 * classes(8, 2, (32, 32, 1))),
+)
+fault(
+    "pixels of 255 in an autoencoder",
+    "labels-range",
+    lazy(mlp, units=8, last="sigmoid", loss="mse"),
+    y=RNG.uniform(0, 255, (N, 8)),
+)
+fault(
+    "labels of -1 and 1 with bce",
+    "labels-range",
+    lazy(mlp, units=1, last="sigmoid", loss="binary_crossentropy"),
+    y=2 * classes(N, 2) - 1,
+)
+fault(
+    "labels of 1 and 2 with bce",
+    "labels-range",
+    lazy(mlp, units=1, last="sigmoid", loss="binary_crossentropy"),
+    y=1 + classes(N, 2),
+)
+fault("negative counts", "labels-range", lazy(mlp, units=1, last="exponential", loss="poisson"), y=RNG.normal(size=N))
+fault(
+    "negative targets with msle",
+    "labels-range",
+    lazy(mlp, units=1, last="softplus", loss="msle"),
+    y=RNG.normal(0, 9, N),
+)
+fault("two columns for one unit", "labels-shape", lazy(mlp, units=1, last=None, loss="mse"), y=RNG.normal(size=(N, 2)))
+fault("one column for two units", "labels-shape", lazy(mlp, units=2, last=None, loss="mse"), y=RNG.normal(size=(N, 1)))
+fault("flat targets for two units", "labels-shape", lazy(mlp, units=2, last=None, loss="mse"), y=RNG.normal(size=N))
+fault(
+    "softmax of two with binary labels", "labels-shape", lazy(mlp, units=2, loss="binary_crossentropy"), y=classes(N, 2)
+)
+fault("return_sequences is left on", "labels-shape", lazy(text, layers.LSTM(8, return_sequences=True)), y=classes(N, 3))
+fault(
+    "return_sequences is left on, one-hot",
+    "labels-shape",
+    lambda: (text(layers.LSTM(8, return_sequences=True), loss="categorical_crossentropy"), {"y": ONE_HOT}),
+)
+fault(
+    "return_sequences is left on, numbers",
+    "labels-shape",
+    lambda: (
+        text(layers.LSTM(8, return_sequences=True), units=1, last=None, loss="mse"),
+        {"y": RNG.normal(size=(N, 1))},
+    ),
+)
+fault(
+    "no pooling before the head",
+    "labels-shape",
+    lambda: (compiled(chain((16, 16, 3), conv(), layers.Dense(3, activation="softmax"))), {"y": classes(N, 3)}),
+)
+fault(
+    "no pooling before a sigmoid",
+    "labels-shape",
+    lambda: (
+        compiled(chain((16, 16, 3), conv(), layers.Dense(1, activation="sigmoid")), "adam", "binary_crossentropy"),
+        {"y": classes(N, 2)},
+    ),
+)
+fault(
+    "decoder of the wrong size",
+    "labels-shape",
+    lambda: (
+        compiled(chain((16, 16, 1), conv(), layers.MaxPooling2D(), conv(1)), "adam", "mse"),
+        {"y": RNG.uniform(size=(N, 16, 16, 1))},
+    ),
+)
+fault("sequence tags for one output", "labels-and-loss", lazy(text, layers.LSTM(8)), y=classes(N, 3, (12,)))
+fault(
+    "nan labels",
+    "missing-labels",
+    lazy(mlp, units=1, last=None, loss="mse"),
+    y=np.where(np.arange(N) == 3, np.nan, 1.0),
+)
+fault("labels of -1", "class-numbers", mlp, y=classes(N, 3) - 1)
+fault("labels divided by 255", "class-numbers", mlp, y=classes(N, 3) / 255)
+fault("fractional labels", "class-numbers", mlp, y=classes(N, 3) + 0.5)
+fault("labels from one", "wrong-outputs", mlp, y=np.r_[1, 2, 3, classes(N - 3, 3) + 1])
+fault(
+    "multi-hot rows with softmax",
+    "label-rows",
+    lazy(mlp, units=4, loss="categorical_crossentropy"),
+    y=np.tile([[1, 0, 1, 0], [0, 1, 1, 1]], (20, 1)),
+)
+fault("one-hot rows divided by 255", "label-rows", lazy(mlp, loss="categorical_crossentropy"), y=ONE_HOT / 255)
+fault("one class only", "one-class", mlp, y=np.zeros(N, int))
+fault("one-hot with sparse", "labels-and-loss", mlp, y=ONE_HOT)
+fault("numbers with categorical", "labels-and-loss", lazy(mlp, loss="categorical_crossentropy"), y=classes(N, 3))
+fault(
+    "targets in thousands",
+    "unscaled-labels",
+    lazy(mlp, units=1, last=None, loss="mse"),
+    y=RNG.uniform(60_000, 500_000, N),
+)
+fault("segmentation labels beyond the channels", "wrong-outputs", lambda: unet(y=classes(8, 5, (32, 32))))
+fault(
+    "ctc labels beyond the units",
+    "class-numbers",
+    lambda: (
+        compiled(chain((20, 4), layers.LSTM(8, return_sequences=True), layers.Dense(6)), "adam", "ctc"),
+        {"y": np.full((8, 5), 6)},
+    ),
+)
+fault(
+    "ctc labels longer than the sequence",
+    "class-numbers",
+    lambda: (
+        compiled(chain((4, 4), layers.LSTM(8, return_sequences=True), layers.Dense(6)), "adam", "ctc"),
+        {"y": np.full((8, 5), 2)},
+    ),
+)
+
+# losses
+fault("mse behind softmax", "loss-and-output", lazy(mlp, loss="mse"))
+fault("mae behind softmax", "loss-and-output", lazy(mlp, loss="mae"))
+fault("huber behind softmax", "loss-and-output", lazy(mlp, loss=L.Huber()))
+fault("bce behind softmax", "loss-and-output", lazy(mlp, loss="binary_crossentropy"))
+fault("binary focal behind softmax", "loss-and-output", lazy(mlp, loss=L.BinaryFocalCrossentropy()))
+fault("mse for one-hot classes", "loss-and-output", lazy(mlp, last=None, loss="mse"), y=ONE_HOT)
+fault(
+    "mse for a sigmoid of classes", "loss-and-output", lazy(mlp, units=1, last="sigmoid", loss="mse"), y=classes(N, 2)
+)
+fault("hinge behind sigmoid", "loss-and-output", lazy(mlp, units=1, last="sigmoid", loss="hinge"))
+fault("squared hinge behind relu", "loss-and-output", lazy(mlp, units=1, last="relu", loss="squared_hinge"))
+fault("categorical hinge behind softmax", "loss-and-output", lazy(mlp, loss="categorical_hinge"))
+fault("msle behind tanh", "loss-and-output", lazy(mlp, units=1, last="tanh", loss="msle"))
+fault("cosine similarity of one unit", "loss-and-output", lazy(mlp, units=1, last=None, loss="cosine_similarity"))
+fault("poisson behind linear", "negative-rate", lazy(mlp, units=1, last=None, loss="poisson"))
+fault("poisson behind tanh", "negative-rate", lazy(mlp, units=1, last="tanh", loss=L.Poisson()))
+fault("kl behind linear", "logits-as-probabilities", lazy(mlp, last=None, loss="kl_divergence"))
+fault("kl behind relu", "logits-as-probabilities", lazy(mlp, last="relu", loss="kl_divergence"))
+fault("focal behind linear", "logits-as-probabilities", lazy(mlp, last=None, loss=L.CategoricalFocalCrossentropy()))
+fault(
+    "binary focal behind linear",
+    "logits-as-probabilities",
+    lazy(mlp, units=1, last=None, loss="binary_focal_crossentropy"),
+)
+fault("dice of logits", "logits-as-probabilities", lambda: unet(L.Dice(), 1, None))
+fault("tversky of logits", "logits-as-probabilities", lambda: unet(L.Tversky(), 1, None))
+fault("relu before cross-entropy", "logits-as-probabilities", lazy(mlp, last="relu"))
+fault(
+    "ctc behind softmax",
+    "probabilities-as-logits",
+    lambda: compiled(
+        chain((20, 4), layers.LSTM(8, return_sequences=True), layers.Dense(6, activation="softmax")), "adam", "ctc"
+    ),
+)
+fault(
+    "sigmoid with from_logits",
+    "probabilities-as-logits",
+    lazy(mlp, units=1, last="sigmoid", loss=L.BinaryCrossentropy(from_logits=True)),
+)
+fault("sigmoid for exclusive classes", "sigmoid-output", lazy(mlp, last="sigmoid"))
+fault("softmax of one unit", "single-output", lazy(mlp, units=1, loss="binary_crossentropy"))
+fault("critic with a sigmoid", "loss-and-output", lambda: mlp(units=1, last="sigmoid", loss=wasserstein))
+fault(
+    "one loss of a list",
+    "logits-as-probabilities",
+    lazy(two, ["sparse_categorical_crossentropy", "mse"], last=(None, None)),
+)
+fault("one loss of a dict", "loss-and-output", lazy(two, {"label": "mse", "score": "mse"}))
+fault(
+    "a dict for one output",
+    "logits-as-probabilities",
+    lambda: compiled(chain((8,), layers.Dense(3, name="out")), "adam", {"out": "categorical_crossentropy"}),
+)
+fault(
+    "a list for one output",
+    "logits-as-probabilities",
+    lambda: compiled(chain((8,), layers.Dense(3, name="out")), "adam", ["categorical_crossentropy"]),
+)
+fault("losses swapped", "loss-and-output", lazy(two, ["mse", "mse"]))
+fault("weight of zero", "loss-weight", lazy(two, ["sparse_categorical_crossentropy", "mse"], loss_weights=[1.0, 0.0]))
+fault(
+    "weight below zero", "loss-weight", lazy(two, ["sparse_categorical_crossentropy", "mse"], loss_weights=[1.0, -1.0])
+)
+fault(
+    "weights far apart",
+    "loss-weight",
+    lazy(two, ["sparse_categorical_crossentropy", "mse"], loss_weights={"label": 1e-6, "score": 1.0}),
+)
+fault("an output without a loss", "no-gradient", lazy(two, {"label": "sparse_categorical_crossentropy", "score": None}))
+fault(
+    "labels of one output out of range",
+    "labels-range",
+    lazy(two, ["sparse_categorical_crossentropy", "mse"], last=("softmax", "sigmoid")),
+    y=[classes(N, 3), RNG.normal(9, 1, N)],
+)
+fault("smoothing away the labels", "loss-setting", lazy(mlp, loss=L.CategoricalCrossentropy(label_smoothing=0.9)))
+fault("huber without a square", "loss-setting", lazy(mlp, units=1, last=None, loss=L.Huber(delta=1e-6)))
+fault("focal gamma", "loss-setting", lazy(mlp, units=1, last="sigmoid", loss=L.BinaryFocalCrossentropy(gamma=50.0)))
+fault("classes on another axis", "loss-setting", lambda: unet(L.CategoricalCrossentropy(axis=1)))
+fault(
+    "softmax over rows",
+    "softmax-axis",
+    lambda: compiled(chain((16, 16, 3), conv(), layers.Conv2D(4, 1), layers.Softmax(axis=1))),
+)
+fault(
+    "softmax over time",
+    "softmax-axis",
+    lambda: compiled(chain((12, 3), layers.LSTM(8, return_sequences=True), layers.Dense(4), layers.Softmax(axis=1))),
+)
+fault("softmax over the batch", "softmax-axis", lambda: compiled(chain((8,), layers.Dense(3), layers.Softmax(axis=0))))
+fault("relu before softmax", "two-activations", lambda: mlp(last="relu", after=[layers.Softmax()]))
+fault("softmax twice", "two-activations", lambda: mlp(after=[layers.Activation("softmax")]))
+fault(
+    "sigmoid after tanh",
+    "two-activations",
+    lambda: mlp(units=1, last="tanh", after=[layers.Activation("sigmoid")], loss="binary_crossentropy"),
+)
+fault("relu after sigmoid", "two-activations", lambda: mlp(layers.Dense(16, activation="sigmoid"), layers.ReLU()))
+fault("batch norm after softmax", "norm-on-output", lambda: mlp(after=[layers.BatchNormalization()]))
+fault(
+    "batch norm after a regression",
+    "norm-on-output",
+    lambda: mlp(units=1, last=None, loss="mse", after=[layers.BatchNormalization()]),
+)
+fault("layer norm after softmax", "norm-on-output", lambda: mlp(after=[layers.LayerNormalization()]))
+fault("dropout after softmax", "dropout-on-output", lambda: mlp(after=[layers.Dropout(0.5)]))
+fault(
+    "dropout after a regression",
+    "dropout-on-regression",
+    lambda: mlp(units=1, last=None, loss="mse", after=[layers.Dropout(0.5)]),
+)
+fault(
+    "dropout on logits", "dropout-on-regression", lambda: mlp(last=None, after=[layers.Dropout(0.5), layers.Softmax()])
+)
+fault(
+    "dropout on logits for the loss",
+    "dropout-on-regression",
+    lambda: mlp(last=None, after=[layers.Dropout(0.5)], loss=L.SparseCategoricalCrossentropy(from_logits=True)),
+)
+
+
+def subclassed(units, y):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.out = layers.Dense(16, activation="relu"), layers.Dense(units)
+
+        def call(self, x):
+            return self.out(self.hidden(x))
+
+    model = Own()
+    model(X8.astype("float32"))
+    return compiled(model), {"x": X8.astype("float32"), "y": y}
+
+
+fault("linear output of a subclassed model", "logits-as-probabilities", lambda: subclassed(3, classes(N, 3)))
+fault("too few units of a subclassed model", "wrong-outputs", lambda: subclassed(3, classes(N, 9)))
+fault(
+    "relu on logits",
+    "loss-and-output",
+    lambda: mlp(last="relu", loss=L.SparseCategoricalCrossentropy(from_logits=True)),
+)
+fault(
+    "ctc without steps",
+    "labels-shape",
+    lambda: (compiled(chain((20, 4), layers.LSTM(8), layers.Dense(6)), "adam", "ctc"), {"y": np.full((8, 5), 2)}),
+)
+fault(
+    "a linear rnn",
+    "activation-setting",
+    lambda: compiled(chain((20, 4), layers.SimpleRNN(8, activation="linear"), layers.Dense(3, activation="softmax"))),
+)
+
+
+def wasserstein(y, p):
+    return ops.mean(y * p)
+
+
+# the optimizer and the metrics
+OPT = keras.optimizers
+S = OPT.schedules
+for optimizer in (
+    OPT.Adam(1.0),
+    OPT.Adam(0.1),
+    OPT.AdamW(0.5),
+    OPT.RMSprop(0.5),
+    OPT.Nadam(1.0),
+    OPT.SGD(10.0),
+    OPT.SGD(100.0, momentum=0.9),
+    OPT.Adam(1e-9),
+    OPT.SGD(1e-8),
+    OPT.SGD(0.0),
+    OPT.RMSprop(1e-10),
+    OPT.Adagrad(100.0),
+    OPT.Adam(S.ExponentialDecay(5.0, 10_000, 0.9)),
+    OPT.Adam(S.CosineDecay(0.0, 10, warmup_target=1e-3, warmup_steps=10**9)),
+):
+    config = optimizer.get_config()["learning_rate"]
+    fault(
+        f"rate {config if isinstance(config, float) else config['config']} of {optimizer.name} {len(FAULTS)}",
+        "learning-rate",
+        lambda optimizer=optimizer: mlp(optimizer=type(optimizer).from_config(optimizer.get_config())),
+    )
+for schedule in (
+    S.CosineDecay(1e-3, 10),
+    S.ExponentialDecay(1e-2, 1, 0.5),
+    S.PolynomialDecay(1e-2, 20),
+    S.InverseTimeDecay(1e-2, 1, 1.0),
+    S.PiecewiseConstantDecay([5, 20], [1e-2, 1e-4, 1e-6]),
+    S.CosineDecayRestarts(1e-2, 1, m_mul=0.5),
+):
+    fault(
+        f"short {type(schedule).__name__}",
+        "short-schedule",
+        lambda schedule=schedule: mlp(optimizer=OPT.Adam(schedule)),
+    )
+for name, optimizer in {
+    "clipnorm": OPT.SGD(0.01, clipnorm=1e-7),
+    "clipvalue": OPT.Adam(clipvalue=1e-8),
+    "global_clipnorm": OPT.SGD(0.1, global_clipnorm=1e-6),
+    "weight decay": OPT.AdamW(1e-3, weight_decay=10.0),
+    "SGD's weight decay": OPT.SGD(0.1, weight_decay=0.5),
+    "momentum": OPT.SGD(0.01, momentum=0.9999),
+    "beta_1": OPT.Adam(beta_1=0.99999),
+    "beta_2": OPT.Adam(beta_2=0.01),
+    "epsilon": OPT.Adam(epsilon=100.0),
+}.items():
+    fault(
+        name,
+        "optimizer-setting",
+        lambda optimizer=optimizer: mlp(optimizer=type(optimizer).from_config(optimizer.get_config())),
+    )
+M = keras.metrics
+METRIC = "metric-and-output"
+fault("accuracy of a regression", METRIC, lambda: mlp(units=1, last=None, loss="mse", metrics=["accuracy"]))
+fault(
+    "accuracy of a regression, as an object",
+    METRIC,
+    lambda: mlp(units=1, last=None, loss="mae", metrics=[M.Accuracy()]),
+)
+fault(
+    "accuracy of one of two",
+    METRIC,
+    lambda: two(["sparse_categorical_crossentropy", "mse"], metrics=[["accuracy"], ["accuracy"]]),
+)
+fault("categorical accuracy with sparse labels", METRIC, lambda: mlp(metrics=["categorical_accuracy"]))
+fault(
+    "sparse accuracy with one-hot labels",
+    METRIC,
+    lambda: mlp(loss="categorical_crossentropy", metrics=[M.SparseCategoricalAccuracy()]),
+)
+fault(
+    "binary accuracy of exclusive classes",
+    METRIC,
+    lambda: mlp(loss="categorical_crossentropy", metrics=["binary_accuracy"]),
+)
+fault(
+    "threshold of 0.5 for logits",
+    METRIC,
+    lambda: mlp(units=1, last=None, loss=L.BinaryCrossentropy(from_logits=True), metrics=[M.BinaryAccuracy()]),
+)
+fault(
+    "accuracy of logits",
+    METRIC,
+    lambda: mlp(units=1, last=None, loss=L.BinaryCrossentropy(from_logits=True), metrics=["accuracy"]),
+)
+fault(
+    "precision of logits",
+    METRIC,
+    lambda: mlp(units=1, last=None, loss=L.BinaryCrossentropy(from_logits=True), metrics=[M.Precision()]),
+)
+fault(
+    "auc of logits",
+    METRIC,
+    lambda: mlp(units=1, last=None, loss=L.BinaryCrossentropy(from_logits=True), metrics=[M.AUC()]),
+)
+fault(
+    "threshold beyond one",
+    METRIC,
+    lambda: mlp(units=1, last="sigmoid", loss="binary_crossentropy", metrics=[M.BinaryAccuracy(threshold=5.0)]),
+)
+fault(
+    "threshold of zero",
+    METRIC,
+    lambda: mlp(units=1, last="sigmoid", loss="binary_crossentropy", metrics=[M.BinaryAccuracy(threshold=0.0)]),
+)
+fault("top five of three", METRIC, lambda: mlp(metrics=[M.SparseTopKCategoricalAccuracy(5)]))
+fault("mean iou of probabilities", METRIC, lambda: compiled(unet()[0], metrics=[M.MeanIoU(3)]))
+fault("mean iou of other classes", METRIC, lambda: compiled(unet()[0], metrics=[M.MeanIoU(7, sparse_y_pred=False)]))
+
+# values of layers
+fault("dropout of 0.95", "dropout-rate", lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.95)))
+fault("spatial dropout of 0.9", "dropout-rate", lambda: cnn(conv(), layers.SpatialDropout2D(0.9)))
+fault(
+    "gaussian dropout", "dropout-rate", lambda: mlp(layers.Dense(16, activation="relu"), layers.GaussianDropout(0.99))
+)
+fault("dropout of an lstm", "dropout-rate", lambda: text(layers.LSTM(8, dropout=0.95)))
+fault(
+    "recurrent dropout of a gru",
+    "dropout-rate",
+    lambda: text(layers.Bidirectional(layers.GRU(8, recurrent_dropout=0.9))),
+)
+fault("dropout of attention", "dropout-rate", lambda: transformer(dropout=0.95))
+fault(
+    "l2 of 10",
+    "strong-penalty",
+    lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer=K.regularizers.L2(10.0))),
+)
+fault("l1 of 1", "strong-penalty", lambda: cnn(conv(kernel_regularizer=K.regularizers.L1(1.0))))
+fault("l1 and l2", "strong-penalty", lambda: text(layers.LSTM(8, recurrent_regularizer=K.regularizers.L1L2(0.5, 0.5))))
+fault(
+    "activity penalty",
+    "strong-penalty",
+    lambda: mlp(layers.Dense(16, activation="relu", activity_regularizer=K.regularizers.L1(1.0))),
+)
+fault(
+    "penalty layer",
+    "strong-penalty",
+    lambda: mlp(layers.Dense(16, activation="relu"), layers.ActivityRegularization(l1=1.0)),
+)
+fault(
+    "max-norm",
+    "tight-constraint",
+    lambda: mlp(layers.Dense(16, activation="relu", kernel_constraint=K.constraints.MaxNorm(1e-3))),
+)
+fault("slope of one", "activation-setting", lambda: mlp(layers.Dense(16), layers.LeakyReLU(negative_slope=1.0)))
+fault(
+    "slope of one inside",
+    "activation-setting",
+    lambda: mlp(layers.Dense(16, activation=layers.LeakyReLU(negative_slope=1.0))),
+)
+fault("limit of zero", "activation-setting", lambda: mlp(layers.Dense(16), layers.ReLU(max_value=0.01)))
+fault("threshold", "activation-setting", lambda: mlp(layers.Dense(16), layers.ReLU(threshold=10.0)))
+fault(
+    "momentum of one",
+    "norm-setting",
+    lambda: cnn(conv(use_bias=False, activation=None), layers.BatchNormalization(momentum=1.0), layers.ReLU()),
+)
+fault(
+    "momentum of zero",
+    "norm-setting",
+    lambda: cnn(conv(use_bias=False, activation=None), layers.BatchNormalization(momentum=0.0), layers.ReLU()),
+)
+fault(
+    "epsilon of one",
+    "norm-setting",
+    lambda: cnn(conv(use_bias=False, activation=None), layers.BatchNormalization(epsilon=1.0), layers.ReLU()),
+)
+fault(
+    "epsilon of layer norm",
+    "norm-setting",
+    lambda: mlp(layers.Dense(16), layers.LayerNormalization(epsilon=10.0), layers.ReLU()),
+)
+fault(
+    "batch norm over rows",
+    "norm-axis",
+    lambda: cnn(conv(use_bias=False, activation=None), layers.BatchNormalization(axis=1), layers.ReLU()),
+)
+fault(
+    "batch norm over time",
+    "norm-axis",
+    lambda: text(layers.Conv1D(8, 3), layers.BatchNormalization(axis=1), layers.ReLU(), layers.GlobalMaxPooling1D()),
+)
+fault(
+    "frozen batch norm",
+    "frozen-norm",
+    lambda: cnn(conv(use_bias=False, activation=None), layers.BatchNormalization(trainable=False), layers.ReLU()),
+)
+fault(
+    "gamma of zero",
+    "zero-scale",
+    lambda: cnn(
+        conv(use_bias=False, activation=None), layers.BatchNormalization(gamma_initializer="zeros"), layers.ReLU()
+    ),
+)
+fault(
+    "layer norm of one unit",
+    "norm-of-one",
+    lambda: mlp(layers.Dense(1), layers.LayerNormalization(), layers.Dense(8, activation="relu")),
+)
+fault(
+    "instance norm of a point",
+    "norm-of-one",
+    lambda: compiled(
+        chain(
+            (4, 4, 3),
+            layers.Conv2D(8, 4),
+            layers.GroupNormalization(8),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(3, activation="softmax"),
+        )
+    ),
+)
+fault(
+    "huge weights",
+    "large-weights",
+    lambda: mlp(layers.Dense(16, activation="relu", kernel_initializer=K.initializers.RandomNormal(stddev=100.0))),
+)
+fault(
+    "huge weights of the head",
+    "large-weights",
+    lambda: mlp(kernel_initializer=K.initializers.RandomNormal(stddev=50.0)),
+)
+fault(
+    "huge recurrent weights",
+    "large-weights",
+    lambda: text(layers.LSTM(8, recurrent_initializer=K.initializers.RandomNormal(stddev=20.0))),
+)
+fault(
+    "huge biases",
+    "large-weights",
+    lambda: mlp(layers.Dense(16, activation="tanh", bias_initializer=K.initializers.Constant(50.0))),
+)
+fault(
+    "dropout behind selu",
+    "selu-dropout",
+    lambda: mlp(layers.Dense(16, activation="selu", kernel_initializer="lecun_normal"), layers.Dropout(0.2)),
+)
+fault(
+    "alpha dropout behind relu",
+    "selu-dropout",
+    lambda: mlp(layers.Dense(16, activation="relu"), layers.AlphaDropout(0.2)),
+)
+fault("deep sigmoids", "sigmoid-chain", lambda: mlp(*[layers.Dense(16, activation="sigmoid") for _ in range(8)]))
+
+# how layers fit
+fault(
+    "one unit",
+    "one-unit",
+    lambda: mlp(
+        layers.Dense(16, activation="relu"), layers.Dense(1, activation="relu"), layers.Dense(16, activation="relu")
+    ),
+)
+fault("one channel", "one-unit", lambda: cnn(conv(8), conv(1), conv(8)))
+fault("one recurrent unit", "one-unit", lambda: text(layers.LSTM(1), layers.Dense(8, activation="relu")))
+fault("stride over kernel", "stride-gaps", lambda: cnn(conv(8, strides=5)))
+fault("stride over pool", "stride-gaps", lambda: cnn(conv(8), layers.MaxPooling2D(2, strides=4)))
+fault(
+    "stride over a transposed kernel",
+    "stride-gaps",
+    lambda: compiled(chain((4, 4, 3), layers.Conv2DTranspose(1, 2, 4)), "adam", "mse"),
+)
+fault("added to itself", "joined-with-itself", lambda: joined(layers.Add()))
+fault("concatenated with itself", "joined-with-itself", lambda: joined(layers.Concatenate()))
+fault("subtracted from itself", "joined-with-itself", lambda: joined(layers.Subtract()))
+fault("concatenated by rows", "concatenated-axis", lambda: branches(1))
+fault("concatenated by images", "concatenated-axis", lambda: branches(0))
+fault(
+    "one time step", "one-step", lambda: compiled(chain((1, 30), layers.LSTM(8), layers.Dense(3, activation="softmax")))
+)
+fault("one time step of attention", "one-step", lambda: transformer(length=1))
+fault("pooled twice", "repeated-layer", lambda: cnn(conv(), layers.MaxPooling2D(), layers.MaxPooling2D()))
+fault(
+    "normalized twice",
+    "repeated-layer",
+    lambda: cnn(
+        conv(use_bias=False, activation=None), layers.BatchNormalization(), layers.BatchNormalization(), layers.ReLU()
+    ),
+)
+fault(
+    "dropped twice",
+    "repeated-layer",
+    lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.3), layers.Dropout(0.3)),
+)
+fault(
+    "no activation before pooling", "pooled-linear", lambda: cnn(conv(activation=None), layers.MaxPooling2D(), conv())
+)
+fault("exponential between layers", "hidden-gate", lambda: mlp(layers.Dense(16, activation="exponential")))
+fault(
+    "hard sigmoid between layers",
+    "hidden-gate",
+    lambda: cnn(conv(activation="hard_sigmoid"), layers.MaxPooling2D(), conv()),
+)
+fault("keras' l1", "strong-penalty", lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer="l1")))
+fault("keras' adadelta", "learning-rate", lambda: mlp(optimizer="adadelta"))
+fault("channels first", "channels-first", lambda: cnn(conv(), shape=(3, 32, 32)))
+fault("embedding too small", "embedding-ids", lambda: (text(layers.GlobalAveragePooling1D()), {"x": tokens(N, 12, 90)}))
+fault("ids from -1", "embedding-ids", lambda: (text(layers.GlobalAveragePooling1D()), {"x": tokens(N, 12, 50) - 1}))
+fault(
+    "ids divided by 255",
+    "embedding-ids",
+    lambda: (
+        compiled(chain((12,), layers.Embedding(50, 8), layers.LSTM(4), layers.Dense(3, activation="softmax"))),
+        {"x": tokens(N, 12, 50) / 255},
+    ),
+)
+fault(
+    "ids scaled in the model",
+    "embedding-ids",
+    lambda: compiled(
+        chain(
+            (12,),
+            layers.Rescaling(1 / 255),
+            layers.Embedding(50, 8),
+            layers.LSTM(4),
+            layers.Dense(3, activation="softmax"),
+        )
+    ),
+)
+fault(
+    "a larger vocabulary than table",
+    "embedding-ids",
+    lambda: compiled(
+        K.Sequential(
+            [
+                Input((4,), dtype="string"),
+                layers.Hashing(100),
+                layers.Embedding(50, 8),
+                layers.LSTM(4),
+                layers.Dense(3, activation="softmax"),
+            ]
+        )
+    ),
+)
+fault("nan inputs", "missing-values", lambda: (mlp(), {"x": np.where(X8 > 2, np.nan, X8)}))
+fault(
+    "scaled twice",
+    "faint-input",
+    lambda: (cnn(layers.Rescaling(1 / 255), conv()), {"x": RNG.uniform(size=(N, 16, 16, 3))}),
+)
+fault(
+    "scaled twice with an offset",
+    "faint-input",
+    lambda: (cnn(layers.Rescaling(1 / 127.5, -1), conv()), {"x": RNG.uniform(size=(N, 16, 16, 3))}),
+)
+fault("pixels", "unscaled-input", lambda: (cnn(conv()), {"x": RNG.uniform(0, 255, (N, 16, 16, 3))}))
+
+# softmax between layers, freezing
+fault("softmax into an lstm", "hidden-softmax", lambda: text(layers.Dense(8, activation="softmax"), layers.LSTM(8)))
+fault(
+    "softmax into a gru",
+    "hidden-softmax",
+    lambda: text(layers.Dense(8, activation="softmax"), layers.Bidirectional(layers.GRU(8))),
+)
+fault("softmax into attention", "hidden-softmax", lambda: transformer(activation="softmax"))
+fault("softmax in a branch", "hidden-softmax", lambda: branches(-1, activation="softmax"))
+fault("softmax of an lstm", "hidden-softmax", lambda: text(layers.LSTM(8, activation="softmax")))
+fault(
+    "softmax in each step",
+    "hidden-softmax",
+    lambda: text(layers.TimeDistributed(layers.Dense(8, activation="softmax")), layers.LSTM(8)),
+)
+fault("frozen attention", "frozen-random", lambda: frozen_attention())
+fault("frozen einsum", "frozen-random", lambda: frozen_einsum())
+fault("frozen hidden layer", "frozen-random", lambda: mlp(layers.Dense(16, activation="relu", trainable=False)))
+fault("frozen head", "frozen-random", lambda: mlp(trainable=False))
+fault("linear layers", "linear-pair", lambda: mlp(layers.Dense(16), layers.Dense(16)))
+
+
+def transformer(activation=None, length=10, **options):
+    x = inputs = Input((length, 8))
+    x = layers.Dense(8, activation=activation)(x)
+    x = layers.LayerNormalization()(
+        layers.Add()([x, layers.MultiHeadAttention(2, 8, name="attention", **options)(x, x)])
+    )
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling1D()(x))))
+
+
+def joined(layer):
+    x = inputs = Input((16, 16, 3))
+    x = conv()(x)
+    x = conv()(layer([x, x]))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x))))
+
+
+def branches(axis, activation="relu"):
+    inputs = Input((16, 16, 3))
+    x = layers.Concatenate(axis=axis)([conv(activation=activation)(inputs), conv(activation=activation)(inputs)])
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(conv()(x)))))
+
+
+def residual_with_zero_scale():
+    x = inputs = Input((8,))
+    x = layers.Dense(16, activation="relu")(x)
+    y = layers.Dense(16, use_bias=False)(layers.Dense(16, activation="relu")(x))
+    x = layers.Add()([x, layers.BatchNormalization(gamma_initializer="zeros")(y)])
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+def scaled_head(loss="mse"):
+    return mlp(units=1, last="tanh", loss=loss, after=[layers.Rescaling(5.0)])
+
+
+def channels_in_the_middle():
+    stack = [layers.Dense(12), layers.Permute((2, 1)), layers.Softmax(axis=1)]
+    return compiled(chain((8, 6), *stack), "adam", L.CategoricalCrossentropy(axis=1))
+
+
+def nan_aware():
+    inputs = Input((8,))
+    x = layers.Dense(16, activation="relu")(ops.nan_to_num(inputs))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+def frozen_attention():
+    model = transformer()
+    model.get_layer("attention").trainable = False
+    return model
+
+
+def frozen_einsum():
+    x = inputs = Input((10, 8))
+    x = layers.EinsumDense("abc,cde->abde", (10, 4, 8), activation="relu", trainable=False)(x)
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+
+
+# What comes close to each fault and is sound.
+NEAR = {
+    "labels-range": [
+        lambda: (scaled_head(), {"y": RNG.normal(0, 2, N)}),
+        lambda: (mlp(units=1, last="sigmoid", loss="mse"), {"y": np.r_[1.0005, np.zeros(N - 1)]}),
+        lambda: (mlp(units=1, last=None, loss="mse"), {"y": RNG.normal(size=N)}),
+        lambda: (mlp(units=1, last="tanh", loss="hinge"), {"y": classes(N, 2)}),
+    ],
+    "labels-shape": [
+        lambda: (mlp(units=1, last=None, loss="mse"), {"y": RNG.normal(size=N)}),
+        lambda: (mlp(), {"y": classes(N, 3, (1,))}),
+        lambda: unet(y=classes(8, 3, (32, 32))),
+    ],
+    "missing-values": [lambda: (nan_aware(), {"x": np.where(X8 > 2, np.nan, X8)}), lambda: (mlp(), {"x": X8})],
+    "missing-labels": [lambda: (mlp(units=1, last=None, loss=wasserstein), {"y": np.full(N, np.nan)})],
+    "class-numbers": [
+        lambda: (mlp(loss=L.SparseCategoricalCrossentropy(ignore_class=-1)), {"y": classes(N, 4) - 1}),
+        lambda: (mlp(), {"y": classes(N, 3).astype("float32")}),
+    ],
+    "label-rows": [
+        lambda: (mlp(loss="categorical_crossentropy"), {"y": ONE_HOT * RNG.normal(size=(N, 1))}),
+        lambda: (mlp(loss="categorical_crossentropy"), {"y": 0.9 * ONE_HOT + 0.1 / 3}),
+        lambda: (mlp(loss="categorical_crossentropy"), {"y": ONE_HOT * (np.arange(N) % 2)[:, None]}),
+    ],
+    "one-class": [lambda: (mlp(), {"y": np.r_[np.zeros(N), 1]}), lambda: (mlp(), {"y": np.zeros(31, int)})],
+    "unscaled-labels": [lambda: (mlp(units=1, last=None, loss="mse"), {"y": np.full(N, 990.0)})],
+    "loss-and-output": [
+        lambda: mlp(units=1, last="sigmoid", loss="mse"),
+        lambda: mlp(units=1, last="tanh", loss="hinge"),
+        lambda: mlp(last="sigmoid", loss="binary_crossentropy"),
+        lambda: mlp(units=2, last=None, loss="cosine_similarity"),
+        lambda: mlp(units=1, last=None, loss=wasserstein),
+        lambda: (mlp(last=None, loss="mse"), {"y": ONE_HOT + 0.5}),
+    ],
+    "negative-rate": [lambda: mlp(units=1, last="exponential", loss="poisson")],
+    "loss-weight": [lambda: two(["sparse_categorical_crossentropy", "mse"], loss_weights=[1e-3, 1.0])],
+    "loss-setting": [
+        channels_in_the_middle,
+        lambda: mlp(loss=L.CategoricalCrossentropy(label_smoothing=0.2)),
+        lambda: mlp(units=1, last=None, loss=L.Huber(0.01)),
+        lambda: unet(L.CategoricalCrossentropy(axis=3)),
+        lambda: mlp(units=1, last="sigmoid", loss=L.BinaryFocalCrossentropy(gamma=5.0)),
+    ],
+    "softmax-axis": [lambda: compiled(chain((16, 16, 3), conv(), layers.Conv2D(4, 1), layers.Softmax(axis=3)))],
+    "two-activations": [
+        lambda: compiled(chain((16, 16, 3), conv(), layers.GlobalAveragePooling2D(), layers.Softmax()))
+    ],
+    "norm-on-output": [
+        lambda: mlp(units=16, last=None, loss="mse", after=[layers.BatchNormalization()]),
+        lambda: mlp(last=None, after=[layers.BatchNormalization(), layers.Softmax()]),
+    ],
+    "dropout-on-regression": [
+        lambda: mlp(units=8, last=None, loss=wasserstein, after=[layers.Dropout(0.5)]),
+        lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.5), units=1, last=None, loss="mse"),
+    ],
+    "learning-rate": [
+        lambda: mlp(optimizer=OPT.Adam(0.04)),
+        lambda: mlp(optimizer=OPT.SGD(0.9)),
+        lambda: mlp(optimizer=OPT.SGD(1.0, clipnorm=5.0)),
+        lambda: mlp(optimizer=OPT.Adam(1.1e-6)),
+        lambda: compiled(chain((8,), layers.Dense(1)), OPT.Adam(0.5), "mse"),
+    ],
+    "short-schedule": [
+        lambda: mlp(optimizer=OPT.Adam(S.CosineDecay(1e-3, 1000))),
+        lambda: mlp(optimizer=OPT.Adam(S.ExponentialDecay(1e-3, 100, 0.1))),
+        lambda: mlp(optimizer=OPT.Adam(S.CosineDecay(0.0, 5000, warmup_target=1e-3, warmup_steps=1000))),
+    ],
+    "optimizer-setting": [
+        lambda: mlp(optimizer=OPT.Adam(clipnorm=0.001)),
+        lambda: mlp(optimizer=OPT.AdamW(weight_decay=0.3)),
+        lambda: mlp(optimizer=OPT.Adam(beta_1=0.0, beta_2=0.9)),
+        lambda: mlp(optimizer=OPT.SGD(0.01, momentum=0.999)),
+    ],
+    "metric-and-output": [
+        lambda: mlp(units=1, last=None, loss="mse", metrics=["mae"]),
+        lambda: mlp(metrics=["accuracy", M.SparseTopKCategoricalAccuracy(2)]),
+        lambda: compiled(unet()[0], metrics=[M.MeanIoU(3, sparse_y_pred=False)]),
+        lambda: mlp(units=2, loss="categorical_crossentropy", metrics=[M.BinaryAccuracy(), M.AUC()]),
+    ],
+    "dropout-rate": [lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.8))],
+    "strong-penalty": [
+        lambda: mlp(
+            layers.Dense(16, activation="relu", kernel_regularizer="l2", bias_regularizer=K.regularizers.L1(0.009))
+        )
+    ],
+    "tight-constraint": [
+        lambda: mlp(layers.Dense(16, activation="relu", kernel_constraint=K.constraints.MaxNorm(0.5)))
+    ],
+    "activation-setting": [
+        lambda: mlp(layers.Dense(16), layers.LeakyReLU(negative_slope=0.3)),
+        lambda: mlp(layers.Dense(16), layers.ReLU(max_value=1.0, threshold=1.0)),
+    ],
+    "norm-setting": [
+        lambda: mlp(
+            layers.Dense(16, use_bias=False), layers.BatchNormalization(momentum=0.5, epsilon=0.01), layers.ReLU()
+        )
+    ],
+    "norm-axis": [
+        lambda: compiled(
+            chain(
+                (8, 3),
+                layers.Conv1D(4, 3, use_bias=False),
+                layers.BatchNormalization(axis=2),
+                layers.ReLU(),
+                layers.Flatten(),
+                layers.Dense(3, activation="softmax"),
+            )
+        )
+    ],
+    "frozen-norm": [
+        lambda: mlp(
+            layers.Dense(16, use_bias=False, trainable=False), layers.BatchNormalization(trainable=False), layers.ReLU()
+        )
+    ],
+    "zero-scale": [residual_with_zero_scale],
+    "norm-of-one": [lambda: mlp(layers.Dense(2), layers.LayerNormalization(), layers.Dense(8, activation="relu"))],
+    "large-weights": [
+        lambda: mlp(layers.Dense(16, activation="relu", kernel_initializer=K.initializers.RandomNormal(stddev=1.0))),
+        lambda: mlp(
+            layers.Dense(16, use_bias=False, kernel_initializer=K.initializers.RandomNormal(stddev=100.0)),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+        ),
+        lambda: mlp(units=1, last=None, loss="mse", bias_initializer=K.initializers.Constant(22.0)),
+    ],
+    "selu-dropout": [
+        lambda: mlp(layers.Dense(16, activation="selu"), layers.AlphaDropout(0.2)),
+        lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.2)),
+    ],
+    "sigmoid-chain": [
+        lambda: mlp(*[layers.Dense(16, activation="sigmoid") for _ in range(4)]),
+        lambda: mlp(
+            *[
+                layer
+                for _ in range(6)
+                for layer in (layers.Dense(16, activation="sigmoid"), layers.LayerNormalization())
+            ]
+        ),
+    ],
+    "one-unit": [
+        lambda: cnn(conv(8), conv(2), conv(8)),
+        lambda: compiled(chain((8, 8, 4), conv(1), layers.Flatten(), layers.Dense(3, activation="softmax"))),
+        lambda: compiled(chain((8, 8, 3), conv(1), conv(8), layers.Flatten(), layers.Dense(3, activation="softmax"))),
+    ],
+    "stride-gaps": [
+        lambda: cnn(layers.Conv2D(8, 1, strides=2, activation="relu")),
+        lambda: cnn(conv(strides=3)),
+        lambda: cnn(conv(), layers.MaxPooling2D(1, strides=2), conv()),
+    ],
+    "joined-with-itself": [lambda: joined(layers.Multiply())],
+    "concatenated-axis": [lambda: branches(3)],
+    "one-step": [lambda: compiled(chain((2, 30), layers.LSTM(8), layers.Dense(3, activation="softmax")))],
+    "repeated-layer": [
+        lambda: cnn(conv(), layers.MaxPooling2D(), layers.MaxPooling2D(2, strides=1, padding="same")),
+        lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.0), layers.Dropout(0.3)),
+    ],
+    "pooled-linear": [
+        lambda: cnn(conv(activation=None), layers.MaxPooling2D(), layers.ReLU(), conv()),
+        lambda: compiled(
+            chain(
+                (16, 16, 3), conv(activation=None), layers.GlobalMaxPooling2D(), layers.Dense(3, activation="softmax")
+            )
+        ),
+    ],
+    "hidden-gate": [
+        lambda: mlp(layers.Dense(16, activation="softplus")),
+        lambda: mlp(units=1, last="exponential", loss="poisson"),
+    ],
+    "channels-first": [lambda: cnn(conv(), shape=(3, 32, 16)), lambda: cnn(conv(), shape=(32, 32, 3))],
+    "embedding-ids": [lambda: (text(layers.GlobalAveragePooling1D()), {"x": np.tile([0, 49], (N, 6))})],
+    "faint-input": [
+        lambda: (cnn(layers.Rescaling(1 / 255), conv()), {"x": RNG.uniform(0, 255, (N, 16, 16, 3))}),
+        lambda: (mlp(layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.ReLU()), {"x": X8 / 1000}),
+    ],
+}

@@ -1,0 +1,892 @@
+"""Sound networks of many kinds, in which the audit may find nothing: a model and what is known of its task."""
+
+import numpy as np
+
+from reprocnn.backend import keras, layers, tf
+from tests.support.small_models import chain
+
+RNG = np.random.default_rng(0)
+K = keras
+Input = keras.Input
+ops = keras.ops
+
+
+def compiled(model, optimizer="adam", loss="sparse_categorical_crossentropy", **options):
+    model.compile(optimizer, loss, **options)
+    return model
+
+
+def classes(n, count, shape=()):
+    return RNG.integers(0, count, (n, *shape))
+
+
+def tokens(n, length, count):
+    return RNG.integers(0, count, (n, length))
+
+
+# ------------------------------------------------------------------ tabular
+
+
+def regression():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(16, activation="relu"), layers.Dense(1))
+    known = {"x": RNG.normal(size=(40, 6)), "y": RNG.normal(22, 9, 40)}
+    return compiled(model, "rmsprop", "mse", metrics=["mae"]), known
+
+
+def linear_regression():
+    norm = layers.Normalization()
+    x = RNG.normal(50, 20, (40, 3)).astype("float32")
+    norm.adapt(x)
+    model = chain((3,), norm, layers.Dense(1))
+    return compiled(model, K.optimizers.Adam(0.1), "mae"), {"x": x, "y": RNG.normal(25, 8, 40)}
+
+
+def positive_regression():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="softplus"))
+    return compiled(model, "adam", "msle"), {"y": RNG.uniform(0, 9, 40)}
+
+
+def counts():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="exponential"))
+    return compiled(model, "adam", "poisson"), {"y": RNG.poisson(3, 40)}
+
+
+def binary():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dropout(0.5), layers.Dense(1, activation="sigmoid"))
+    metrics = ["accuracy", K.metrics.AUC(), K.metrics.Precision(), K.metrics.Recall()]
+    return compiled(model, "adam", "binary_crossentropy", metrics=metrics), {"y": classes(40, 2)}
+
+
+def binary_logits():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1))
+    metrics = [K.metrics.BinaryAccuracy(threshold=0.0), K.metrics.AUC(from_logits=True)]
+    return compiled(model, "adam", K.losses.BinaryCrossentropy(from_logits=True), metrics=metrics), {
+        "y": classes(40, 2)
+    }
+
+
+def multi_label():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(5, activation="sigmoid"))
+    return compiled(model, "adam", "binary_crossentropy", metrics=["binary_accuracy"]), {"y": classes(40, 2, (5,))}
+
+
+def hinge_svm():
+    model = chain(
+        (6,), layers.Dense(16, activation="relu"), layers.Dense(1, kernel_regularizer=K.regularizers.L2(0.01))
+    )
+    return compiled(model, K.optimizers.Adadelta(1.0), "hinge"), {"y": 2 * classes(40, 2) - 1}
+
+
+def multiclass_hinge():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(4))
+    return compiled(model, "adam", "categorical_hinge"), {"y": np.eye(4)[classes(40, 4)]}
+
+
+def self_normalizing():
+    selu = {"activation": "selu", "kernel_initializer": "lecun_normal"}
+    model = chain(
+        (6,),
+        layers.Dense(16, **selu),
+        layers.AlphaDropout(0.1),
+        layers.Dense(16, **selu),
+        layers.Dense(3, activation="softmax"),
+    )
+    return compiled(model), {"y": classes(40, 3)}
+
+
+def wide_and_deep():
+    numbers, code = Input((4,)), Input((1,), dtype="int32")
+    deep = layers.Concatenate()([numbers, layers.Flatten()(layers.Embedding(30, 8)(code))])
+    deep = layers.Dense(16, activation="relu")(layers.Dense(32, activation="relu")(deep))
+    wide = layers.CategoryEncoding(30)(code)
+    out = layers.Dense(1, activation="sigmoid")(layers.Concatenate()([deep, wide]))
+    return compiled(K.Model([numbers, code], out), "adam", "binary_crossentropy"), {}
+
+
+def factorization_machine():
+    user, item = Input((1,), dtype="int32"), Input((1,), dtype="int32")
+    u, i = layers.Embedding(50, 8)(user), layers.Embedding(70, 8)(item)
+    bias = layers.Add()(
+        [layers.Flatten()(layers.Embedding(50, 1)(user)), layers.Flatten()(layers.Embedding(70, 1)(item))]
+    )
+    score = layers.Add()([layers.Flatten()(layers.Dot(axes=2)([u, i])), bias])
+    return compiled(K.Model([user, item], score), "adam", "mse"), {
+        "x": [tokens(40, 1, 50), tokens(40, 1, 70)],
+        "y": RNG.uniform(1, 5, 40),
+    }
+
+
+def lookup_table():
+    inputs = Input((1,), dtype="string")
+    x = layers.StringLookup(vocabulary=["red", "green", "blue"])(inputs)
+    x = layers.Flatten()(layers.Embedding(4, 8)(x))
+    return compiled(K.Model(inputs, layers.Dense(2, activation="softmax")(x))), {}
+
+
+def maxnorm_mlp():
+    keep = {"activation": "relu", "kernel_constraint": K.constraints.MaxNorm(3)}
+    model = chain(
+        (20,), layers.Dropout(0.2), layers.Dense(32, **keep), layers.Dropout(0.5), layers.Dense(3, activation="softmax")
+    )
+    return compiled(model, K.optimizers.SGD(0.1, momentum=0.9)), {}
+
+
+def quantiles():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3))
+
+    def pinball(y, p):
+        return ops.maximum(0.5 * (y - p), -0.5 * (y - p))
+
+    return compiled(model, "adam", pinball), {"y": RNG.normal(size=40)}
+
+
+# ------------------------------------------------------------------ images
+
+
+def convnet():
+    model = chain(
+        (28, 28, 1), layers.Rescaling(1 / 255),
+        layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D(2),
+        layers.Conv2D(64, 3, activation="relu"), layers.MaxPooling2D(2),
+        layers.Flatten(), layers.Dropout(0.5), layers.Dense(10, activation="softmax"),
+    )  # fmt: skip
+    y = np.eye(10)[classes(40, 10)]
+    return compiled(model, "adam", "categorical_crossentropy", metrics=["accuracy"]), {
+        "x": RNG.integers(0, 256, (40, 28, 28, 1)),
+        "y": y,
+    }
+
+
+def lenet():
+    model = chain(
+        (28, 28, 1), layers.Conv2D(6, 5, padding="same", activation="tanh"), layers.AveragePooling2D(2),
+        layers.Conv2D(16, 5, activation="tanh"), layers.AveragePooling2D(2), layers.Flatten(),
+        layers.Dense(120, activation="tanh"), layers.Dense(84, activation="tanh"),
+        layers.Dense(10, activation="softmax"),
+    )  # fmt: skip
+    return compiled(model, K.optimizers.SGD(0.1)), {"num_classes": 10}
+
+
+def squeezenet():
+    x = inputs = Input((32, 32, 3))
+    x = layers.MaxPooling2D(3, 2)(layers.Conv2D(16, 3, strides=2, activation="relu")(x))
+    s = layers.Conv2D(8, 1, activation="relu")(x)
+    x = layers.Concatenate()(
+        [layers.Conv2D(16, 1, activation="relu")(s), layers.Conv2D(16, 3, padding="same", activation="relu")(s)]
+    )
+    x = layers.Conv2D(10, 1, activation="relu")(layers.Dropout(0.5)(x))
+    x = layers.Activation("softmax")(layers.GlobalAveragePooling2D()(x))
+    return compiled(K.Model(inputs, x)), {"num_classes": 10}
+
+
+def resnet():
+    x = inputs = Input((16, 16, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(8, 3, padding="same", use_bias=False)(x)))
+    for filters, stride in ((8, 1), (16, 2)):
+        y = layers.ReLU()(
+            layers.BatchNormalization()(layers.Conv2D(filters, 3, stride, padding="same", use_bias=False)(x))
+        )
+        y = layers.BatchNormalization(gamma_initializer="zeros")(
+            layers.Conv2D(filters, 3, padding="same", use_bias=False)(y)
+        )
+        if stride > 1:
+            x = layers.BatchNormalization()(layers.Conv2D(filters, 1, stride, use_bias=False)(x))
+        x = layers.ReLU()(layers.Add()([x, y]))
+    out = layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    return compiled(K.Model(inputs, out), K.optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)), {}
+
+
+def convnext():
+    class LayerScale(layers.Layer):
+        def build(self, shape):
+            self.gamma = self.add_weight(shape=(shape[-1],), initializer=K.initializers.Constant(1e-6))
+
+        def call(self, x):
+            return x * self.gamma
+
+    x = inputs = Input((32, 32, 3))
+    x = layers.LayerNormalization(epsilon=1e-6)(layers.Conv2D(16, 4, 4)(x))
+    for _ in range(2):
+        y = layers.LayerNormalization(epsilon=1e-6)(layers.DepthwiseConv2D(7, padding="same")(x))
+        y = layers.Dense(16)(layers.Dense(64, activation="gelu")(y))
+        x = layers.Add()([x, LayerScale()(y)])
+    x = layers.LayerNormalization(epsilon=1e-6)(layers.GlobalAveragePooling2D()(x))
+    return compiled(
+        K.Model(inputs, layers.Dense(10)(x)),
+        K.optimizers.AdamW(4e-3, weight_decay=0.05),
+        K.losses.SparseCategoricalCrossentropy(from_logits=True),
+    ), {"x": RNG.integers(0, 256, (8, 32, 32, 3)), "y": classes(8, 10)}
+
+
+def mobile():
+    x = inputs = Input((32, 32, 3))
+    x = layers.ReLU(6)(layers.BatchNormalization()(layers.Conv2D(8, 3, 2, padding="same", use_bias=False)(x)))
+    y = layers.ReLU(6)(layers.BatchNormalization()(layers.Conv2D(48, 1, use_bias=False)(x)))
+    y = layers.ReLU(6)(layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same", use_bias=False)(y)))
+    s = layers.GlobalAveragePooling2D(keepdims=True)(y)
+    s = layers.Conv2D(48, 1, activation="hard_sigmoid")(layers.Conv2D(12, 1, activation="relu")(s))
+    y = layers.Multiply()([y, s])
+    y = layers.BatchNormalization()(layers.Conv2D(8, 1, use_bias=False)(y))
+    x = layers.GlobalAveragePooling2D()(layers.Add()([x, y]))
+    return compiled(
+        K.Model(inputs, layers.Dense(10, activation="softmax")(layers.Dropout(0.2)(x))),
+        K.optimizers.RMSprop(0.045, rho=0.9, momentum=0.9, epsilon=1.0),
+    ), {}
+
+
+def vit():
+    x = inputs = Input((32, 32, 3))
+    x = layers.Reshape((16, 24))(layers.Conv2D(24, 8, 8)(x))
+    x = x + layers.Embedding(16, 24)(ops.arange(16))
+    for _ in range(2):
+        y = layers.LayerNormalization(epsilon=1e-6)(x)
+        x = layers.Add()([layers.MultiHeadAttention(2, 12, dropout=0.1)(y, y), x])
+        y = layers.Dense(48, activation="gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
+        x = layers.Add()([layers.Dense(24)(layers.Dropout(0.1)(y)), x])
+    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization(epsilon=1e-6)(x))
+    schedule = K.optimizers.schedules.CosineDecay(0.0, 10_000, warmup_target=1e-3, warmup_steps=500)
+    return compiled(
+        K.Model(inputs, layers.Dense(10)(x)),
+        K.optimizers.AdamW(schedule, weight_decay=0.3, global_clipnorm=1.0),
+        K.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy", K.metrics.SparseTopKCategoricalAccuracy(5)],
+    ), {}
+
+
+def mixer():
+    x = inputs = Input((16, 24))
+    y = layers.Permute((2, 1))(layers.LayerNormalization()(x))
+    y = layers.Permute((2, 1))(layers.Dense(16)(layers.Dense(32, activation="gelu")(y)))
+    x = layers.Add()([x, y])
+    y = layers.Dense(24)(layers.Dense(48, activation="gelu")(layers.LayerNormalization()(x)))
+    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(layers.Add()([x, y])))
+    return compiled(K.Model(inputs, layers.Dense(4, activation="softmax")(x))), {}
+
+
+def transfer():
+    base = chain(
+        (32, 32, 3),
+        layers.Conv2D(8, 3, activation="relu"),
+        layers.BatchNormalization(),
+        layers.GlobalAveragePooling2D(),
+    )
+    base.layers[0].kernel.assign(np.random.default_rng(1).laplace(size=(3, 3, 3, 8)) ** 3 / 10)  # as if trained
+    base.layers[1].moving_mean.assign(np.full(8, 0.3))
+    base.trainable = False
+    inputs = Input((32, 32, 3))
+    x = layers.Dropout(0.2)(base(layers.Rescaling(1 / 127.5, -1)(inputs), training=False))
+    return compiled(K.Model(inputs, layers.Dense(2, activation="softmax")(x)), K.optimizers.Adam(1e-5)), {
+        "x": RNG.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8),
+        "y": classes(8, 2),
+    }
+
+
+def color_to_gray_stem():
+    model = chain(
+        (32, 32, 3),
+        layers.RandomFlip("horizontal"),
+        layers.RandomRotation(0.1),
+        layers.Rescaling(1 / 255),
+        layers.SeparableConv2D(16, 3, activation="swish"),
+        layers.GlobalMaxPooling2D(),
+        layers.Dense(5),
+    )
+    return compiled(model, "nadam", K.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]), {
+        "x": RNG.integers(0, 256, (8, 32, 32, 3)),
+        "y": classes(8, 5),
+    }
+
+
+# ------------------------------------------------------------------ dense prediction
+
+
+def unet(loss="sparse_categorical_crossentropy", channels=3, activation="softmax", **known):
+    inputs = Input((32, 32, 3))
+
+    def block(x, filters):
+        return layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)))
+
+    a = block(inputs, 8)
+    b = block(layers.MaxPooling2D()(a), 16)
+    c = block(layers.MaxPooling2D()(b), 32)
+    x = layers.Concatenate()([layers.Conv2DTranspose(16, 2, 2)(c), b])
+    x = block(x, 16)
+    x = layers.Concatenate()([layers.UpSampling2D()(x), a])
+    out = layers.Conv2D(channels, 1, activation=activation)(block(x, 8))
+    return compiled(K.Model(inputs, out), "rmsprop", loss), known
+
+
+def segmentation():
+    return unet(y=classes(8, 3, (32, 32, 1)))
+
+
+def segmentation_ignoring():
+    y = classes(8, 3, (32, 32))
+    y[:, :4] = 255
+    return unet(K.losses.SparseCategoricalCrossentropy(ignore_class=255), y=y)
+
+
+def segmentation_of_one():
+    return unet("binary_crossentropy", 1, "sigmoid", y=classes(8, 2, (32, 32, 1)))
+
+
+def segmentation_dice():
+    return unet(K.losses.Dice(), 1, "sigmoid", y=classes(8, 2, (32, 32, 1)))
+
+
+def segmentation_focal():
+    return unet(K.losses.BinaryFocalCrossentropy(gamma=2.0), 1, "sigmoid", y=classes(8, 2, (32, 32, 1)))
+
+
+def superresolution():
+    x = inputs = Input((None, None, 1))
+    x = layers.Conv2D(16, 5, padding="same", activation="tanh")(x)
+    x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+    x = layers.Conv2D(9, 3, padding="same", activation="relu")(x)
+    return compiled(K.Model(inputs, x), "adam", "mse"), {
+        "x": RNG.uniform(size=(4, 20, 20, 1)),
+        "y": RNG.uniform(size=(4, 20, 20, 9)),
+    }
+
+
+def autoencoder():
+    model = chain(
+        (64,),
+        layers.Dense(16, activation="relu"),
+        layers.Dense(4, activation="relu"),
+        layers.Dense(16, activation="relu"),
+        layers.Dense(64, activation="sigmoid"),
+    )
+    x = RNG.uniform(size=(40, 64))
+    return compiled(model, "adam", "binary_crossentropy"), {"x": x, "y": x}
+
+
+def sparse_autoencoder():
+    model = chain(
+        (64,),
+        layers.Dense(16, activation="relu", activity_regularizer=K.regularizers.L1(1e-4)),
+        layers.Dense(64, activation="sigmoid"),
+    )
+    x = RNG.uniform(size=(40, 64))
+    return compiled(model, "adam", "mse"), {"x": x, "y": x}
+
+
+def convolutional_autoencoder():
+    x = inputs = Input((28, 28, 1))
+    x = layers.MaxPooling2D(2, padding="same")(layers.Conv2D(16, 3, padding="same", activation="relu")(x))
+    x = layers.MaxPooling2D(2, padding="same")(layers.Conv2D(8, 3, padding="same", activation="relu")(x))
+    x = layers.Conv2DTranspose(8, 3, 2, padding="same", activation="relu")(x)
+    x = layers.Conv2DTranspose(16, 3, 2, padding="same", activation="relu")(x)
+    x = layers.Conv2D(1, 3, padding="same", activation="sigmoid")(x)
+    return compiled(K.Model(inputs, x), "adam", "mse"), {
+        "x": RNG.uniform(size=(4, 28, 28, 1)),
+        "y": RNG.uniform(size=(4, 28, 28, 1)),
+    }
+
+
+def sequence_autoencoder():
+    model = chain(
+        (12, 3),
+        layers.LSTM(8),
+        layers.RepeatVector(12),
+        layers.LSTM(8, return_sequences=True),
+        layers.TimeDistributed(layers.Dense(3)),
+    )
+    x = RNG.normal(size=(40, 12, 3))
+    return compiled(model, "adam", "mae"), {"x": x, "y": x}
+
+
+def retina_head():
+    x = inputs = Input((32, 32, 3))
+    for filters in (8, 16):
+        x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(filters, 3, 2, padding="same", use_bias=False)(x)))
+    small = K.initializers.RandomNormal(0.0, 0.01)
+    prior = K.initializers.Constant(-float(np.log(0.99 / 0.01)))
+    a = layers.Conv2D(16, 3, padding="same", activation="relu", kernel_initializer=small)(x)
+    a = layers.Conv2D(3 * 4, 3, padding="same", kernel_initializer=small, bias_initializer=prior)(a)
+    b = layers.Conv2D(16, 3, padding="same", activation="relu", kernel_initializer=small)(x)
+    b = layers.Conv2D(3 * 4, 3, padding="same", kernel_initializer=small)(b)
+    out = layers.Concatenate(axis=1)([layers.Reshape((-1, 4))(a), layers.Reshape((-1, 4))(b)])
+    return K.Model(inputs, out), {}
+
+
+def boxes_and_classes():
+    x = inputs = Input((32, 32, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(16, 3, activation="relu")(x))
+    label, box = layers.Dense(3, activation="softmax", name="label")(x), layers.Dense(4, name="box")(x)
+    losses = {"label": "sparse_categorical_crossentropy", "box": K.losses.Huber()}
+    model = compiled(
+        K.Model(inputs, [label, box]),
+        "adam",
+        losses,
+        loss_weights={"label": 1.0, "box": 5.0},
+        metrics={"label": ["accuracy"], "box": ["mae"]},
+    )
+    return model, {"y": {"label": classes(8, 3), "box": RNG.uniform(size=(8, 4))}, "x": RNG.normal(size=(8, 32, 32, 3))}
+
+
+def spatial_attention():
+    x = inputs = Input((16, 16, 3))
+    x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+    mask = layers.Conv2D(1, 7, padding="same", activation="sigmoid")(x)
+    x = layers.GlobalAveragePooling2D()(layers.Multiply()([x, mask]))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+
+
+def value_and_policy():
+    x = inputs = Input((9, 9, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(16, 3, padding="same", use_bias=False)(x)))
+    p = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(2, 1, use_bias=False)(x)))
+    p = layers.Dense(82, activation="softmax")(layers.Flatten()(p))
+    v = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(1, 1, use_bias=False)(x)))
+    v = layers.Dense(1, activation="tanh")(layers.Dense(32, activation="relu")(layers.Flatten()(v)))
+    return compiled(
+        K.Model(inputs, [p, v]), K.optimizers.SGD(0.01, momentum=0.9), ["categorical_crossentropy", "mse"]
+    ), {}
+
+
+# ------------------------------------------------------------------ text and sequences
+
+
+def bag_of_words():
+    x = (RNG.random((40, 500)) < 0.01) / 10.0
+    model = chain((500,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="sigmoid"))
+    return compiled(model, "adam", "binary_crossentropy"), {"x": x, "y": classes(40, 2)}
+
+
+def sentiment():
+    model = chain(
+        (30,),
+        layers.Embedding(100, 16, mask_zero=True),
+        layers.Bidirectional(layers.LSTM(8, return_sequences=True, dropout=0.2, recurrent_dropout=0.2)),
+        layers.Bidirectional(layers.LSTM(8)),
+        layers.Dense(1, activation="sigmoid"),
+        dtype="int32",
+    )
+    return compiled(model, "adam", "binary_crossentropy", metrics=["accuracy"]), {
+        "x": tokens(40, 30, 100),
+        "y": classes(40, 2),
+    }
+
+
+def from_strings():
+    vector = layers.TextVectorization(50, output_sequence_length=10, vocabulary=["one", "two", "three"])
+    inputs = Input((1,), dtype="string")
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(50, 8)(vector(inputs)))
+    return compiled(
+        K.Model(inputs, layers.Dense(1, activation="sigmoid")(layers.Dense(8, activation="relu")(x))),
+        "adam",
+        "binary_crossentropy",
+    ), {}
+
+
+def text_cnn():
+    x = inputs = Input((40,), dtype="int64")
+    x = layers.Embedding(200, 16)(x)
+    x = layers.Concatenate()(
+        [layers.GlobalMaxPooling1D()(layers.Conv1D(8, size, activation="relu")(x)) for size in (3, 4, 5)]
+    )
+    return compiled(K.Model(inputs, layers.Dense(4, activation="softmax")(layers.Dropout(0.5)(x)))), {
+        "y": classes(40, 4)
+    }
+
+
+def language_model():
+    x = inputs = Input((16,), dtype="int32")
+    x = layers.Embedding(60, 16)(x) + layers.Embedding(16, 16)(ops.arange(16))
+    x = layers.LayerNormalization()(layers.Add()([x, layers.MultiHeadAttention(2, 8)(x, x, use_causal_mask=True)]))
+    x = layers.LayerNormalization()(layers.Add()([x, layers.Dense(16)(layers.Dense(32, activation="relu")(x))]))
+    return compiled(
+        K.Model(inputs, layers.Dense(60)(x)), "adam", K.losses.SparseCategoricalCrossentropy(from_logits=True)
+    ), {"x": tokens(40, 16, 60), "y": tokens(40, 16, 60)}
+
+
+def translation():
+    source, target = Input((None,), dtype="int32"), Input((None,), dtype="int32")
+    _, h, c = layers.LSTM(12, return_state=True)(layers.Embedding(40, 8)(source))
+    x = layers.LSTM(12, return_sequences=True)(layers.Embedding(50, 8)(target), initial_state=[h, c])
+    out = layers.Dense(50, activation="softmax")(x)
+    return compiled(K.Model([source, target], out), "rmsprop"), {
+        "x": [tokens(40, 7, 40), tokens(40, 9, 50)],
+        "y": tokens(40, 9, 50),
+    }
+
+
+def one_step_decoder():
+    token, h, c = Input((1,), dtype="int32"), Input((12,)), Input((12,))
+    x, h2, c2 = layers.LSTM(12, return_state=True)(layers.Embedding(50, 8)(token), initial_state=[h, c])
+    return K.Model([token, h, c], [layers.Dense(50, activation="softmax")(x), h2, c2]), {}
+
+
+def hierarchical_attention():
+    x = inputs = Input((20,), dtype="int32")
+    x = layers.Bidirectional(layers.GRU(8, return_sequences=True))(layers.Embedding(100, 8)(x))
+    score = layers.Activation("softmax")(layers.Flatten()(layers.Dense(1, activation="tanh")(x)))
+    score = layers.Permute((2, 1))(layers.RepeatVector(16)(score))
+    x = layers.Multiply()([x, score])
+    x = layers.Lambda(lambda t: ops.sum(t, axis=1))(x)
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+
+
+def tagging():
+    model = chain(
+        (20,),
+        layers.Embedding(100, 8),
+        layers.Bidirectional(layers.LSTM(8, return_sequences=True)),
+        layers.TimeDistributed(layers.Dense(5, activation="softmax")),
+        dtype="int32",
+    )
+    return compiled(model), {"x": tokens(40, 20, 100), "y": classes(40, 5, (20,))}
+
+
+def forecasting():
+    x = inputs = Input((24, 3))
+    for dilation in (1, 2, 4):
+        y = layers.Conv1D(8, 3, padding="causal", dilation_rate=dilation, activation="relu")(x)
+        x = layers.Add()([y, layers.Conv1D(8, 1)(x)])
+    return compiled(K.Model(inputs, layers.Dense(6)(layers.Flatten()(x))), "adam", "mse"), {
+        "x": RNG.normal(size=(40, 24, 3)),
+        "y": RNG.normal(size=(40, 6)),
+    }
+
+
+def stateful():
+    model = K.Sequential([Input(batch_shape=(4, 10, 3)), layers.LSTM(8, stateful=True), layers.Dense(1)])
+    return compiled(model, "adam", "mse"), {"x": RNG.normal(size=(40, 10, 3)), "y": RNG.normal(size=(40, 1))}
+
+
+def speech():
+    x = inputs = Input((50, 13))
+    x = layers.Conv1D(16, 11, 2, padding="same", activation="relu")(x)
+    x = layers.Bidirectional(layers.GRU(8, return_sequences=True))(x)
+    y = RNG.integers(1, 12, (8, 10))
+    return compiled(K.Model(inputs, layers.Dense(12)(x)), "adam", "ctc"), {"x": RNG.normal(size=(8, 50, 13)), "y": y}
+
+
+def characters():
+    inputs = Input((10,), dtype="int32")
+    x = ops.one_hot(inputs, 30)
+    x = layers.LSTM(16)(x)
+    return compiled(K.Model(inputs, layers.Dense(30, activation="softmax")(x)), K.optimizers.RMSprop(0.01)), {
+        "x": tokens(40, 10, 30),
+        "y": classes(40, 30),
+    }
+
+
+def table_of_sentences():
+    inputs = Input((5, 8), dtype="int32")
+    x = layers.Embedding(40, 6)(inputs)
+    x = layers.TimeDistributed(layers.GlobalAveragePooling1D())(x)
+    return compiled(K.Model(inputs, layers.Dense(2, activation="softmax")(layers.GRU(6)(x)))), {
+        "x": RNG.integers(0, 40, (8, 5, 8)),
+        "y": classes(8, 2),
+    }
+
+
+def lora():
+    model = chain((8,), layers.Dense(16, activation="relu", name="a"), layers.Dense(3, activation="softmax"))
+    model.get_layer("a").enable_lora(2)
+    return compiled(model), {}
+
+
+# ------------------------------------------------------------------ generative, contrastive, other
+
+
+def generator():
+    x = inputs = Input((16,))
+    x = layers.Reshape((4, 4, 16))(
+        layers.LeakyReLU(negative_slope=0.2)(layers.BatchNormalization()(layers.Dense(256, use_bias=False)(x)))
+    )
+    x = layers.LeakyReLU(negative_slope=0.2)(
+        layers.BatchNormalization(momentum=0.8)(layers.Conv2DTranspose(8, 4, 2, padding="same", use_bias=False)(x))
+    )
+    return K.Model(inputs, layers.Conv2DTranspose(3, 4, 2, padding="same", activation="tanh")(x), name="generator"), {}
+
+
+def discriminator(last="sigmoid"):
+    model = K.Sequential([
+        Input((16, 16, 3)),
+        layers.Conv2D(8, 4, 2, padding="same"), layers.LeakyReLU(negative_slope=0.2), layers.Dropout(0.3),
+        layers.Conv2D(16, 4, 2, padding="same", use_bias=False), layers.BatchNormalization(),
+        layers.LeakyReLU(negative_slope=0.2), layers.Flatten(), layers.Dense(1, activation=last),
+    ], name="discriminator")  # fmt: skip
+    return compiled(model, K.optimizers.Adam(2e-4, beta_1=0.5), "binary_crossentropy", metrics=["accuracy"]), {
+        "y": np.ones(8),
+        "x": RNG.uniform(-1, 1, (8, 16, 16, 3)),
+    }
+
+
+def critic():
+    model, _ = discriminator(None)
+
+    def wasserstein(y, p):
+        return ops.mean(y * p)
+
+    return compiled(model, K.optimizers.RMSprop(5e-5), wasserstein), {"y": -np.ones(8)}
+
+
+def adversarial():
+    g, _ = generator()
+    d, _ = discriminator()
+    d.trainable = False
+    z = Input((16,))
+    return compiled(K.Model(z, d(g(z))), K.optimizers.Adam(2e-4, beta_1=0.5, beta_2=0.9), "binary_crossentropy"), {
+        "y": np.ones(8)
+    }
+
+
+def least_squares_gan():
+    model, _ = discriminator(None)
+    return compiled(model, K.optimizers.Adam(2e-4), "mse", metrics=[]), {
+        "y": np.concatenate([np.ones(20), np.zeros(20)])
+    }
+
+
+def variational():
+    class Sampling(layers.Layer):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.seed = K.random.SeedGenerator(1)
+
+        def call(self, inputs):
+            mean, log_var = inputs
+            self.add_loss(-0.5 * ops.mean(1 + log_var - ops.square(mean) - ops.exp(log_var)))
+            return mean + ops.exp(0.5 * log_var) * K.random.normal(ops.shape(mean), seed=self.seed)
+
+    x = inputs = Input((64,))
+    x = layers.Dense(16, activation="relu")(x)
+    z = Sampling()([layers.Dense(2, name="mean")(x), layers.Dense(2, name="log_var")(x)])
+    x = layers.Dense(64, activation="sigmoid")(layers.Dense(16, activation="relu")(z))
+    return compiled(K.Model(inputs, x), "adam", "binary_crossentropy"), {}
+
+
+def vector_quantized():
+    class Codes(layers.Layer):
+        def build(self, shape):
+            self.table = self.add_weight(shape=(8, shape[-1]), initializer="uniform")
+
+        def call(self, x):
+            distance = ops.sum(ops.square(x[:, None] - self.table[None]), axis=-1)
+            chosen = ops.take(self.table, ops.argmin(distance, axis=1), axis=0)
+            self.add_loss(
+                ops.mean(ops.square(ops.stop_gradient(x) - chosen))
+                + 0.25 * ops.mean(ops.square(x - ops.stop_gradient(chosen)))
+            )
+            return x + ops.stop_gradient(chosen - x)
+
+    x = inputs = Input((64,))
+    x = Codes()(layers.Dense(4)(layers.Dense(16, activation="relu")(x)))
+    return compiled(K.Model(inputs, layers.Dense(64)(layers.Dense(16, activation="relu")(x))), "adam", "mse"), {}
+
+
+def gumbel():
+    x = inputs = Input((64,))
+    logits = layers.Dense(10)(layers.Dense(32, activation="relu")(x))
+    noise = -ops.log(-ops.log(ops.sigmoid(ops.zeros_like(logits)) * 0.9 + 0.05))
+    x = layers.Softmax()((logits + noise) / 0.5)
+    return compiled(
+        K.Model(inputs, layers.Dense(64, activation="sigmoid")(layers.Dense(32, activation="relu")(x))),
+        "adam",
+        "binary_crossentropy",
+    ), {}
+
+
+def endpoint():
+    class Endpoint(layers.Layer):
+        def call(self, logits, labels):
+            self.add_loss(ops.mean(K.losses.categorical_crossentropy(labels, logits, from_logits=True)))
+            return ops.softmax(logits)
+
+    inputs, labels = Input((8,)), Input((3,))
+    logits = layers.Dense(3)(layers.Dense(16, activation="relu")(inputs))
+    model = K.Model([inputs, labels], Endpoint()(logits, labels))
+    model.compile("adam")
+    return model, {}
+
+
+def auxiliary_loss():
+    class Auxiliary(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.head = layers.Dense(1)
+
+        def call(self, x):
+            self.add_loss(ops.mean(ops.square(self.head(x))))
+            return x
+
+    x = inputs = Input((8,))
+    x = Auxiliary()(layers.Dense(16, activation="relu")(x))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+
+
+def contrastive():
+    x = inputs = Input((16, 16, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(16, 3, activation="relu")(x))
+    x = layers.BatchNormalization()(
+        layers.Dense(16, use_bias=False)(
+            layers.ReLU()(layers.BatchNormalization()(layers.Dense(16, use_bias=False)(x)))
+        )
+    )
+    return K.Model(inputs, x), {}
+
+
+def embedding_l2():
+    x = inputs = Input((16, 16, 3))
+    x = layers.Dense(16)(layers.GlobalAveragePooling2D()(layers.Conv2D(16, 3, activation="relu")(x)))
+
+    def triplet(y, p):
+        return ops.mean(p)
+
+    return compiled(K.Model(inputs, layers.UnitNormalization()(x)), "adam", triplet), {}
+
+
+def siamese():
+    encoder = chain(
+        (16, 16, 1), layers.Conv2D(8, 3, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dense(8)
+    )
+    a, b = Input((16, 16, 1)), Input((16, 16, 1))
+    distance = ops.abs(layers.Subtract()([encoder(a), encoder(b)]))
+    return compiled(K.Model([a, b], layers.Dense(1, activation="sigmoid")(distance)), "adam", "binary_crossentropy"), {}
+
+
+def q_network():
+    model = chain((4,), layers.Dense(24, activation="relu"), layers.Dense(24, activation="relu"), layers.Dense(2))
+    return compiled(model, K.optimizers.Adam(2.5e-4, clipnorm=1.0), K.losses.Huber()), {"y": RNG.normal(20, 9, (40, 2))}
+
+
+def dueling():
+    x = inputs = Input((4,))
+    x = layers.Dense(24, activation="relu")(x)
+    v, a = (
+        layers.Dense(1)(layers.Dense(12, activation="relu")(x)),
+        layers.Dense(3)(layers.Dense(12, activation="relu")(x)),
+    )
+    q = v + (a - ops.mean(a, axis=1, keepdims=True))
+    return compiled(K.Model(inputs, q), "adam", "mse"), {}
+
+
+def actor_critic():
+    x = inputs = Input((4,))
+    x = layers.Dense(32, activation="relu")(x)
+    return K.Model(inputs, [layers.Dense(2, activation="softmax")(x), layers.Dense(1)(x)]), {}
+
+
+def actor():
+    small = K.initializers.RandomUniform(-0.003, 0.003)
+    model = chain(
+        (3,),
+        layers.Dense(64, activation="relu"),
+        layers.Dense(64, activation="relu"),
+        layers.Dense(1, activation="tanh", kernel_initializer=small),
+        layers.Rescaling(2.0),
+    )
+    return model, {}
+
+
+def mixture_of_experts():
+    inputs = Input((8,))
+    gates = layers.Dense(3, activation="softmax")(inputs)
+    experts = ops.stack([layers.Dense(16, activation="relu")(inputs) for _ in range(3)], axis=1)
+    x = layers.Dot(axes=1)([experts, gates])
+    return compiled(K.Model(inputs, layers.Dense(4, activation="softmax")(x))), {}
+
+
+def distillation():
+    x = inputs = Input((8,))
+    x = layers.Dense(16, activation="relu")(x)
+    return compiled(K.Model(inputs, layers.Dense(4, activation="softmax")(x)), "adam", "kl_divergence"), {
+        "y": RNG.dirichlet(np.ones(4), 40)
+    }
+
+
+def several_losses_one_of_them_none():
+    x = inputs = Input((8,))
+    x = layers.Dense(16, activation="relu", name="features")(x)
+    return compiled(
+        K.Model(inputs, [layers.Dense(3, activation="softmax", name="label")(x), x]),
+        "adam",
+        {"label": "sparse_categorical_crossentropy", "features": None},
+    ), {}
+
+
+def graph_attention():
+    nodes, edges = Input((6, 8)), Input((6, 6))
+    h = layers.Dense(16)(nodes)
+    scores = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(1)(h) + ops.transpose(layers.Dense(1)(h), (0, 2, 1)))
+    weights = layers.Softmax()(scores + edges)
+    x = layers.Activation("elu")(ops.matmul(weights, h))
+    return compiled(
+        K.Model([nodes, edges], layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
+    ), {}
+
+
+def highway():
+    x = inputs = Input((16,))
+    for _ in range(2):
+        gate = layers.Dense(16, activation="sigmoid", bias_initializer=K.initializers.Constant(-2.0))(x)
+        x = layers.Add()(
+            [layers.Multiply()([gate, layers.Dense(16, activation="relu")(x)]), layers.Multiply()([1.0 - gate, x])]
+        )
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+
+
+def mish():
+    x = inputs = Input((16,))
+    x = layers.Dense(16)(x)
+    x = layers.Multiply()([x, layers.Activation("tanh")(layers.Activation("softplus")(x))])
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+
+
+def mixed_precision():
+    policy = K.DTypePolicy("mixed_bfloat16")
+    model = chain(
+        (12, 12, 3),
+        layers.Conv2D(8, 3, activation="relu", dtype=policy),
+        layers.GlobalAveragePooling2D(dtype=policy),
+        layers.Dense(3, activation="softmax", dtype="float32"),
+    )
+    return compiled(model), {}
+
+
+def video():
+    model = chain(
+        (4, 16, 16, 3),
+        layers.TimeDistributed(layers.Conv2D(8, 3, activation="relu")),
+        layers.TimeDistributed(layers.GlobalAveragePooling2D()),
+        layers.LSTM(8),
+        layers.Dense(3, activation="softmax"),
+    )
+    return compiled(model), {}
+
+
+def volume():
+    model = chain(
+        (16, 16, 16, 1),
+        layers.Conv3D(8, 3, activation="relu"),
+        layers.MaxPooling3D(),
+        layers.BatchNormalization(),
+        layers.GlobalAveragePooling3D(),
+        layers.Dense(8, activation="relu"),
+        layers.Dropout(0.3),
+        layers.Dense(1, activation="sigmoid"),
+    )
+    return compiled(
+        model,
+        K.optimizers.Adam(K.optimizers.schedules.ExponentialDecay(1e-4, 100_000, 0.96, staircase=True)),
+        "binary_crossentropy",
+        metrics=["acc"],
+    ), {}
+
+
+def dataset():
+    model, _known = binary()
+    data = tf.data.Dataset.from_tensor_slices((RNG.normal(size=(40, 6)).astype("float32"), classes(40, 2))).batch(8)
+    return model, {"x": data}
+
+
+NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet")
+SOUND = {
+    name: value
+    for name, value in list(globals().items())
+    if callable(value) and getattr(value, "__module__", "") == __name__ and name not in NOT_NETWORKS
+}

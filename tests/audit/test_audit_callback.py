@@ -1,0 +1,63 @@
+"""The callback: what it prints and stops before the first epoch, and what it sees in the first ones."""
+
+import numpy as np
+import pytest
+
+from reprocnn.audit.callback import Audit
+from reprocnn.backend import keras, layers
+from reprocnn.core.errors import UserError
+from tests.support.small_models import chain, dense, head
+
+X, Y = np.random.default_rng(0).normal(size=(16, 8)).astype("float32"), np.arange(16) % 3
+
+
+def fit(model, callback, epochs=1, optimizer="adam", loss="sparse_categorical_crossentropy"):
+    model.compile(optimizer, loss)
+    return model.fit(X, Y, epochs=epochs, verbose=0, callbacks=[callback])
+
+
+def test_stops_before_the_first_epoch(capsys):
+    model = chain((8,), head(activation=None))
+    before = model.get_weights()
+    with pytest.raises(UserError, match="logits-as-probabilities: head: linear outputs"):
+        fit(model, Audit())
+    assert all(map(np.array_equal, before, model.get_weights()))
+    assert "1 error, 0 warnings" in capsys.readouterr().err
+    assert fit(model, Audit(stop=False)).epoch == [0]
+    assert fit(model, Audit(ignore={"logits-as-probabilities": "known"})).epoch == [0]
+
+
+def test_says_nothing_of_a_sound_network_and_changes_no_training(capsys):
+    histories = []
+    for callbacks in ([], [Audit(x=X, y=Y, num_classes=3, watch=2)]):
+        keras.utils.set_random_seed(0)
+        model = chain((8,), dense(16, "hidden", activation="relu"), layers.BatchNormalization(), head())
+        model.compile("adam", "sparse_categorical_crossentropy")
+        histories.append(model.fit(X, Y, epochs=3, verbose=0, callbacks=callbacks).history["loss"])
+    assert histories[0] == histories[1]
+    assert capsys.readouterr().err == ""
+
+
+def test_sees_dead_units_and_a_loss_that_does_not_move(capsys):
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.get_layer("hidden").bias.assign(np.full(16, -100))
+
+    model = chain((8,), dense(16, "hidden", activation="relu"), head(use_bias=False))
+    model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=[Kill(), Audit(watch=2, x=X)])
+    err = capsys.readouterr().err
+    assert "epoch 1: hidden: 100% of its units are zero for all rows" in err
+    assert "epoch 2: the loss has not moved in 2 epochs: 1.099, 1.099" in err
+    assert "epoch 3" not in err
+
+
+def test_sees_a_loss_that_is_not_finite(capsys):
+    class Spoil(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.get_layer("head").bias.assign([np.nan] * 3)
+
+    model = chain((8,), dense(16, "hidden", activation="relu"), head())
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(X, Y, verbose=0, callbacks=[Spoil(), Audit(watch=1)])
+    assert "epoch 1: the loss is nan: lower the learning rate" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""What is measured of the calibrated gate: seeds as noted, verdicts as the gate gives them, tables by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.run import calibration, figures, tables
+from reprocnn.gate.calibrate import of_predictions
+from reprocnn.gate.statistics import mcnemar
+
+
+def test_the_dispersion_of_pairs_by_hand():
+    """Counts of 4, 2, 3 and 3 have a variance of 2/3; the first pair differs on two images, the second on two."""
+    runs = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 1]], dtype=bool)
+    assert calibration.dispersion_of(runs) == pytest.approx(2 * (2 / 3) / 2)
+
+
+@pytest.mark.parametrize("wanted", [1.0, 3.0])
+def test_simulated_seeds_have_the_dispersion_that_was_asked_for(wanted):
+    draw = calibration.simulated(np.random.default_rng(0), wanted)
+    assert calibration.dispersion_of(draw(4000, 0.0)) == pytest.approx(wanted, rel=0.25)
+    assert draw(200, 0.5).mean() < draw(200, 0.0).mean()
+
+
+def test_a_pair_is_judged_as_the_gate_does():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        before, after = rng.random((2, 400)) < 0.9
+        lost, won = (before & ~after).sum(), (~before & after).sum()
+        assert calibration.is_worse(before, after, 0.2) == (lost > won and mcnemar(int(lost), int(won)) < 0.2)
+
+
+def test_false_alarms_are_those_of_pairs_of_seeds_that_did_not_calibrate():
+    seeds = np.random.default_rng(0).random((5, 300)) < 0.9
+    good, bad = np.ones(300, dtype=bool), np.zeros(300, dtype=bool)
+    rates = calibration.alarm_rates(iter([(seeds, np.array([good, bad, bad, good]))]))
+    assert (rates["calibrated"], rates["alpha 0.01"], rates["pairs"]) == (0.5, 0.5, 2)
+    assert rates["median alpha"] == of_predictions(seeds, 0.01).alpha
+
+
+def test_retrained_networks_are_read_as_they_were_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "FOLDER", tmp_path)
+    y = np.arange(4)
+    calibration._write("digits", [calibration._row("a", 0, y, np.array([0, 9, 2, 9])), calibration._row("a", 1, y, y)])
+    calibration._write("mnist", [calibration._row("b", 0, y, y + 1)])
+    found = calibration.retrained()
+    assert found["a"].tolist() == [[True, False, True, False], [True] * 4]
+    assert found["b"].tolist() == [[False] * 4]
+
+
+def test_tables_and_figure_by_hand(tmp_path, monkeypatch):
+    alarms = [
+        {"seeds of": "simulated", "dispersion": 2.0, "seeds": k, "calibrated": rate, "alpha 0.01": raw}
+        for k, rate, raw in ((3, 0.001, 0.03), (10, 0.004, 0.035), (30, 0.0123, 0.041))
+    ]
+    power = [{"seeds of": "simulated", "loss": 0.0037, "one seed": 0.3, "three seeds": 0.745, "promised at": 0.0084,
+              "sign-flip, three seeds": 0}]  # fmt: skip
+    pd.DataFrame(alarms).to_csv(tmp_path / "false_alarms.csv", index=False)
+    pd.DataFrame(power).to_csv(tmp_path / "power.csv", index=False)
+    monkeypatch.setattr(tables, "CALIBRATION", tmp_path)
+    assert tables.calibration().to_dict("records") == [
+        {"seeds of": "simulated", "dispersion": "2", "alpha 0.01": "4.1%", "3 seeds": "0.1%", "10 seeds": "0.4%",
+         "30 seeds": "1.2%"}
+    ]  # fmt: skip
+    assert tables.losses_found().to_dict("records") == [
+        {"seeds of": "simulated", "loss, points": "0.37", "promised at": "0.84", "one seed": "30%",
+         "three seeds": "74%"}
+    ]  # fmt: skip
+    left, right = figures.draw_calibration(pd.DataFrame(alarms), pd.DataFrame(power)).axes
+    lines = {
+        line.get_label(): list(np.asarray(line.get_ydata())) for panel in (left, right) for line in panel.get_lines()
+    }
+    assert lines["by 30 seeds"] == pytest.approx([1.23])
+    assert lines["McNemar, alpha 0.01"] == pytest.approx([3.5])
+    assert (lines["1 seed"], lines["3 seeds"]) == (pytest.approx([30.0]), pytest.approx([74.5]))

@@ -1,0 +1,118 @@
+"""Metrics files that the command line names, in a git repository without DVC."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reprocnn.gate import command
+from tests.support.commands import call, commit
+
+LIMITS = {
+    "targets": {
+        "house": {"rmse": {"at_most": 1500, "tolerance": 10}},
+        "digits": {"test": {"accuracy": {"at_least": 0.8}}},
+    },
+    "gate": {"alpha": 0.01, "tolerance": 0.5},
+}  # fmt: skip
+FILES = ("--metrics=house.yaml", "--metrics=digits.json")
+
+
+def write(rmse: float = 1200, wrong: int = 50) -> None:
+    """Write both files, and the predictions of 1,000 images of which the first `wrong` are not those of the labels."""
+    Path("house.yaml").write_text(f"house:\n  rmse: {rmse}\n")
+    test = {"n": 1000, "accuracy": (1000 - wrong) / 1000}
+    Path("digits.json").write_text(json.dumps({"digits": {"test": test}}))
+    Path("plots/digits").mkdir(parents=True, exist_ok=True)
+    rows = [f"{i},1,{int(i >= wrong)}" for i in range(1000)]
+    Path("plots/digits/predictions.csv").write_text("\n".join(["index,y_true,y_pred", *rows]) + "\n")
+
+
+@pytest.fixture
+def plain(tmp_path, monkeypatch) -> Path:
+    """A git repository with two metrics files, committed."""
+    monkeypatch.chdir(tmp_path)
+    call(tmp_path, "git", "init", "--quiet", "--initial-branch=main")
+    Path("params.yaml").write_text(yaml.safe_dump(LIMITS | {"lr": 0.1}))
+    write()
+    call(tmp_path, "git", "add", "--all")
+    commit(tmp_path)
+    return tmp_path
+
+
+def outcome(capsys: Any, *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--against=HEAD", *words])
+    assert isinstance(ended.value.code, int)
+    return (ended.value.code, *capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ({"rmse": 1209}, 0, "worse within 10"),
+        ({"rmse": 1211}, 1, "house.rmse: target met, WORSE (by more than 10)"),
+        ({"rmse": 1600}, 1, "house.rmse: ABOVE TARGET"),
+        ({"rmse": 1100}, 0, "target met, better"),
+        ({"wrong": 55}, 0, "McNemar, 5 lost, 0 won"),
+        ({"wrong": 60}, 1, "digits.test.accuracy: target met, WORSE (p < 0.01)"),
+    ],
+)
+def test_metrics_are_judged_without_dvc(plain, capsys, change, code, said):
+    write(**change)
+    found = outcome(capsys, *FILES)
+    assert (found[0], found[2]) == (code, "")
+    assert said in found[1]
+
+
+def test_changed_params_are_listed(plain, capsys):
+    write(1199)
+    Path("params.yaml").write_text(yaml.safe_dump(LIMITS | {"lr": 0.2}))
+    assert "changed: lr: 0.1 -> 0.2" in outcome(capsys, *FILES)[1]
+
+
+def test_a_limit_is_that_of_the_base(plain, capsys):
+    write(1211)
+    Path("params.yaml").write_text(yaml.safe_dump(LIMITS).replace("tolerance: 10", "tolerance: 20"))
+    code, out, _ = outcome(capsys, *FILES)
+    assert (code, "house.rmse.tolerance: 10 -> 20" in out) == (1, True)
+
+
+def broken(text: str) -> Any:
+    return lambda: Path("house.yaml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words", "reason"),
+    [
+        (lambda: None, FILES, "nothing has changed since: no result is compared with itself"),
+        (Path("house.yaml").unlink, FILES, "house.yaml: missing; name a file of metrics with --metrics"),
+        (broken("house: {rmse: 1, rmse: 2}"), FILES, "house.yaml here: "),
+        (broken("house: {rmse: .nan}"), FILES, "house.yaml here: house.rmse: nan is not a finite number"),
+        (broken("1200"), FILES, "house.yaml here: found 1200, expected keys with values"),
+        (lambda: Path("digits.json").write_text("[1]"), FILES, "digits.json here: found no names, expected metrics"),
+        (broken("house: [1200]"), FILES, "house.rmse: missing or null"),
+        (lambda: write(1201), FILES[:1], "digits.test.accuracy: missing or null"),
+        (lambda: Path("plots/digits/predictions.csv").write_text("y_true,y_pred\n1,1\n"), FILES, "but the metric is"),
+    ],
+)
+def test_what_is_no_judgement(plain, capsys, spoil, words, reason):
+    spoil()
+    code, _, err = outcome(capsys, *words)
+    assert code == 2
+    assert reason in err
+
+
+def test_a_key_of_two_files_begins_with_its_file(plain, capsys):
+    for name, value in (("a.json", 1), ("b.json", 2)):
+        Path(name).write_text(json.dumps({"rmse": value}))
+    Path("params.yaml").write_text(
+        yaml.safe_dump({"targets": {"b.json:rmse": {"at_most": 3}}, "gate": {"alpha": 0.01, "tolerance": 1}})
+    )
+    call(plain, "git", "add", "--all")
+    commit(plain)
+    Path("b.json").write_text(json.dumps({"rmse": 4}))
+    code, out, _ = outcome(capsys, "--metrics=a.json", "--metrics=b.json")
+    assert (code, "b.json:rmse: ABOVE TARGET" in out) == (1, True)
