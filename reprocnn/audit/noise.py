@@ -115,7 +115,7 @@ def _known_ids(operation: Any, rank: int) -> list[int]:
         return [operation.num_tokens]
     if type(operation).__name__ == "OneHot":
         return [operation.num_classes]
-    # Of three axes, what a layer of one's own reads is features, and its embedding is of their positions.
+    # Of three axes, what a custom layer reads is features, and its embedding is of their positions.
     inside = operation._flatten_layers() if isinstance(operation, keras.Layer) and rank <= 2 else []
     return [layer.input_dim for layer in inside if isinstance(layer, layers.Embedding)]
 

@@ -58,9 +58,7 @@ def learning_rate(graph: Graph, task: Task) -> Found:
     fix="Set decay_steps to epochs times batches per epoch.",
 )
 def short_schedule(graph: Graph, task: Task) -> Found:
-    """After a hundred steps a schedule has at most 5 % of its highest learning rate left, or it has no warm-up to begin
-    with.
-    """
+    """After a hundred steps a schedule has at most 5 % of its highest learning rate left, for good."""
     rates = _rates(task.optimizer) if task.optimizer is not None else [0.0]
     after = [rate for step, rate in zip(STEPS, rates, strict=False) if step >= SOON]
     if len(rates) > 1 and max(rates) > 0 and max(after) <= LEFT * max(rates):

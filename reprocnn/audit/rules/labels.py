@@ -28,7 +28,7 @@ HUGE = 1e3
     fix="Remove the rows, or fill in the missing labels.",
 )
 def missing_labels(graph: Graph, task: Task) -> Found:
-    """Labels are NaN or infinite. With a loss of one's own, which may ignore them, they are left alone."""
+    """Labels are NaN or infinite. A custom loss may ignore them, so it is left alone."""
     for head, labels in _labelled(task):
         bad = int(np.count_nonzero(~np.isfinite(labels))) if labels.dtype.kind == "f" else 0
         if bad and (head.loss is None or head.loss.is_known):
@@ -43,7 +43,7 @@ def missing_labels(graph: Graph, task: Task) -> Found:
 )
 def labels_shape(graph: Graph, task: Task) -> Found:
     """Shapes of labels and output do not belong together. One axis of size 1 at the end may be missing, and a loss that
-    takes class numbers has one axis less. Needs a loss of Keras' own.
+    takes class numbers has one axis less. A custom loss is left alone.
     """
     for head, labels in _labelled(task):
         if head.loss is None or not head.loss.is_known or head.loss.kind == "circle":

@@ -78,7 +78,7 @@ def norm_on_output(graph: Graph, task: Task) -> Found:
     fix="Put dropout before the last layer with weights.",
 )
 def dropout_on_regression(graph: Graph, task: Task) -> Found:
-    """Dropout follows the linear output of a model with a loss of Keras' own, or stands between logits and softmax."""
+    """Dropout follows the linear output of a model whose loss is one of Keras, or stands between logits and softmax."""
     for head in task.heads:
         call = head.output if head.activation == "linear" else head.call
         if head.loss is None or not head.loss.is_known or head.activation not in ("linear", *PROBABILITIES):

@@ -140,7 +140,7 @@ def _ends_a_layer(call: Call) -> bool:
     """Check whether an activation is part of a layer with weights, or follows one."""
     if is_weighted(call) or isinstance(call.layer, RECURRENT):
         return True
-    # A pooling or normalization in between is not a computation of one's own.
+    # A pooling or normalization in between computes nothing new.
     above = list(preceding(call, lambda one: _passes(one) and not isinstance(one.layer, MERGES)))
     return bool(above) and all(map(is_weighted, above))
 

@@ -226,7 +226,7 @@ def _strong(penalty: Any) -> list[str]:
 
 
 def _joins(call: Call) -> bool:
-    # An operation such as x + y, or a layer of one's own that takes both.
+    # An operation such as x + y, or a custom layer that takes both.
     return isinstance(call.layer, JOINS) or (len(call.inputs) > 1 and not is_weighted(call))
 
 
