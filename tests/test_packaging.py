@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.commands import ROOT, commit, environment
 
@@ -135,6 +136,79 @@ def test_the_gate_judges_a_repository_with_stages_of_its_own(installed, foreign)
         assert verdict in done.stdout
         # Nobody ever declared scores.py: said, and judged all the same.
         assert "warning: dvc.yaml: evaluate: deps: add stages/scores.py" in done.stdout
+
+
+def pull_request(installed: Path, foreign: Path, accuracy: float) -> None:
+    """Commit another accuracy on the branch `better`, and merge it with main as GitHub does, in refs/pull/1/merge."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    subprocess.run([*git, "switch", "--quiet", "--create", "better"], cwd=foreign, check=True)
+    (foreign / "stages/scores.py").write_text(f"ACCURACY = {accuracy}\n")
+    assert run(installed, foreign, "dvc", "repro", "--force").returncode == 0
+    commit(foreign)
+    for command in (
+        ["switch", "--quiet", "--detach", "main"],
+        ["merge", "--quiet", "--no-ff", "--no-edit", "better"],
+        ["update-ref", "refs/pull/1/merge", "HEAD"],
+        ["switch", "--quiet", "main"],
+    ):
+        subprocess.run([*git, *command], cwd=foreign, check=True)
+
+
+def recipe(service: str) -> str:
+    """Give the commands of a recipe of docs/guides/gate.md or action.yml, but those that install the gate."""
+    if service == "GitHub":
+        steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+        return "\n".join(step["run"] for step in steps if step.get("name") in ("fetch the history", "judge"))
+    guide = (ROOT / "docs/guides/gate.md").read_text(encoding="utf-8")
+    section = guide.split("## In your CI\n")[1].split("\n## ")[0]
+    if service == "GitLab":
+        [job] = [text for text in re.findall(r"```yaml\n(.*?)```", section, re.DOTALL) if text.startswith("gate:")]
+        return "\n".join(line for line in yaml.safe_load(job)["gate"]["script"] if "pip install" not in line)
+    return re.findall(r"```console\n\$ (.*?)\n```", section, re.DOTALL)[-1]
+
+
+@pytest.mark.parametrize(("accuracy", "code"), [(0.96, 0), (0.85, 1)])
+@pytest.mark.parametrize("service", ["GitHub", "GitLab", "shell"])
+def test_the_recipes_judge_the_checkouts_that_services_make(
+    installed, foreign, tmp_path_factory, service, accuracy, code
+):
+    pull_request(installed, foreign, accuracy)
+    place = tmp_path_factory.mktemp("service")
+    folder = place / "checkout"
+    # actions/checkout fetches one commit, the merge, detached; GitLab with GIT_DEPTH 0 the source branch, detached.
+    fetch, target = {
+        "GitHub": (
+            ["--depth=1", "origin", "+refs/pull/1/merge:refs/remotes/pull/1/merge"],
+            "refs/remotes/pull/1/merge",
+        ),
+        "GitLab": (["origin", "+refs/heads/better:refs/remotes/origin/better"], "refs/remotes/origin/better"),
+        "shell": (["origin"], "origin/better"),
+    }[service]
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    for command in (
+        ["remote", "add", "origin", foreign.as_uri()],
+        ["fetch", "--quiet", *fetch],
+        ["checkout", "--quiet", "--detach", target],
+    ):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    (place / "gate").mkdir()
+    (place / "gate/bin").symlink_to(installed)
+    variables = {
+        "GitHub": {"GITHUB_BASE_REF": "main", "RUNNER_TEMP": str(place), "GITHUB_STEP_SUMMARY": str(place / "summary")},
+        "GitLab": {"CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main"},
+        "shell": {},
+    }[service]
+    path = os.pathsep.join([str(installed), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-e", "-c", recipe(service)], cwd=folder, env=environment(PATH=path, **variables), capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert f"gate: {'failed: digits.test.accuracy' if code else 'passed'}" in done.stdout
+    if service == "GitLab":
+        assert ("<failure" in (folder / "gate.xml").read_text()) is bool(code)
+    if service == "GitHub":
+        assert "digits.test.accuracy" in (place / "summary").read_text()
 
 
 def test_lineage_of_that_repository(installed, foreign):
