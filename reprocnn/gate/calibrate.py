@@ -2,7 +2,8 @@
 
 Each FILE is from one seed: predictions (CSV with y_true, y_pred, and index if it has one) for an accuracy, or metrics
 (JSON, YAML, TOML) for any metric. REV:FILE is that of a revision or of a DVC experiment. With --run, COMMAND runs once
-for each of --seeds seeds, with 0, 1, ... in place of {seed}, and the one FILE is what it writes.
+for each of --seeds seeds, with 0, 1, ... in place of {seed}, and the one FILE is what it writes; it is removed before
+each run.
 
 Two seeds of one recipe are two networks, so McNemar's test alone calls too many of them different. This prints the
 `alpha` with which the gate calls a seed of the same recipe worse as rarely as --false-alarms asks, the `noise` of the
@@ -173,6 +174,11 @@ def _value(name: str, content: bytes, metric: str) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def _plain(value: float) -> str:
+    """Write two digits without an exponent, which not every YAML reader takes for a number (7e-05)."""
+    return str(np.format_float_positional(value, precision=2, fractional=False, trim="-"))
+
+
 def _report(metric: str, found: Calibration, seeds: int, false_alarms: float) -> str:
     lines = [f"{metric}: {seeds} seeds, {found.mean:.6g} ± {found.noise:.2g} (standard deviation over seeds)"]
     if found.images:
@@ -184,8 +190,8 @@ def _report(metric: str, found: Calibration, seeds: int, false_alarms: float) ->
         "false alarms with alpha 0.05, 0.01, 0.001, 0.0001: "
         + ", ".join(f"{found.false_alarms(alpha):.2%}" for alpha in (0.05, 0.01, 0.001, 0.0001)),
         "",
-        f"for {false_alarms:.2%} false alarms, in params.yaml:",
-        f"  targets.{metric}: {{alpha: {found.alpha:.2g}, noise: {found.noise:.2g}}}",
+        f"for {false_alarms:.2%} false alarms, set in params.yaml, below targets.{metric}:",
+        *(f"  {key}: {_plain(value)}" for key, value in (("alpha", found.alpha), ("noise", found.noise))),
         "",
         f"the smallest loss that is found with a probability of {POWER:.0%}:",
         *(

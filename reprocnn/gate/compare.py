@@ -137,7 +137,8 @@ def _undeclared_code(source: Any, rev: str | None) -> list[str]:
         with suppress(UserError):  # code that cannot be read there
             before = source.undeclared_code(rev)
     raise_faults(line for line in here if line not in before)
-    return [f"{line}: at the baseline it is missing too, so what changes there goes unseen" for line in here]
+    unseen = "(the baseline lacks it too, so what changes there goes unseen)"
+    return [line.replace(";", f" {unseen};", 1) for line in here]
 
 
 def _check_baseline(source: Any, rev: str, then: dict[str, Value], now: dict[str, Value], limits: Limits) -> None:

@@ -7,10 +7,11 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 from reprocnn.gate import command
-from reprocnn.gate.calibrate import of_predictions, of_values
+from reprocnn.gate.calibrate import _plain, of_predictions, of_values
 from reprocnn.gate.compare import Comparison
 from reprocnn.gate.limits import limits_at
 from reprocnn.gate.statistics import further_seeds, student_cdf, student_quantile, two_seeds
@@ -137,14 +138,22 @@ def test_the_command_prints_limits_for_params_yaml(seeds, capsys):
     code, out, _ = outcome(capsys, "--metric=digits.test.accuracy", *(f"{i}.csv" for i in range(5)))
     assert code == 0
     assert out.startswith("digits.test.accuracy: 5 seeds, 0.95")
-    assert "  targets.digits.test.accuracy: {alpha: " in out
-    assert "for 1.00% false alarms" in out
+    assert "for 1.00% false alarms, set in params.yaml, below targets.digits.test.accuracy:\n  alpha: 0.00" in out
+    assert "\n  noise: 0.00" in out
     assert "with 1 seed on each side\n" in out
     code, out, _ = outcome(capsys, "--metric=house.rmse", "--false-alarms=0.05", *(f"{i}.json" for i in range(5)))
     assert code == 0
     assert "house.rmse: 5 seeds, 1200" in out
     assert "for 5.00% false alarms" in out
     assert "dispersion" not in out
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(7.04e-5, "0.00007"), (6.66e-5, "0.000067"), (0.25, "0.25"), (3.14, "3.1"), (1234.0, "1200")]
+)
+def test_limits_are_written_as_every_yaml_reader_takes_them(value, text):
+    assert _plain(value) == text
+    assert yaml.safe_load(text) == pytest.approx(value, rel=0.05)
 
 
 def test_the_command_runs_seeds(tmp_path, monkeypatch, capsys):
