@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-nightly test-data test-kill fuzz mutants coverage demo pull export gate gate-comment verify lineage audit bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-flaws generate docs check extras lock clean
+.PHONY: help repro test test-slow test-nightly test-data test-kill fuzz mutants coverage demo pull export formats gate gate-comment verify lineage audit bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-flaws generate docs check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,8 +51,13 @@ pull: $(INSTALLED) ## fetch data and models from the default DVC remote
 	@dvc remote default > /dev/null 2>&1 || { echo "error: this repository has no default DVC remote; run \`make repro\` to make data and models, or add a remote: docs/guides/sharing-results.md"; exit 1; }
 	@dvc pull
 
-export: $(INSTALLED) ## write the trained networks to export/*.keras
-	@python -m reprocnn export
+export: $(INSTALLED) ## write the trained networks to export/, with a model card; FORMAT=keras|onnx|litert|openvino|saved_model, or several
+	@python -m reprocnn export $(if $(FORMAT),--format $(FORMAT))
+
+formats: $(INSTALLED) ## install what writes and opens ONNX, LiteRT and OpenVINO (340 MB)
+	@python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	  print(*extras["onnx"], *extras["litert"], *extras["openvino"], sep="\n")' > .venv/formats.txt
+	@python -m pip install --quiet --disable-pip-version-check --no-compile --requirement .venv/formats.txt
 
 # A branch's name may hold anything: it goes through the environment, and neither make nor the shell reads it as code.
 unexport AGAINST ACCEPT FORMAT PR
@@ -129,8 +134,8 @@ check: $(INSTALLED) ## run the linters and check types and workflows
 	@check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 extras: $(INSTALLED) ## check that pip can resolve the extras; installs nothing
-	@python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed '.[train,audit,sweep,gpu]'
-	@echo "the extras train, audit, sweep and gpu resolve"
+	@python -m pip install --quiet --disable-pip-version-check --dry-run --ignore-installed '.[train,audit,sweep,gpu,onnx,litert,openvino]'
+	@echo "the extras train, audit, sweep, gpu, onnx, litert and openvino resolve"
 
 lock: ## pin the newest versions of the dependencies
 	@python -m pip install --quiet uv

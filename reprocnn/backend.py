@@ -1,4 +1,7 @@
-"""Keras and TensorFlow, and where they compute. Import both from here: it is the only module that loads them."""
+"""Keras and TensorFlow, where they compute, and what of the environment they see.
+
+Import both from here: it is the only module that loads them.
+"""
 
 import importlib
 import os
@@ -9,7 +12,43 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+from reprocnn.core import startup
 from reprocnn.core.errors import UserError
+
+# Environment variables that these libraries read while they are loaded. Each is set, dropped or recorded.
+# Set: TensorFlow, and a home below which there is no keras.json with another float type or image format.
+SET = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
+# Dropped: whatever begins like this, but for the next three. NumPy's BLAS has its thread counts and kernels here.
+PREFIXES = (
+    "KERAS_", "TF_", "XLA_", "ONEDNN_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE",
+    "OMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "NPY_",
+)  # fmt: skip
+# Kept: messages and memory, which change no bit.
+HARMLESS = ("TF_CPP_", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_ALLOCATOR", "ONEDNN_VERBOSE")
+# Kept: Terraform's, which have TensorFlow's prefix.
+FOREIGN = ("TF_CLI_", "TF_VAR_", "TF_TOKEN_", "TF_LOG", "TF_INPUT", "TF_IN_AUTOMATION", "TF_WORKSPACE", "TF_DATA_DIR")
+# Kept and recorded with the model: what a person may need though it may change bits.
+RECORDED = ("ONEDNN_", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE")
+
+
+def fix_environment() -> None:
+    """Set and drop variables of this process, and name the dropped ones on stderr."""
+    for name in [name for name in os.environ if name.startswith("DNNL_")]:  # the old name of ONEDNN_, which goes first
+        os.environ.setdefault(f"ONEDNN_{name.removeprefix('DNNL_')}", os.environ.pop(name))
+    kept = (*SET, *HARMLESS, *FOREIGN, *RECORDED)
+    dropped = sorted(name for name in os.environ if name.startswith(PREFIXES) and not name.startswith(kept))
+    if dropped:
+        for name in dropped:
+            del os.environ[name]
+        names = ", ".join(dropped)  # without their values, which may be secrets of another program
+        print(f"ignored, since params.yaml alone drives the results: {names}", file=sys.stderr, flush=True)
+    os.environ |= SET
+
+
+def recorded_environment() -> dict[str, str]:
+    """Give the variables with which other bits may come out, by name."""
+    names = sorted(name for name in os.environ if name.startswith(RECORDED) and not name.startswith(HARMLESS))
+    return {name: os.environ[name] for name in names}
 
 
 def _import_tensorflow() -> Any:
@@ -19,7 +58,8 @@ def _import_tensorflow() -> Any:
     """
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
         return None
-    # Read when Keras is imported. Another backend in ~/.keras/keras.json would give other bits.
+    if startup.is_program():  # else the process is another program's, which may want what its user has set
+        fix_environment()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
@@ -47,8 +87,6 @@ CAPS = {"SSE41": 4, "AVX": 4, "AVX2": 3, "AVX2_VNNI": 3, "AVX2_VNNI_2": 3, "AVX5
     "AVX512_CORE_BF16": 1,
     "AVX512_CORE_FP16": 1,
 }
-# Environment variables that change the bits.
-SETTINGS = ("ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS")
 
 
 @dataclass(frozen=True)
@@ -114,7 +152,7 @@ def record(device: Device) -> dict[str, object]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "device": asdict(device),
-        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        "settings": recorded_environment(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("h5py", "keras", "numpy", "tensorflow")},
         "peak_memory_bytes": peak,

@@ -25,7 +25,7 @@ COMMANDS = {
     "repro": Command("reprocnn.commands.repro", "run what changed and show the results", "train"),
     "demo": Command("reprocnn.commands.demo", "run the pipeline on the embedded sample, in demo/", "train"),
     "summary": Command("reprocnn.commands.summary", "show the accuracy, target and training time of each network"),
-    "export": Command("reprocnn.commands.export", "write the trained networks to export/NAME.keras", "train"),
+    "export": Command("reprocnn.commands.export", "write the trained networks, for Keras, ONNX and others", "train"),
     "gate": Command("reprocnn.gate.command", "compare the metrics with their targets and another revision"),
     "verify": Command("reprocnn.commands.verify", "check that the committed results belong to this code"),
     "lineage": Command("reprocnn.commands.lineage", "compare dvc.yaml's deps with what each stage imports"),

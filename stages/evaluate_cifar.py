@@ -1,8 +1,9 @@
 """Measure the trained CIFAR-10 network on the test images.
 
 Reads models/cifar/ and data/prepared/cifar/. Writes metrics/cifar.json, plots/cifar/predictions.csv (index, y_true,
-y_pred, confidence), evaluation/cifar.json (per class, calibration, layers, data) and evaluation/cifar.npz (images,
-filters and feature maps for the figures; of the test images only those that it got wrong).
+y_pred, confidence), evaluation/cifar.json (the test images, per class, calibration, layers, data) and
+evaluation/cifar.npz (images, filters and feature maps for the figures; of the test images only those that it got
+wrong).
 """
 
 from reprocnn.core.startup import run

@@ -1,8 +1,9 @@
 """Measure the trained MNIST network on the test images.
 
 Reads models/mnist/ and data/prepared/mnist/. Writes metrics/mnist.json, plots/mnist/predictions.csv (index, y_true,
-y_pred, confidence), evaluation/mnist.json (per class, calibration, layers, data) and evaluation/mnist.npz (images,
-filters and feature maps for the figures; of the test images only those that it got wrong).
+y_pred, confidence), evaluation/mnist.json (the test images, per class, calibration, layers, data) and
+evaluation/mnist.npz (images, filters and feature maps for the figures; of the test images only those that it got
+wrong).
 """
 
 from reprocnn.core.startup import run

@@ -1,8 +1,8 @@
 """Draw and explain what the trainings and the evaluations wrote.
 
 Reads, of MNIST and CIFAR-10, metrics/NAME.json, plots/NAME/{history,predictions}.csv and evaluation/NAME.{json,npz},
-and benchmarks/results/*.csv; never the data sets themselves. Writes report/: report.md with its figures/NAME_*.svg,
-and index.html, the same in one file.
+and benchmarks/results/*.csv; never the data sets themselves. Writes report/: report.md with its figures/*.svg, and
+index.html, the same in one file.
 """
 
 from reprocnn.core.startup import run
@@ -25,6 +25,7 @@ def main() -> None:
     summary = chapters.summarize(loaded)
     # First, because it names a table that is broken, while the others only quote it.
     experiments = chapters.write_experiments(loaded)
+    chapters.draw_experiments(folder)
     written = [*map(chapters.write_chapter, loaded), *experiments]
     write_text(folder / "report.md", document.to_markdown(title, summary, written))
     write_text(folder / "index.html", document.to_page(title, summary, written, folder))

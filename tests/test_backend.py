@@ -160,7 +160,7 @@ def test_keras_computes_with_tensorflow_unless_it_is_loaded_with_another_backend
 
 
 def test_the_record_of_a_machine(monkeypatch):
-    for name in backend.SETTINGS:
+    for name in backend.recorded_environment():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")

@@ -32,7 +32,7 @@ BARE = {
     "train_cifar": TRAIN,
     "evaluate_mnist": EVALUATE,
     "evaluate_cifar": EVALUATE,
-    "plot": "matplotlib.pyplot, pandas, sklearn.metrics, scipy.cluster.hierarchy, PIL.Image",
+    "plot": "matplotlib.pyplot, pandas, sklearn.metrics, PIL.Image",
 }
 PYTHON = sys.executable
 REPRO, EXPERIMENT = [PYTHON, "-m", "dvc", "repro"], [PYTHON, "-m", "dvc", "exp", "run", "-S", "seed=1"]

@@ -12,6 +12,8 @@ import pandas as pd
 
 from benchmarks.run import command, results
 from benchmarks.run.copies import copy_with_data
+from reprocnn.core import params
+from reprocnn.report.evidence import describe
 from reprocnn.repository import dvc, git
 
 TABLE = results.FOLDER / "search.csv"
@@ -49,6 +51,8 @@ def main(arguments: list[str]) -> None:
 def measure(copy: Path, change: str, seed: int) -> dict[str, Any]:
     """Train with the params that `change` names, separated by spaces; return its row."""
     git("checkout", "--quiet", "params.yaml", cwd=copy)
+    values = params.load(copy / params.FILE)
+    recipe = params.fill(params.Recipe, values["mnist"])
     sets = ["-S", f"seed={seed}"]
     for setting in change.split():
         sets += ["-S", setting if setting.startswith("lr=") else f"mnist.{setting}"]
@@ -60,4 +64,5 @@ def measure(copy: Path, change: str, seed: int) -> dict[str, Any]:
         "val_accuracy": float(last["val_accuracy"]),
         "val_loss": float(last["val_loss"]),
         "date": results.today(),
+        "recipe": describe(recipe, values["lr"] * recipe.lr_factor),
     }

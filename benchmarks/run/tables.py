@@ -9,7 +9,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -28,6 +28,7 @@ from reprocnn.report.tables import tables as measured_tables
 README, DOCS, LOCK = Path("README.md"), Path("docs"), Path("dvc.lock")
 SEEDS, MISTAKES = results.FOLDER / "seeds.csv", results.FOLDER / "mistakes.csv"
 CALIBRATION = Path("benchmarks/calibration")
+FORMATS = Path("benchmarks/formats/mnist-fast.csv")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 HEADLINES = ("mnist", "cifar", "cifar-94")  # of the README; their networks are those of params.yaml
 MARKED = re.compile(r"<!-- ([a-z][\w -]*) -->\n((?:(?!<!--).)*)<!-- end -->", re.DOTALL)
@@ -49,6 +50,7 @@ VIEWS = {
     "largest drops": View("false alarms", ("setting", "seeds", "mean z²", "largest drop", "stopped")),
     "calibration": View("calibration", ("seeds of", "dispersion", "alpha 0.01", *(f"{k} seeds" for k in (3, 10, 30)))),
     "losses found": View("losses found", ("seeds of", "loss, points", "one seed", "three seeds", "promised at")),
+    "formats": View("formats", ("format", "accuracy", "other classes", "largest difference", "images/s", "kB")),
     "insights": View("insights", ("network", "n", "after 10 epochs", "epochs", "last epoch")),
     "insights selection": View("insights", ("network", "epoch chosen on validation", "epoch chosen on test")),
     "flaws": View("grudges", ("fix", "parameters", "validation accuracy", "loss", "n")),
@@ -117,15 +119,14 @@ def views() -> dict[str, str]:
     tables = measured_tables(n_val)
     tables |= {"headlines": headlines(), "this commit": this_commit()}
     tables |= {"over seeds": over_seeds(), "false alarms": false_alarms()}
-    tables |= {"calibration": calibration(), "losses found": losses_found()}
+    tables |= {"calibration": calibration(), "losses found": losses_found(), "formats": formats()}
     tables["search"] = tables["search"].rename(columns={f"errors of {n_val:,}": "errors"})
     texts = {}
     for marker, (table, columns, where) in VIEWS.items():
         shown = tables[table]
         if where:
             shown = shown[shown[where[0]] == where[1]]
-        # No-break spaces, so that a narrow screen does not part a number from its spread.
-        texts[marker] = markdown(shown[list(columns)]).replace(" ± ", "\u00a0±\u00a0")
+        texts[marker] = markdown(shown[list(columns)])
     return texts
 
 
@@ -155,12 +156,13 @@ def this_commit() -> pd.DataFrame:
     values = params.load(params.FILE)
     rows = []
     for name, targets in values["targets"].items():
-        test, target = _metrics(name)["test"], targets["test"]["accuracy"]["at_least"]
+        details, target = _details(name), targets["test"]["accuracy"]["at_least"]
+        test = details["test"] | read_json(Path("metrics") / f"{name}.json")[name]["test"]
         rows.append(
             {
                 "data set": by_name(name).title,
                 "network": values[name]["network"],
-                "parameters": f"{read_json(Path('evaluation') / f'{name}.json')['parameters']:,}",
+                "parameters": f"{details['parameters']:,}",
                 "test accuracy": f"**{test['accuracy']:.2%}**",
                 "with TTA": f"{test['accuracy_tta']:.2%}",
                 "95 % interval": f"{test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}",
@@ -238,9 +240,22 @@ def losses_found() -> pd.DataFrame:
     return table
 
 
+def formats() -> pd.DataFrame:
+    """Tabulate what the exported formats compute and how fast."""
+    measured = pd.read_csv(FORMATS)
+    columns = {
+        "format": measured["format"], "accuracy": [f"{value:.2%}" for value in measured["accuracy"]],
+        "other classes": measured["other classes"],
+        "largest difference": [f"{value:.0e}" if value else "0" for value in measured["largest difference"]],
+        "images/s": [f"{value:,}" for value in measured["images/s"]],
+        "kB": [f"{value / 1000:.0f}" for value in measured["bytes"]],
+    }  # fmt: skip
+    return pd.DataFrame(columns)
+
+
 def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[float], list[float]]:
     """Compare every ordered pair of seeds: drop of the test accuracy, McNemar's p, and z, of variance 1 by chance."""
-    n = _metrics(dataset_of(setting))["test"]["n"]
+    n = _details(dataset_of(setting))["test"]["n"]
     mistakes = pd.read_csv(MISTAKES).query("setting == @setting")
     wrong = {seed: set(mistakes.loc[mistakes["seed"] == seed, "index"]) for seed in seeds}
     drops, p, z = [], [], []
@@ -273,6 +288,6 @@ def _with_age(setting: str, digest: str) -> str:
     return setting if digest == current_digest(setting) else f"{setting} (older code)"
 
 
-def _metrics(dataset: str) -> dict[str, dict[str, float]]:
-    metrics: dict[str, dict[str, float]] = read_json(Path("metrics") / f"{dataset}.json")[dataset]
-    return metrics
+def _details(dataset: str) -> dict[str, Any]:
+    details: dict[str, Any] = read_json(Path("evaluation") / f"{dataset}.json")
+    return details

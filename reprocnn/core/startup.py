@@ -16,7 +16,7 @@ _starters = []  # type: list[int]
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; a user's mistake or a failed read or write ends the process with a line and exit code 1."""
+    """Call `main`; a user's mistake, a failed read or write or a lack of memory ends in a line and exit code 1."""
     try:
         check_interpreter()
         _note_starters()
@@ -34,6 +34,9 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}; fix that and run the same command again")
+    except MemoryError as error:
+        reason = f" ({error})" if str(error) else ""
+        sys.exit(f"error: not enough memory{reason}; stop other programs, or if files were edited, restore them")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command resumes after the last finished epoch")
 
@@ -53,6 +56,11 @@ def missing_module(name: str) -> str:
         f"{sys.executable} lacks {name}; run `. .venv/bin/activate` if make has made that environment, else "
         f"`pip install -e '.[train]'`"
     )
+
+
+def is_program() -> bool:
+    """Say whether this process is a stage or command of the project, rather than a program that imports it."""
+    return bool(_starters)
 
 
 def orphaned() -> bool:

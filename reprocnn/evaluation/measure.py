@@ -12,7 +12,7 @@ from reprocnn.backend import keras
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import atomic_write, sha256, write_json
 from reprocnn.core.params import Augmentation, Recipe
-from reprocnn.evaluation import architecture, feature_maps, metrics, model_files, tta
+from reprocnn.evaluation import architecture, feature_maps, metrics, model_files, stored, tta
 from reprocnn.images import arrays
 from reprocnn.images.augment import augment, flips
 
@@ -25,8 +25,9 @@ def measure(dataset: str, recipe: Recipe, seed: int, source: str) -> None:
     """Measure models/DATASET on data/prepared/DATASET.
 
     Writes metrics/DATASET.json, plots/DATASET/predictions.csv, evaluation/DATASET.json and evaluation/DATASET.npz.
-    Raises UserError if the network does not fit the data or gives non-finite probabilities.
+    Raises UserError if the network is damaged, does not fit the data or gives non-finite probabilities.
     """
+    stored.check(Path("models") / dataset)
     folder = Path("data/prepared") / dataset
     splits = {name: arrays.load(folder / name) for name in SPLITS.values()}
     test, val = splits["test"], splits["val"]
@@ -40,7 +41,11 @@ def measure(dataset: str, recipe: Recipe, seed: int, source: str) -> None:
     examples = splits["train"].x[splits["train"].y.argmax(axis=0)]  # the first training image of each class
     blocks = feature_maps.feature_maps(model, examples)
     validated = recipe.train_on == "train"
+    scores = metrics.score(y_true, probabilities)
+    low, high = metrics.wilson_interval(len(y_true) - int(scores["errors"]), len(y_true))
     details = {
+        "source": source,
+        "test": {"n": len(y_true), "accuracy_low": low, "accuracy_high": high, "digest": digest(test)},
         "classes": metrics.per_class(y_true, y_pred, read_class_names(folder)),
         "reliability": metrics.reliability(y_pred == y_true, confidence),
         "parameters": model.count_params(),
@@ -66,8 +71,7 @@ def measure(dataset: str, recipe: Recipe, seed: int, source: str) -> None:
         np.savez(partial, **pictures)
 
     averaged = tta.predict_tta(model, test.x, recipe.flip, plain=probabilities)
-    scores = metrics.score(y_true, probabilities) | {"accuracy_tta": metrics.accuracy(y_true, averaged)}
-    results: dict[str, Any] = {"source": source, "test": {**scores, "digest": digest(test)}}
+    results: dict[str, Any] = {"test": scores | {"accuracy_tta": metrics.accuracy(y_true, averaged)}}
     if validated:
         val_scores = metrics.score(val.y.argmax(axis=1), tta.predict(model, val.x))
         results["val"] = {key: val_scores[key] for key in ("accuracy", "loss")}

@@ -21,14 +21,10 @@ def accuracy(y_true: np.ndarray, probabilities: np.ndarray) -> float:
 def score(y_true: np.ndarray, probabilities: np.ndarray) -> dict[str, float | int]:
     """Compute all metrics of labels (n,) and probabilities (n, classes)."""
     y_pred = probabilities.argmax(axis=1)
-    n, hits = len(y_true), int((y_pred == y_true).sum())
-    low, high = wilson_interval(hits, n)
+    errors = int((y_pred != y_true).sum())
     return {
-        "n": n,
-        "accuracy": hits / n,
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "errors": n - hits,
+        "accuracy": accuracy(y_true, probabilities),
+        "errors": errors,
         "top2_accuracy": float(top_k_accuracy(y_true, probabilities, 2)),
         "loss": cross_entropy(y_true, probabilities),
         "calibration_error": calibration_error(y_pred == y_true, probabilities.max(axis=1)),

@@ -10,7 +10,9 @@ is nothing to compare with; stderr says why.
 
 The metric NAME.test.accuracy is judged image by image, by McNemar's exact test, where both revisions have
 plots/NAME/predictions.csv (y_true, y_pred); a metric whose target gives its noise over seeds, by that; another accuracy
-by its count NAME.test.n, by Fisher's exact test of two proportions; anything else by `gate.tolerance` alone.
+by its count NAME.test.n, by Fisher's exact test of two proportions; anything else by `gate.tolerance` alone. The count,
+the digest of the test images (NAME.test.digest) and NAME.source are in the metrics file, or without NAME in
+evaluation/NAME.json.
 
 `reprocnn gate calibrate` finds alpha and noise from several seeds.
 """

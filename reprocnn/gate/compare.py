@@ -12,7 +12,7 @@ from dvc.exceptions import DvcException
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import DIRECTIONS, Limits, Loosening, judge_by, limits_at, raise_faults, read_limits
-from reprocnn.gate.metric_files import MetricFiles, read_files
+from reprocnn.gate.metric_files import MetricFiles, evaluation_of, read_files
 from reprocnn.gate.named_files import NamedFiles
 from reprocnn.gate.predictions import match_images, read_predictions
 from reprocnn.gate.revisions import changed_params, choose_base, describe
@@ -87,7 +87,7 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     raise_faults(source.faults())
     read = source.read_files if named else read_files
     files = read(None)
-    now = source.metrics()
+    now = _with_images(source.metrics(), files)
     raise_faults(_unfit(now, limits, "here"))
     raise_faults(
         f"{key}: missing or null, but params.yaml has a target for it" for key in limits.targets if key not in now
@@ -107,7 +107,7 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
             limits, judgement.loosened = judge_by(base, limits, accept)
             raise_faults(_unfit(now, limits, "here"))
         before = read(rev)
-        then = source.metrics(rev) if before.contents else {}
+        then = _with_images(source.metrics(rev), before) if before.contents else {}
         judgement.params = changed_params(rev, source)
         if then:
             _check_baseline(source, rev, then, now, limits)
@@ -124,6 +124,17 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     judgement.loosened += [replace(one, accepted=one.name in accept) for one in _forgotten(before, files)]
     unused = accept - {one.name for one in judgement.loosened}
     judgement.loosened += [Loosening(name, "nothing to accept", accepted=True) for name in sorted(unused)]
+
+
+def _with_images(metrics: dict[str, Value], files: MetricFiles) -> dict[str, Value]:
+    """Add what is said of the images beside the metrics. Raises UserError where the metrics say something else."""
+    raise_faults(
+        f"{key}: {metrics[key]} in {files.file_of.get(key, 'the metrics')}, {value} in {evaluation_of(key)}; run "
+        f"`dvc repro`"
+        for key, value in files.of_images.items()
+        if key in metrics and metrics[key] != value
+    )
+    return metrics | files.of_images
 
 
 def _undeclared_code(source: Any, rev: str | None) -> list[str]:
@@ -232,6 +243,9 @@ class Comparison:
     def removed(self, metric: str) -> Iterator[Loosening]:
         """Give what the base has that makes this metric believable, and that is not here any more."""
         places = {self.before.file_of.get(metric): self.here.file_of.get(metric)}
+        beside = evaluation_of(metric)
+        if beside in self.before.contents:
+            places[beside] = beside if beside in self.here.contents else None
         path = _predictions_of(metric)
         if path and metric in self.then:
             if self.source.text(path, str(self.rev)) is not None:

@@ -22,6 +22,7 @@ from dvc_data.hashfile.build import build
 from dvc_data.hashfile.tree import Tree
 
 from reprocnn.core.errors import UserError
+from reprocnn.evaluation import stored
 from reprocnn.gate import lineage
 from reprocnn.gate.values import Value, flatten
 
@@ -45,7 +46,7 @@ def faults() -> list[str]:
 
 
 def damaged(folder: str = "") -> list[str]:
-    """Give a line for each file below `folder` whose bytes are not those that dvc.lock has.
+    """Give a line for each file below `folder` that is not as dvc.lock has it.
 
     Only of outputs that DVC keeps and that are here: DVC itself trusts what it takes from its cache.
     """
@@ -56,25 +57,16 @@ def damaged(folder: str = "") -> list[str]:
             if content is None:
                 continue
             files = [((), out.hash_info)] if not out.is_dir_checksum else [(key, digest) for key, _, digest in content]
-            for key, digest in files:
-                path = Path(out.fs_path, *key)
-                if path.is_file() and _md5(path) != digest.value:
-                    cached = Path(out.cache.oid_to_path(digest.value))
-                    both = f"{path.name} and {os.path.relpath(cached)}" if _is_damaged(cached, digest) else path.name
-                    lines.append(
-                        f"{os.path.relpath(path)}: other bytes than dvc.lock has, damaged or edited; delete {both}, "
-                        f"then run `dvc pull` or `dvc repro`"
-                    )
+            paths = {Path(out.fs_path, *key): digest.value for key, digest in files}
+            faults = [stored.fault(path, Path(out.cache.oid_to_path(md5)), md5) for path, md5 in paths.items()]
+            lines += [line for line in faults if line]
+            there = map(Path, out.fs.find(out.fs_path)) if out.is_dir_checksum else []
+            lines += [
+                stored.unexpected(path)
+                for path in sorted(there)
+                if path not in paths and not out.dvcignore.is_ignored_file(str(path))
+            ]
     return lines
-
-
-def _is_damaged(path: Path, digest: Any) -> bool:
-    return path.is_file() and _md5(path) != digest.value
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def undeclared_code(rev: str = "workspace") -> list[str]:

@@ -1,9 +1,15 @@
-"""The metrics files that DVC knows, checked before DVC reads them: its readers let odd values through."""
+"""The metrics files that DVC knows, checked before DVC reads them: its readers let odd values through.
+
+Beside the metrics of NAME, evaluation/NAME.json may say on which images they were measured.
+"""
 
 import json
 import math
 import tomllib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from dvc.dependency.param import ParamsDependency
@@ -14,10 +20,11 @@ from dvc.stage import PipelineStage
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
-from reprocnn.gate.values import flatten
+from reprocnn.gate.values import Value, flatten
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
 MAX_DEPTH = 20
+OF_IMAGES = ("source", "test.n", "test.digest")  # keys of evaluation/NAME.json, if it has them
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class MetricFiles:
     file_of: dict[str, str] = field(default_factory=dict)  # by metric
     made: frozenset[str] = frozenset()  # the outs of stages, metrics or not
     inputs: dict[str, set[str]] = field(default_factory=dict)  # by stage: deps, and params as FILE:KEY
+    of_images: dict[str, Value] = field(default_factory=dict)  # as NAME.KEY, of all OF_IMAGES that are there
 
 
 def read_files(rev: str | None) -> MetricFiles:
@@ -45,21 +53,61 @@ def read_files(rev: str | None) -> MetricFiles:
         inputs = {_name(repo, stage): _inputs(repo, stage) for stage in stages}
         for place in _collect_metrics(repo):
             path = place.lstrip("/")
+            content = _read(repo, path)
+            if content is None:
+                lines += [f"{path}: missing; run `dvc repro` or `dvc pull`"] if rev is None else []
+                continue
             try:
-                with repo.dvcfs.open(place, "rb") as file:
-                    content = file.read(MAX_BYTES + 1)
                 metrics = flatten(parse(path, content, finite=rev is None))
-            except FileNotFoundError:
-                if rev is None:
-                    lines.append(f"{path}: missing; run `dvc repro` or `dvc pull`")
             except (ValueError, RecursionError, UserError, AttributeError, KeyError, TypeError) as error:
                 lines.append(f"{path} {side}: {' '.join(str(error).split())[:300]}; run `dvc repro`")
             else:
                 contents[path] = content
                 file_of |= dict.fromkeys(metrics, path)
+        beside, of_images = read_images(file_of, partial(_read, repo), side)
     if lines:
         raise UserError("\n".join(lines))
-    return MetricFiles(contents, file_of, made, inputs)
+    return MetricFiles(contents | beside, file_of, made, inputs, of_images)
+
+
+def evaluation_of(metric: str) -> str:
+    """Give the place of what is said of the images that a metric was measured on."""
+    return f"evaluation/{metric.partition('.')[0]}.json"
+
+
+def read_images(
+    metrics: Iterable[str], read: Callable[[str], bytes | None], side: str
+) -> tuple[dict[str, bytes], dict[str, Value]]:
+    """Read what the files beside the metrics say of the images: those files by path, and their values as NAME.KEY.
+
+    `read` gives at most MAX_BYTES + 1 bytes of a path, None where there is no such file; a larger one is another kind
+    of file. Raises UserError for a malformed one.
+    """
+    contents: dict[str, bytes] = {}
+    values: dict[str, Value] = {}
+    for name in dict.fromkeys(metric.partition(".")[0] for metric in metrics if "." in metric):
+        path, content = evaluation_of(name), None
+        with suppress(OSError, ValueError):  # a name that is no file's
+            content = read(path)
+        if content is None or len(content) > MAX_BYTES:
+            continue
+        try:
+            flat = flatten(parse(path, content, finite=False))
+        except (ValueError, RecursionError, UserError) as error:
+            raise UserError(f"{path} {side}: {' '.join(str(error).split())[:300]}; run `dvc repro`") from None
+        found = {f"{name}.{key}": flat[key] for key in OF_IMAGES if key in flat}
+        if found:
+            contents[path] = content
+            values |= found
+    return contents, values
+
+
+def _read(repo: Repo, path: str) -> bytes | None:
+    try:
+        with repo.dvcfs.open(f"/{path}", "rb") as file:
+            return bytes(file.read(MAX_BYTES + 1))
+    except FileNotFoundError:
+        return None
 
 
 def _relative(repo: Repo, one: Any) -> str:

@@ -3,6 +3,7 @@
 import subprocess
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
-from reprocnn.gate.metric_files import MAX_BYTES, MetricFiles, parse
+from reprocnn.gate.metric_files import MAX_BYTES, MetricFiles, parse, read_images
 from reprocnn.gate.values import Value, flatten
 
 
@@ -42,7 +43,9 @@ class NamedFiles:
         missing = [path for path in self._paths if path not in contents]
         if missing and rev is None:
             raise UserError("\n".join(f"{path}: missing; name a file of metrics with --metrics" for path in missing))
-        return MetricFiles(contents, {metric: path for path, metric in self._metrics(contents, rev)})
+        file_of = {metric: path for path, metric in self._metrics(contents, rev)}
+        _, of_images = read_images(file_of, partial(_read, rev=rev), "here" if rev is None else f"at {rev}")
+        return MetricFiles(contents, file_of, of_images=of_images)
 
     def metrics(self, rev: str | None = None) -> dict[str, Value]:
         """Read the metrics by dotted key; a top-level key that two files have begins with its file, as in DVC."""

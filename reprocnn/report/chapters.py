@@ -6,13 +6,21 @@ from typing import Any
 import pandas as pd
 
 from reprocnn.datasets import MNIST
-from reprocnn.report import choices, curves, experiments, figures, tables
+from reprocnn.report import charts, choices, curves, evidence, experiments, figures, tables
 from reprocnn.report.document import Chapter, Figure, Section
-from reprocnn.report.evidence import Evidence
 from reprocnn.report.results import Result
 from reprocnn.report.sketch import draw_sketch
 
-NORMALIZATIONS = {"center": "x / 255 - 0.5", "standardize": "(x - mean) / standard deviation, of the training images"}
+NORMALIZATIONS = {
+    "center": "x / 255 - 0.5",
+    "standardize": "(x - mean) / standard deviation, both over the training images",
+}
+CHARTS = {  # by table: how it is drawn, and what is seen
+    "insights": (charts.draw_insights, "test accuracy of each variant, a dot for each seed"),
+    "grudges": (charts.draw_flaws, "validation accuracy after each fix, a dot for each seed"),
+    "bench": (charts.draw_bench, "test error against seconds of training"),
+    "growth": (charts.draw_growth, "cost of an epoch against images and filters"),
+}
 
 
 def draw(result: Result, folder: Path) -> None:
@@ -41,9 +49,20 @@ def summarize(results: list[Result]) -> str:
     table = pd.DataFrame([_summary(result) for result in results], index=[result.title for result in results])
     table = table.T.rename_axis("").reset_index()
     return (
-        f"{tables.markdown(table)}\nTo reproduce: `make repro`, or `dvc repro` in an environment of your own. On the "
-        f"same machine with the same versions the weights have the same digest."
+        f"{tables.markdown(table)}\n{_environments(results)}\n\nTo reproduce: `make repro`, or `dvc repro` in your own "
+        "environment. The same machine with the same versions gives weights with the same digest. `git log -1 metrics` "
+        "names the commit and the date of these results."
     )
+
+
+def _environments(results: list[Result]) -> str:
+    """Say once for all data sets where they were trained, as far as that is the same."""
+    titles: dict[str, list[str]] = {}
+    for result in results:
+        device = "{name}, {threads} threads, {precision}".format(**result.details["device"])
+        versions = ", ".join(f"{name} {version}" for name, version in result.details["versions"].items())
+        titles.setdefault(f"trained on {device}, with {versions}", []).append(result.title)
+    return " ".join(f"{' and '.join(own)}: {where}." for where, own in titles.items())
 
 
 def _summary(result: Result) -> dict[str, str]:
@@ -67,14 +86,14 @@ def _verdict(accuracy: float, target: float | None) -> str:
 
 def write_chapter(result: Result) -> Chapter:
     """Write of one data set: the network, how it learned, where it errs, what it sees, its data."""
-    evidence = Evidence(result.dataset.name)
+    found = evidence.find(result)
     return Chapter(
         result.title,
-        f"The right class is among the two most probable for {result.test['top2_accuracy']:.2%} of the test images; "
-        f"the loss is {result.test['loss']:.4f}.",
+        f"The true class is among the top two predictions for {result.test['top2_accuracy']:.2%} of the test images. "
+        f"The test loss is {result.test['loss']:.4f}.",
         (
-            _network(result, evidence),
-            _learning(result, evidence),
+            _network(result, found),
+            _learning(result, found),
             _errors(result),
             _features(result),
             _data(result),
@@ -82,18 +101,18 @@ def write_chapter(result: Result) -> Chapter:
     )
 
 
-def _network(result: Result, evidence: Evidence) -> Section:
+def _network(result: Result, found: evidence.Evidence) -> Section:
     return Section(
         "The network, layer by layer",
-        "\n".join(choices.explain_layers(result.details["layers"], result.recipe, evidence)),
+        "\n".join(choices.explain_layers(result.details["layers"], result.recipe, found)),
         (_figure(result, "network", "the layers as blocks, with their shapes, parameters and operations"),),
     )
 
 
-def _learning(result: Result, evidence: Evidence) -> Section:
+def _learning(result: Result, found: evidence.Evidence) -> Section:
     # The sample is not judged by the target, so crossing it means nothing.
     course = curves.explain(result.history, result.judged_by, result.details["validation_images"])
-    reasons = choices.explain_training(result.recipe, result.peak_lr, evidence)
+    reasons = choices.explain_training(result.recipe, result.peak_lr, found)
     return Section(
         "How it learned",
         "\n\n".join([*course, "\n".join(reasons)]),
@@ -102,15 +121,16 @@ def _learning(result: Result, evidence: Evidence) -> Section:
 
 
 def _errors(result: Result) -> Section:
-    calibration = explain_reliability(result.details["reliability"], result.test["calibration_error"])
     return Section(
         "Where it errs",
-        f"{calibration}\n\n{tables.markdown(by_class(result.details['classes']))}",
+        explain_reliability(result.details["reliability"], result.test["calibration_error"]),
         (
             _figure(result, "confusion", "confusion matrix, true class by predicted class"),
             _figure(result, "mistakes", "the most confident mistakes, with true class, predicted class and confidence"),
             _figure(result, "reliability", "accuracy against confidence"),
         ),
+        "Precision and recall of each class",
+        tables.markdown(by_class(result.details["classes"])),
     )
 
 
@@ -129,8 +149,10 @@ def _data(result: Result) -> Section:
     counts = class_counts(result.details["images"], result.class_names)
     return Section(
         "The data",
-        f"{explain_data(result.details)}\n\n{tables.markdown(counts)}",
+        explain_data(result.details),
         (_figure(result, "examples", "a training image of each class, raw and augmented as in training"),),
+        "Images of each class",
+        tables.markdown(counts),
     )
 
 
@@ -139,17 +161,17 @@ def _figure(result: Result, kind: str, alt: str) -> Figure:
 
 
 def explain_reliability(bins: list[dict[str, float]], error: float) -> str:
-    """Say what the calibration `error` means: overconfident, underconfident, or neither on the whole."""
+    """Say what the calibration `error` means: overconfident, underconfident, or neither overall."""
     total = sum(row["n"] for row in bins)
     gap = sum(row["n"] * (row["confidence"] - row["accuracy"]) for row in bins) / total
     if abs(gap) < error / 2:
-        direction = "in both directions"
+        direction = "sometimes too high, sometimes too low"
     elif gap > 0:
-        direction = "it is overconfident"
+        direction = "the network is overconfident"
     else:
-        direction = "it is underconfident"
+        direction = "the network is underconfident"
     return (
-        f"Its confidence is off by {100 * error:.1f} points on average (expected calibration error {error:.4f}): "
+        f"Confidence is off by {100 * error:.1f} points on average (expected calibration error {error:.4f}): "
         f"{direction}."
     )
 
@@ -160,9 +182,9 @@ def explain_features(result: Result) -> str:
     if n == 0:
         return "The network has no convolution."
     return (
-        f"First the {n} filters of the first convolution, {height}×{width}: zero is mid-grey, brighter is positive. "
-        "Then a training image of each class and what becomes of it, block by block (height × width × channels), in "
-        "the channels that vary most over these images."
+        f"The first figure shows the {n} filters of the first convolution, {height}×{width}: mid-grey is zero, "
+        "brighter is positive. The second shows a training image of each class and its feature maps, block by block "
+        "(height × width × channels), in the channels that vary most over these images."
     )
 
 
@@ -173,10 +195,10 @@ def explain_data(details: dict[str, Any]) -> str:
     normalization = details["normalization"]
     check = normalization["check"]
     return (
-        f"{n['training']:,} images for training, {n['validation']:,} for validation, {n['test']:,} for the test."
+        f"{n['training']:,} images for training, {n['validation']:,} for validation, {n['test']:,} for testing."
         f"{used} {_balance(details['images']['training'], details['classes'])}\n\n"
-        f"Normalization: {NORMALIZATIONS[normalization['method']]}. Checked on the training images: values from "
-        f"{check['min']:.3f} to {check['max']:.3f}, mean {_numbers(check['mean'])}, standard deviation "
+        f"Normalization: {NORMALIZATIONS[normalization['method']]}. The training images, normalized, range from "
+        f"{check['min']:.3f} to {check['max']:.3f}; mean {_numbers(check['mean'])}, standard deviation "
         f"{_numbers(check['std'])}."
     )
 
@@ -184,10 +206,10 @@ def explain_data(details: dict[str, Any]) -> str:
 def _balance(counts: list[int], classes: list[dict[str, Any]]) -> str:
     fewest, most = min(counts), max(counts)
     if fewest == most:
-        return f"Each class has the same number of training images, {fewest:,}."
+        return f"Each class has {fewest:,} training images."
     rarest, commonest = (classes[counts.index(n)]["class"] for n in (fewest, most))
     return (
-        f"The rarest class of the training images is {rarest} with {fewest:,}, the most frequent {commonest} with "
+        f"The rarest class is {rarest} with {fewest:,} training images; the most frequent is {commonest} with "
         f"{most:,}, {most / fewest:.2f} times as many."
     )
 
@@ -218,13 +240,26 @@ def write_experiments(results: list[Result]) -> list[Chapter]:
     Raises UserError for a table that is broken.
     """
     sections = []
-    for table in experiments.specifications(_searched_images(results)).values():
+    for name, table in experiments.specifications(_searched_images(results)).items():
         rows = tables.load(table)
         if not rows.empty:
-            text = f"{table.text}\n\n{tables.markdown(rows)}\n{tables.circumstances(table.file)}"
-            sections.append(Section(table.title, text))
-    introduction = "Measured apart from the pipeline, over seeds; benchmarks/README.md has the commands."
+            charted = CHARTS.get(name)
+            drawn = (Figure(_chart_file(name), f"{table.title}: {charted[1]}"),) if charted else ()
+            details = f"{tables.markdown(rows)}\n{tables.circumstances(table.file)}"
+            sections.append(Section(table.title, table.text, drawn, "The numbers", details))
+    introduction = (
+        "Measured outside the pipeline, with other networks and recipes too. benchmarks/README.md lists the commands."
+    )
     return [Chapter("Experiments", introduction, tuple(sections))] if sections else []
+
+
+def draw_experiments(folder: Path) -> None:
+    """Draw the charts of what is measured, `folder`/figures/experiments_*.svg."""
+    with figures.style():
+        for name, (draw_chart, _) in CHARTS.items():
+            runs = tables.read(experiments.TABLES[name].file)
+            if runs is not None and not runs.empty:
+                figures.save(draw_chart(runs), folder / _chart_file(name))
 
 
 def _searched_images(results: list[Result]) -> int | None:
@@ -246,6 +281,10 @@ def _numbers(values: list[float]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
+
+
+def _chart_file(table: str) -> str:
+    return f"figures/experiments_{table}.svg"
 
 
 def _figure_file(result: Result, kind: str) -> str:

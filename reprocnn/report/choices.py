@@ -5,15 +5,14 @@ Titles and texts are made from the layers and values themselves; what was measur
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from reprocnn.core.params import Recipe
 from reprocnn.report.evidence import Evidence
 
 SIZED = ("mnist_cnn", "cifar_cnn")  # by params.yaml; the other networks are quotations
 Subject = TypeVar("Subject")
-Finding = Callable[[Any, Evidence], str | None]
 
 
 @dataclass(frozen=True)
@@ -22,16 +21,14 @@ class Explanation(Generic[Subject]):
 
     title: str | Callable[[Subject], str]
     text: str | Callable[[Subject], str]
-    evidence: tuple[Finding, ...] = ()
+    keys: tuple[str, ...] = ()  # of params.yaml: changes of these alone are evidence
     applies: Callable[[Subject], object] = lambda _: True
 
     def item(self, subject: Subject, evidence: Evidence) -> str:
-        """Write a Markdown item; evidence that there is none of is left out."""
+        """Write a Markdown item, with the evidence if there is any."""
         title, text = _fill(self.title, subject), _fill(self.text, subject)
-        found = [find(subject, evidence) for find in self.evidence]
-        sentences = " ".join(sentence for sentence in found if sentence)
-        measured = f" *{sentences}*" if sentences else ""
-        return f"- **{title}.** {text}.{measured}"
+        effect = evidence.change_effect(self.keys)
+        return f"- **{title}.** {text}." + (f" *{effect}*" if effect else "")
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,6 @@ class Convolution:
     name: str
     kernel: str  # as in 3×3
     stride: int
-    frozen: bool
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,6 @@ class Network:
 
     layers: Sequence[dict[str, Any]]
     recipe: Recipe
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """Give the values of params.yaml that shaped it, none for a network that is a quotation."""
-        return asdict(self.recipe) if self.recipe.network in SIZED else {}
 
     @property
     def convolutions(self) -> list[Convolution]:
@@ -85,11 +76,11 @@ class Network:
 
     @property
     def ends_in_softmax(self) -> bool:
-        """Tell whether the last layer gives probabilities."""
+        """Say whether the last layer gives probabilities."""
         return self.layers[-1]["kind"] == "Dense" and "softmax" in self.layers[-1]["detail"]
 
     def has(self, kind: str) -> bool:
-        """Tell whether there is a layer of this kind."""
+        """Say whether there is a layer of this kind."""
         return any(row["kind"] == kind for row in self.layers)
 
     def details(self, kind: str) -> list[str]:
@@ -105,20 +96,15 @@ class Training:
     peak_lr: float
 
     @property
-    def values(self) -> dict[str, Any]:
-        """Give the values of params.yaml, and the peak learning rate as `lr`."""
-        return asdict(self.recipe) | {"lr": self.peak_lr}
-
-    @property
     def warps(self) -> bool:
-        """Tell whether images are moved by fractions of a pixel."""
+        """Say whether images are moved by fractions of a pixel."""
         return any((self.recipe.rotation, self.recipe.zoom, self.recipe.shear, self.recipe.elastic))
 
     @property
     def unused(self) -> dict[str, str]:
-        """Name, by params key, the common means that the recipe does without."""
-        means = OPTIONAL | ({"dropout": "dropout"} if self.recipe.network in SIZED else {})
-        return {key: words for key, words in means.items() if not getattr(self.recipe, key)}
+        """Name, by params key, the common techniques that the recipe does without."""
+        techniques = OPTIONAL | ({"dropout": "dropout"} if self.recipe.network in SIZED else {})
+        return {key: words for key, words in techniques.items() if not getattr(self.recipe, key)}
 
 
 def explain_layers(layers: Sequence[dict[str, Any]], recipe: Recipe, evidence: Evidence) -> list[str]:
@@ -132,7 +118,11 @@ def explain_layers(layers: Sequence[dict[str, Any]], recipe: Recipe, evidence: E
 
 def explain_training(recipe: Recipe, peak_lr: float, evidence: Evidence) -> list[str]:
     """Write a Markdown item for each choice of the training."""
-    return _explain(TRAINING, Training(recipe, peak_lr), evidence)
+    training = Training(recipe, peak_lr)
+    items = _explain(TRAINING, training, evidence)
+    if training.unused:
+        items.append(Explanation("Left out", _left_out, tuple(training.unused)).item(training, evidence))
+    return items
 
 
 def _explain(explanations: Sequence[Explanation[Subject]], subject: Subject, evidence: Evidence) -> list[str]:
@@ -146,48 +136,7 @@ def _fill(words: str | Callable[[Subject], str], subject: Subject) -> str:
 def _read_convolution(row: dict[str, Any]) -> Convolution:
     kernel, *parts = row["detail"].split(", ")
     strides = [int(part.removeprefix("stride ")) for part in parts if part.startswith("stride ")]
-    return Convolution(row["name"], kernel, strides[0] if strides else 1, "frozen" in parts)
-
-
-# Evidence
-
-
-class _HasValues(Protocol):
-    @property
-    def values(self) -> dict[str, Any]: ...
-
-
-def change(*keys: str) -> Finding:
-    """Find what the search measured of other values for these keys of params.yaml."""
-
-    def find(subject: _HasValues, evidence: Evidence) -> str | None:
-        return evidence.change_effect(**{key: subject.values[key] for key in keys if key in subject.values})
-
-    return find
-
-
-def fix(name: str) -> Finding:
-    """Find what this fix of the warm-up network changed."""
-    return lambda _, evidence: evidence.fix_effect(name)
-
-
-def variants(before: str, after: str) -> Finding:
-    """Find how these variants of the exercise's network compare."""
-    return lambda _, evidence: evidence.variant_effect(before, after)
-
-
-def _small_kernels(network: Network, evidence: Evidence) -> str | None:
-    return evidence.fix_effect("3x3 instead of 10x10") if "3×3" in network.kernels else None
-
-
-def _second_convolution(network: Network, evidence: Evidence) -> str | None:
-    if len(network.kernels) < 2:
-        return None
-    return evidence.variant_effect("one convolution, batch norm", "two convolutions, batch norm")
-
-
-def _unused(training: Training, evidence: Evidence) -> str | None:
-    return evidence.change_effect(**dict.fromkeys(training.unused, 0))
+    return Convolution(row["name"], kernel, strides[0] if strides else 1)
 
 
 # Words
@@ -213,16 +162,16 @@ def _distinct(parts: list[str]) -> str:
 
 def _normalization(network: Network) -> str:
     reasons = {
-        "center": "Pixels become x / 255 - 0.5, so inputs take both signs",
-        "standardize": "Mean 0 and variance 1 over the training images are the scale that initial weights are made for",
+        "center": "Pixels are scaled to x / 255 - 0.5, so inputs take both signs",
+        "standardize": "Inputs have mean 0 and variance 1 over the training images, as initial weights assume",
     }
-    return f"{reasons[network.recipe.normalization]}; the network takes raw pixels"
+    return f"{reasons[network.recipe.normalization]}; the network itself accepts raw pixels"
 
 
 def _kernel_sharing(network: Network) -> str:
-    text = "A kernel is the same everywhere in the image, so a shape learned in one place is recognized in all"
+    text = "A kernel is the same at every position, so a shape learned in one place is recognized everywhere"
     if network.kernels.count("3×3") > 1:
-        text += "; several 3×3 in a row see as far as one large kernel, with fewer weights"
+        text += "; several 3×3 kernels in a row cover as much as a large one, with fewer weights"
     return text
 
 
@@ -234,7 +183,7 @@ def _widens(network: Network) -> bool:
 def _optimizer(training: Training) -> str:
     return {
         "adam": "AdamW gives each weight its own step size, so one learning rate suits all layers",
-        "muon": "Muon makes the step of each kernel orthogonal, so it learns in all directions alike",
+        "muon": "Muon orthogonalizes the step of each kernel, so it learns in all directions at the same pace",
     }[training.recipe.optimizer]
 
 
@@ -249,13 +198,13 @@ def _schedule(training: Training) -> str:
     rise = ""
     if recipe.warmup:
         rise = f"rises over the first {recipe.warmup:.0%} of the steps, while the weights are still far off, then "
-    return f"It {rise}{end}; a high rate gets far, a low one settles"
+    return f"It {rise}{end}: large steps cover distance, small ones settle"
 
 
 def _shifts(training: Training) -> str:
     fractions = ", by fractions of a pixel too" if training.warps else ""
     pixels = _count(training.recipe.shift, "pixel")
-    return f"Images are shifted by up to {pixels} each way{fractions}, because the class does not depend on the place"
+    return f"Images are shifted by up to {pixels} each way{fractions}, because the class does not depend on position"
 
 
 def _warping(training: Training) -> str:
@@ -265,20 +214,20 @@ def _warping(training: Training) -> str:
         f"stretched by up to {100 * recipe.zoom:g} %" if recipe.zoom else "",
         f"sheared by up to {recipe.shear:g} pixels per row" if recipe.shear else "",
     ]
-    return f"Images are {_list(parts)}, differently each time, so no epoch repeats another"
+    return f"Images are {_list(parts)}, differently each time, so no two epochs are alike"
 
 
 def _edges(training: Training) -> str:
-    edge = {"constant": "black", "reflect": "the reflection of what is there"}[training.recipe.fill_mode]
-    return f"What comes in from outside is {edge}"
+    edge = {"constant": "black", "reflect": "a reflection of the image"}[training.recipe.fill_mode]
+    return f"Whatever moves in from outside the image is {edge}"
 
 
 def _growing(training: Training) -> str:
     size = training.recipe.first_size
     return (
-        f"The first epoch sees the images at {size:.0%} of their height and width, at {size**2:.0%} of the cost, and "
-        f"they grow until the last quarter of the epochs: coarse shapes are learned first anyway. Validation images "
-        f"have full size from the start, so early validation accuracy is low"
+        f"The first epoch sees the images at {size:.0%} of their height and width, at {size**2:.0%} of the cost. They "
+        f"reach full size in the last quarter of the epochs: coarse shapes are learned first anyway. Validation images "
+        f"always have full size, so early validation accuracy is low"
     )
 
 
@@ -317,7 +266,7 @@ INPUT: tuple[Explanation[Network], ...] = (
     Explanation("Normalization as a layer", _normalization, applies=has("Rescaling")),
     Explanation(
         lambda it: f"Cropping, {_distinct(it.details('Cropping2D'))}",
-        "The border that is cut off is margin, and fewer positions are less work for every later layer",
+        "The border is empty margin, and fewer positions mean less work for every later layer",
         applies=has("Cropping2D"),
     ),
 )
@@ -325,14 +274,14 @@ INPUT: tuple[Explanation[Network], ...] = (
 CONVOLUTION: tuple[Explanation[Convolution], ...] = (
     Explanation(
         "A convolution of {it.kernel} with stride {it.stride}",
-        lambda it: f"It looks at one position in {it.stride**2}, which leaves that share of the work to later layers",
+        lambda it: f"It visits one position in {it.stride**2}, which cuts the work of later layers to that share",
         applies=lambda it: it.stride > 1,
     ),
     Explanation(
         "Whitening, {it.kernel}",
-        "Its filters are computed from patches of training images, so that its outputs are uncorrelated and on one "
-        "scale, and are not trained (arXiv 2404.00498, section 3.2)",
-        applies=lambda it: it.name == "whitening" and it.frozen,
+        "Its filters are computed from patches of training images so that its outputs are uncorrelated and equally "
+        "scaled; they are not trained (arXiv 2404.00498, section 3.2)",
+        applies=lambda it: it.name == "whitening",
     ),
 )
 
@@ -340,123 +289,119 @@ NETWORK: tuple[Explanation[Network], ...] = (
     Explanation(
         lambda it: f"{_count(len(it.kernels), 'convolution')}, {_distinct(it.kernels)}",
         _kernel_sharing,
-        (change("kernel_size", "depth"), _small_kernels, _second_convolution),
+        ("kernel_size", "depth"),
         applies=lambda it: it.kernels,
     ),
     Explanation(
         lambda it: f"{it.widths[0]} to {it.widths[-1]} filters",
-        "Larger shapes come in more varieties, and there are fewer positions to look for them",
-        (change("filters"), fix("more filters with depth")),
+        "Larger shapes come in more varieties, and there are fewer positions at which to look for them",
+        ("filters",),
         applies=_widens,
     ),
     Explanation(
         "Batch normalization",
-        "It keeps activations on one scale whatever the layers before it learn, so a higher learning rate is safe",
-        (variants("two convolutions", "two convolutions, batch norm"),),
+        "It keeps activations on one scale whatever earlier layers learn, so a higher learning rate is safe",
         applies=has("BatchNormalization"),
     ),
     Explanation(
         "ReLU",
-        "It passes positive values and nothing else: cheap, and its gradient does not fade with depth",
-        (fix("relu between the layers"),),
+        "It keeps positive values and zeroes the others: cheap, and its gradient does not fade with depth",
         applies=activated_by("relu"),
     ),
     Explanation(
         "ELU",
-        "It is a ReLU with a smooth lower branch, so a unit below zero still learns",
+        "A ReLU with a smooth negative branch, so a unit below zero still learns",
         applies=activated_by("elu"),
     ),
     Explanation(
         "GELU",
-        "It is a smooth ReLU, so values just below zero still give a gradient",
+        "A smooth ReLU, so values just below zero still give a gradient",
         applies=activated_by("gelu"),
     ),
     Explanation(
         lambda it: f"Max pooling, {_distinct(it.details('MaxPooling2D'))}",
-        "The strongest response nearby is kept, so small shifts matter less and later layers have less to do",
+        "Only the strongest response nearby is kept, so small shifts matter less and later layers have less to do",
         applies=has("MaxPooling2D"),
     ),
-    Explanation("Flatten", "The output still knows where in the image a shape is", applies=has("Flatten")),
+    Explanation("Flatten", "The output layer still sees where in the image a shape is", applies=has("Flatten")),
     Explanation(
         "Global max pooling",
-        "What counts is whether a shape is there, not where",
+        "What counts is whether a shape is present, not where",
         applies=has("GlobalMaxPooling2D"),
     ),
     Explanation(
         "Global average pooling",
-        "What counts is how much of a shape is there, not where",
+        "What counts is how much of a shape is present, not where",
         applies=has("GlobalAveragePooling2D"),
     ),
     Explanation(
         lambda it: f"Dropout, {_distinct(it.dropouts)}",
-        "Features are dropped at random in training, so no output relies on a single one of them",
-        (change("dropout"),),
+        "Features are dropped at random during training, so no output relies on a single one",
+        ("dropout",),
         applies=lambda it: it.dropouts,
     ),
     Explanation(
         lambda it: f"{it.layers[-1]['shape'][-1]} outputs, softmax",
-        "One number per class, positive and summing to 1: probabilities, as the cross-entropy takes them",
-        (fix("softmax output"),),
+        "One number per class, positive and summing to 1: the probabilities that cross-entropy expects",
         applies=lambda it: it.ends_in_softmax,
     ),
 )
 
 TRAINING: tuple[Explanation[Training], ...] = (
     Explanation(lambda it: it.recipe.optimizer.capitalize(), _optimizer),
-    Explanation("Peak learning rate {it.peak_lr:g}", _schedule, (change("lr", "lr_factor", "warmup", "lr_end"),)),
+    Explanation("Peak learning rate {it.peak_lr:g}", _schedule, ("lr", "lr_factor", "warmup", "lr_end")),
     Explanation(
         lambda it: _count(it.recipe.epochs, "epoch"),
-        "The schedule spans all of them, so a shorter training is a different one, not this one cut short",
-        (change("epochs"),),
+        "The schedule spans all of them, so a shorter training is not this one cut short",
+        ("epochs",),
     ),
     Explanation(
         "Batches of {it.recipe.batch_size:,}",
-        "Larger ones use the processor better, smaller ones take more steps per epoch",
-        (change("batch_size"),),
+        "Larger batches use the processor better, smaller ones take more steps per epoch",
+        ("batch_size",),
     ),
     Explanation(
         "Weight decay, {it.recipe.weight_decay:g}",
-        "Weights that nothing needs shrink",
-        (change("weight_decay"),),
+        "Weights shrink unless the loss needs them",
+        ("weight_decay",),
         applies=uses("weight_decay"),
     ),
     Explanation(
         "Label smoothing, {it.recipe.label_smoothing:g}",
         "A share of {it.recipe.label_smoothing:g} of each label is spread over all classes, so the network gains "
-        "nothing from ever larger outputs; this lowers its confidence",
-        (change("label_smoothing"),),
+        "nothing from ever larger outputs; this also lowers its confidence",
+        ("label_smoothing",),
         applies=uses("label_smoothing"),
     ),
-    Explanation("Shifts", _shifts, (change("shift"),), applies=uses("shift")),
+    Explanation("Shifts", _shifts, ("shift",), applies=uses("shift")),
     Explanation(
         "Warps",
         _warping,
-        (change("rotation", "zoom", "shear"),),
+        ("rotation", "zoom", "shear"),
         applies=uses("rotation", "zoom", "shear"),
     ),
     Explanation(
         "Elastic bends",
         "Images are bent like rubber, by {it.recipe.elastic:g} pixels (standard deviation), the way handwriting varies",
-        (change("elastic"),),
+        ("elastic",),
         applies=uses("elastic"),
     ),
     Explanation(
         "Edges",
         _edges,
-        (change("fill_mode"),),
+        ("fill_mode",),
         applies=uses("shift", "rotation", "zoom", "shear", "elastic"),
     ),
     Explanation(
         "Mirroring",
-        "Half the images are mirrored, the other half in the next epoch, so two epochs show both sides",
-        (change("flip"),),
+        "Half the images are mirrored in one epoch, the other half in the next, so two epochs show both sides",
+        ("flip",),
         applies=uses("flip"),
     ),
     Explanation(
         "Growing images",
         _growing,
-        (change("first_size"),),
+        ("first_size",),
         applies=lambda it: it.recipe.first_size < 1,
     ),
-    Explanation("Left out", _left_out, (_unused,), applies=lambda it: it.unused),
 )

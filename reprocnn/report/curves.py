@@ -16,7 +16,7 @@ FALL = 0.5  # of the learning rate from its peak: less is no schedule
 def explain(history: pd.DataFrame, target: float | None, n_val: int | None) -> list[str]:
     """Write at most one sentence per rule, in the order in which a curve is read; none without validation.
 
-    `n_val` is the number of validation images, which tells a change from chance.
+    `n_val` is the number of validation images, which separates a change from chance.
     """
     if n_val is None or history[["val_loss", "val_accuracy"]].isna().any(axis=None):
         return []
@@ -87,7 +87,7 @@ def schedule(history: pd.DataFrame, n_val: int) -> str | None:
         return None
     return (
         f"The validation accuracy gained {100 * gain:.1f} points after epoch {int(before['epoch'])}, while the "
-        f"learning rate fell from {since['lr'].iloc[0]:.2g}, half its peak or less, to {last['lr']:.2g}."
+        f"learning rate fell from {since['lr'].iloc[0]:.2g} (half its peak or less) to {last['lr']:.2g}."
     )
 
 
@@ -102,7 +102,7 @@ def ending(history: pd.DataFrame, n_val: int) -> str | None:
     if last - before > noise:
         return f"It was still improving at the end: {epochs} gained {100 * (last - before):.1f} points."
     if abs(last - before) <= noise:
-        return f"It had levelled off at the end: {epochs} changed the validation accuracy by no more than chance does."
+        return f"It had levelled off at the end: {epochs} changed the validation accuracy no more than chance would."
     return f"It got worse at the end: {epochs} cost {100 * (before - last):.1f} points."
 
 

@@ -1,73 +1,69 @@
-"""Sentences about what benchmarks/ measured, to stand beside the choices that they support or refute."""
+"""What the search of benchmarks/ measured of changes of a recipe, for the recipe that it was made with and no other."""
 
 import math
-from typing import Any
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 
+import pandas as pd
+
+from reprocnn.core.params import Recipe
+from reprocnn.datasets import MNIST
 from reprocnn.report.cells import baseline
-from reprocnn.report.experiments import INSIGHTS_EPOCH
+from reprocnn.report.results import Result
 from reprocnn.report.tables import read
 
+CHANCE = 2  # standard errors of a difference
 
+
+@dataclass(frozen=True)
 class Evidence:
-    """What was measured of the choices for the data set `dataset`; a sentence is None where nothing was.
+    """The runs of the search, with the number of validation images; empty where it says nothing."""
 
-    The search was for MNIST's recipe, so it says nothing of another data set.
-    """
+    search: pd.DataFrame | None = None
+    n: int = 0
 
-    def __init__(self, dataset: str) -> None:
-        self.search = read("search") if dataset == "mnist" else None
-        self.flaws, self.insights = read("grudges"), read("insights")
-
-    def change_effect(self, **values: Any) -> str | None:
-        """Say what the search found for other values than these, by key of params.yaml; `lr` is the peak."""
+    def change_effect(self, keys: Collection[str]) -> str | None:
+        """Say what changes of these params, and of no others, did to the validation errors; `lr` is the peak."""
         if self.search is None:
             return None
-        found = []
-        for change, changed in self.search.groupby("change", sort=False):
-            settings = dict(setting.split("=") for setting in str(change).split())
-            if any(key in values and not _same(value, values[key]) for key, value in settings.items()):
-                unchanged = baseline(self.search, changed)
-                found.append(
-                    f"`{change}` the validation error was {1 - changed['val_accuracy'].mean():.2%}, without the change "
-                    f"{1 - unchanged['val_accuracy'].mean():.2%} ({_seeds(len(changed))})"
-                )
-        return f"With {'; with '.join(found)}." if found else None
+        tried = [
+            self._compare(str(change), changed)
+            for change, changed in self.search.groupby("change", sort=False)
+            if change and {setting.partition("=")[0] for setting in str(change).split()} <= set(keys)
+        ]
+        return " ".join(tried) or None
 
-    def fix_effect(self, fix: str) -> str | None:
-        """Say what one fix of the warm-up network changed, those before it kept."""
-        if self.flaws is None or fix not in set(self.flaws["fix"]):
-            return None
-        after = self.flaws[self.flaws["fix"] == fix]
-        before = self.flaws[self.flaws["step"] == after["step"].iloc[0] - 1]
-        if before.empty:
-            return None
-        old, new = f"{before['val_accuracy'].mean():.1%}", f"{after['val_accuracy'].mean():.1%}"
-        if old == new:
-            effect = f"left the validation accuracy at {old}"
+    def _compare(self, change: str, changed: pd.DataFrame) -> str:
+        assert self.search is not None
+        with_change, without = (
+            self.n * (1 - float(runs["val_accuracy"].mean())) for runs in (changed, baseline(self.search, changed))
+        )
+        # The number of errors has about a Poisson distribution; the mean of k seeds has a k-th of its variance.
+        noise = CHANCE * math.sqrt((with_change + without) / len(changed))
+        if with_change - without > noise:
+            verdict = "more than chance explains: this supports the choice"
+        elif without - with_change > noise:
+            verdict = "fewer than chance explains: this refutes the choice"
         else:
-            effect = f"took the validation accuracy from {old} to {new}"
-        return f'In the warm-up network, fixed step by step, "{fix}" {effect} ({_seeds(len(after))}).'
-
-    def variant_effect(self, before: str, after: str) -> str | None:
-        """Compare two variants of the exercise's network after `INSIGHTS_EPOCH` epochs."""
-        if self.insights is None or not {before, after} <= set(self.insights["variant"]):
-            return None
-        rows = self.insights[self.insights["epoch"] == INSIGHTS_EPOCH]
-        accuracy = rows.groupby("variant")["test_accuracy"].mean()
-        n = int((rows["variant"] == after).sum())
+            verdict = "a difference that chance explains" if round(with_change) != round(without) else "no difference"
+        seeds = f"mean of {len(changed)} seeds" if len(changed) > 1 else "one seed"
         return (
-            f"In the exercise's network, test accuracy after {INSIGHTS_EPOCH} epochs: {before}, "
-            f"{accuracy[before]:.2%}; {after}, {accuracy[after]:.2%} ({_seeds(n)})."
+            f"`{change}` made {with_change:.0f} errors instead of {without:.0f} on {self.n:,} validation images "
+            f"({seeds}), {verdict}."
         )
 
 
-def _same(text: str, value: Any) -> bool:
-    """Compare a value as it stands in a change, like lr=0.005, with one of params.yaml."""
-    try:
-        return math.isclose(float(text), float(str(value)))
-    except ValueError:
-        return text == str(value).lower()
+def find(result: Result) -> Evidence:
+    """Find what bears on this result: the search was for MNIST, with the recipe that each of its rows names."""
+    search = read("search")
+    if search is None or "recipe" not in search or result.dataset != MNIST or result.judged_by is None:
+        return Evidence()
+    own = search[search["recipe"] == describe(result.recipe, result.peak_lr)]
+    return Evidence() if own.empty else Evidence(own, result.details["validation_images"])
 
 
-def _seeds(n: int) -> str:
-    return f"mean of {n} seeds" if n > 1 else "one seed"
+def describe(recipe: Recipe, peak_lr: float) -> str:
+    """Write a recipe as a cell of a table, with the peak learning rate as `lr` in place of its factor."""
+    values = asdict(recipe)
+    del values["lr_factor"]
+    return " ".join(f"{key}={value}" for key, value in sorted(values.items())) + f" lr={peak_lr:g}"

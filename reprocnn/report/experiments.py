@@ -165,7 +165,7 @@ def search(n_val: int) -> Table:
     return Table(
         file="search",
         title="The search behind the MNIST recipe",
-        text="One change at a time, judged on the validation images; the baseline has the same seeds and no change.",
+        text="One change at a time, judged on validation images. The baseline has the same seeds and no change.",
         by=("change",),
         prepare=with_baseline,
         columns={
@@ -183,7 +183,10 @@ TABLES = {
     "insights": Table(
         file="insights",
         title="The exercise's insights",
-        text="The exercise's network with and without the layers that its insights are about, and as it was written.",
+        text=(
+            "The exercise's network as it was written, and with or without the layers that its insights are about. A "
+            "stroke is the mean of the seeds. Choosing the epoch on test images flatters: the gain is in brackets."
+        ),
         by=("variant",),
         columns={
             "network": first("variant"),
@@ -198,7 +201,10 @@ TABLES = {
     "grudges": Table(
         file="grudges",
         title="What each flaw costs",
-        text="The exercise's flawed network on CIFAR-10, fixed one flaw at a time; each fix keeps those before it.",
+        text=(
+            "The exercise's flawed network on CIFAR-10, fixed one flaw at a time, from top to bottom. Each fix keeps "
+            "those above it, so it is judged while the flaws below it remain. A stroke is the mean of the seeds."
+        ),
         by=("step", "fix"),
         prepare=lambda runs: runs.sort_values("step", kind="stable"),
         columns={
@@ -213,9 +219,9 @@ TABLES = {
         file="bench",
         title="Compared with its peers",
         text=(
-            "Trained side by side; means of accuracies, medians of the rest. The target is 99.0 % for MNIST, 94.0 % "
-            "with test-time augmentation (TTA) for CIFAR-10. The share of peak is of the rate of a float32 matrix "
-            "product. The first step counts from the start of the process."
+            "Trained side by side. Accuracies are means, everything else medians. The target is 99.0 % for MNIST, and "
+            "94.0 % with test-time augmentation (TTA) for CIFAR-10, whose curves are without. The share of peak refers "
+            "to the rate of a float32 matrix product; the time to the first step starts with the process."
         ),
         by=("side",),
         prepare=_with_fast,
@@ -238,7 +244,7 @@ TABLES = {
     "growth": Table(
         file="growth",
         title="How the cost grows",
-        text="Seconds per epoch and peak memory of a training, with the exponents of the power laws that fit best.",
+        text="Seconds per epoch and peak memory of training, with the exponents of the best-fitting power laws.",
         by=("data_set", "growing"),
         prepare=_growing,
         columns={
@@ -253,7 +259,7 @@ TABLES = {
     "overhead": Table(
         file="overhead",
         title="What the project adds",
-        text="To bare DVC, and to the bare import of a stage's libraries.",
+        text="Compared with bare DVC, and with merely importing a stage's libraries.",
         columns={
             "what": first("what"),
             "seconds": first("seconds", "{:.2f}"),
@@ -265,7 +271,7 @@ TABLES = {
     "step": Table(
         file="step",
         title="What a step costs",
-        text="Compared with the highest rate of a matrix product, and with PyTorch.",
+        text="A training step compared with the highest rate of a matrix product, and with PyTorch.",
         columns={
             "setting": first("setting"),
             "images": first("images"),
@@ -284,8 +290,8 @@ TABLES = {
         file="sweep",
         title="What a sweep costs",
         text=(
-            "Experiments of a stage that only waits, one after the other and as sweeps. Nodes are processes here, the "
-            "driver is the process that starts the trials; seconds are of the whole command."
+            "Experiments with a stage that only waits, one after the other and as sweeps. Nodes are processes of one "
+            "machine, the driver is the process that starts the trials, and seconds are those of the whole command."
         ),
         columns={
             "run as": first("side"),
@@ -298,10 +304,10 @@ TABLES = {
     ),
     "cifar": Table(
         file="seeds",
-        title="CIFAR-10 at several prices",
+        title="CIFAR-10: accuracy and cost",
         text=(
-            "Each setting over seeds. Test-time augmentation (TTA) averages the predictions for six views: the image, "
-            "shifted and mirrored. Time is relative to cifar-plain."
+            "Test-time augmentation (TTA) averages the predictions for six views of an image, shifted and mirrored. "
+            "Time is relative to cifar-plain."
         ),
         by=("setting", "training"),
         prepare=_cifar_settings,
@@ -321,8 +327,8 @@ TABLES = {
         file="gpu",
         title="CIFAR-10 on a GPU",
         text=(
-            "The same network, optimizer, learning rates and augmented images in Keras on JAX, an epoch per call. "
-            "Settings judged on validation images were trained several at a time, so they have no seconds."
+            "The same network, optimizer, learning rates and augmented images in Keras on JAX, one call per epoch. "
+            "Runs judged on validation images were trained several at a time and have no seconds."
         ),
         by=("setting", "change"),
         columns={
@@ -341,7 +347,7 @@ TABLES = {
     "gpu_step": Table(
         file="gpu_step",
         title="A step on a GPU",
-        text="With the same network, in bfloat16. PyTorch's optimizer is not compiled.",
+        text="The same network, in bfloat16. PyTorch's optimizer is not compiled.",
         columns={
             "step by": first("side"),
             "images": first("images"),
@@ -355,7 +361,7 @@ TABLES = {
     "waits": Table(
         file="waits",
         title="The wait at the end of an epoch",
-        text="The same training fed with arrays, and with batches.py; medians over epochs.",
+        text="The same training, fed with arrays and with batches.py. Medians over epochs.",
         by=("fed",),
         columns={
             "fed with": first("fed"),
@@ -368,7 +374,10 @@ TABLES = {
     "tried": Table(
         file="tried",
         title="What was tried for mnist-fast",
-        text="One change at a time. Relative time is the median over seeds, compared with no change in the same round.",
+        text=(
+            "One change at a time. Relative time is the median over seeds, compared with the unchanged recipe in the "
+            "same round."
+        ),
         by=("change",),
         prepare=_with_unchanged_seconds,
         columns={

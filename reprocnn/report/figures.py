@@ -1,7 +1,7 @@
 """The report's figures, except the sketch of the network.
 
-Each is as wide as a phone's screen, so that its letters are legible there; a larger screen has several side by side.
-They are made without pyplot, which would look for a screen.
+Each is as wide as a phone's screen; a larger screen shows several side by side. They are made without pyplot, which
+would look for a screen.
 """
 
 import base64
@@ -19,27 +19,27 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
-from scipy.cluster.hierarchy import leaves_list, linkage
 from sklearn.metrics import confusion_matrix
 
 from reprocnn.core.files import write_text
 from reprocnn.report.palette import BLUE, FAINT, GREY, INK, PAPER, VERMILION
 
 WIDTH = 3.7  # inches, 355 pixels of a browser
-SMALL = 6.5  # points
+SMALL = 6.5  # points, beside small pictures: the page shows these figures wider than a phone
 COLOURS = 48  # of a small picture: a quarter of its bytes
 FONT = "'DejaVu Sans', sans-serif"  # as matplotlib writes it
 STYLE: Any = {
     "svg.hashsalt": "report",  # with no date below: the same figure is the same file
     "svg.fonttype": "none",  # letters as letters: to be found, read aloud, and a third of the bytes
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib; wider than what a browser has in its place
-    "font.size": 7.5,
+    "font.size": 8.25,  # points, 11 pixels of a browser
     "image.composite_image": False,  # each image with its own pixels
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "axes.titlesize": 7.5,
+    "axes.titlesize": "medium",
+    "legend.fontsize": "medium",
     "axes.linewidth": 0.6,
     "grid.color": FAINT,
     "grid.linewidth": 0.5,
@@ -91,18 +91,12 @@ def _draw_course(axes: Axes, history: pd.DataFrame, column: str, label: str) -> 
     axes.grid(visible=False, axis="x")
 
 
-def order_classes(counts: np.ndarray) -> np.ndarray:
-    """Order the classes of a confusion matrix so that those that are confused most are neighbours."""
-    confused = counts + counts.T
-    distance = 1 / (1 + confused[np.triu_indices(len(counts), k=1)])
-    return leaves_list(linkage(distance, "average", optimal_ordering=True))
+def draw_confusion(predictions: pd.DataFrame, names: list[str]) -> Figure:
+    """Draw how many images of each true class (row) got which prediction (column); only errors are shaded.
 
-
-def draw_confusion(predictions: pd.DataFrame, class_names: list[str]) -> Figure:
-    """Draw how many images of each true class (row) got which prediction (column); only errors are shaded."""
-    counts = confusion_matrix(predictions["y_true"], predictions["y_pred"], labels=range(len(class_names)))
-    order = order_classes(counts)
-    counts, names = counts[np.ix_(order, order)], [class_names[i] for i in order]
+    The classes are in the order of their numbers, so that two revisions can be compared.
+    """
+    counts = confusion_matrix(predictions["y_true"], predictions["y_pred"], labels=range(len(names)))
     most = max(np.where(np.eye(len(names), dtype=bool), 0, counts).max(), 1)  # errors in one cell
     figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
     axes = figure.subplots()
@@ -116,7 +110,7 @@ def draw_confusion(predictions: pd.DataFrame, class_names: list[str]) -> Figure:
             square = Rectangle((column - 0.5, row - 0.5), 1, 1, color=VERMILION, alpha=0.7 * n / most, linewidth=0)
             axes.add_patch(square)
         weight = "bold" if row == column else "normal"
-        axes.text(column, row, str(n), ha="center", va="center", fontsize=SMALL, fontweight=weight)
+        axes.text(column, row, str(n), ha="center", va="center", fontweight=weight)
     axes.set_xticks(range(len(names)), names, **_upright(names))
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
@@ -138,7 +132,7 @@ def draw_reliability(bins: list[dict[str, float]]) -> Figure:
         color=BLUE,
         alpha=0.8,
         linewidth=0,
-        label="test images, by confidence",
+        label="test images",
     )
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.05), ylim=(0, 1.05))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
@@ -199,9 +193,37 @@ def lighten(svg: str) -> str:
     svg = re.sub(r"(?<=base64,)[^\"]+", lambda found: _small_png(found[0]), svg)
     svg = svg.replace(f" font-family: {FONT};", "").replace("<svg ", f'<svg font-family="{FONT}" ', 1)
     svg = re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.5g}", svg)
-    removed = 1
-    while removed:  # a group that held empty ones is empty after them
-        svg, removed = re.subn(r"<g>\s*</g>|<defs>\s*</defs>", "", svg)
+    return simplify(svg)
+
+
+def simplify(svg: str) -> str:
+    """Drop what changes nothing: groups without an attribute, rotations by zero, repeated styles, long ids."""
+    kept: list[bool] = []  # of the open groups
+
+    def filter_group(found: re.Match[str]) -> str:
+        if found[0] == "</g>":
+            return found[0] if kept.pop() else ""
+        if found[0].endswith("/>"):
+            return ""
+        kept.append(found[0] != "<g>")
+        return found[0] if kept[-1] else ""
+
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*"', "", svg)
+    svg = re.sub(r"</?g\b[^>]*>", filter_group, svg)
+    svg = re.sub(r"<defs>\s*</defs>|<!DOCTYPE[^>]*>", "", svg)
+    for marker in re.findall(r'<path id="(\w+)"[^>]* style=', svg):
+        styles = set(re.findall(rf'<use xlink:href="#{marker}"[^>]* style="([^"]*)"/>', svg))
+        if len(styles) == 1:
+            (style,) = styles
+            svg = re.sub(rf'(<use xlink:href="#{marker}"[^>]*) style="[^"]*"/>', r"\1/>", svg)
+            svg = re.sub(rf'(<path id="{marker}"[^>]* style=")', rf"\g<1>{style}; ", svg)  # the path's own come last
+    sizes = re.findall(r'<text style="font-size: ([\d.]+px); ', svg)
+    if sizes:
+        usual = max(sorted(set(sizes)), key=sizes.count)
+        svg = svg.replace(f'<text style="font-size: {usual}; ', '<text style="')
+        svg = svg.replace("<svg ", f'<svg font-size="{usual}" ', 1)
+    for number, name in enumerate(dict.fromkeys(re.findall(r' id="(\w+)"', svg))):
+        svg = re.sub(rf'( id="|href="#|url\(#){name}\b', rf"\g<1>i{number}", svg)
     return re.sub(r"\s*\n\s*", "\n", svg)
 
 

@@ -1,6 +1,6 @@
 """The colours of the figures and of the page, for light and for dark surroundings."""
 
-# Okabe and Ito's, which colour-blind eyes can tell apart; on dark paper their lighter ones.
+# Okabe and Ito's, which colour-blind eyes can separate; on dark paper their lighter ones.
 INK, PAPER, FAINT, GREY = "#1f2328", "#ffffff", "#d0d7de", "#59636e"
 BLUE, VERMILION = "#0072b2", "#d55e00"
 SKY, ORANGE, SILVER = "#56b4e9", "#e69f00", "#d9dce0"

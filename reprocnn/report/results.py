@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
-from reprocnn.core.files import read_json
 from reprocnn.core.params import Recipe
 from reprocnn.datasets import Dataset
+from reprocnn.report import readers
 
 if TYPE_CHECKING:  # slow to import, and the table that ends a run does without them
     import numpy as np
@@ -25,7 +24,7 @@ class Result:
 
     dataset: Dataset
     source: str  # of the images: public | sample
-    test: dict[str, Any]  # metrics
+    test: dict[str, Any]  # metrics, with n and the interval of the accuracy
     target: float  # test accuracy
     recipe: Recipe
     seed: int
@@ -63,27 +62,27 @@ class _Targets:
 
 
 def load(dataset: Dataset) -> Result:
-    """Read what params.yaml, the training and the evaluation say of a data set. Raises UserError for a missing file."""
-    import numpy as np
-    import pandas as pd
+    """Read what params.yaml, the training and the evaluation say of a data set.
 
+    Raises UserError for a file that is missing, or not as the stage wrote it.
+    """
     name = dataset.name
     run, recipe = params.read(_Run), params.read(Recipe, name)
-    metrics = read_json(Path("metrics") / f"{name}.json")[name]
-    with np.load(_existing(Path("evaluation") / f"{name}.npz"), allow_pickle=False) as images:
-        return Result(
-            dataset=dataset,
-            source=metrics["source"],
-            test=metrics["test"],
-            target=target(name),
-            recipe=recipe,
-            seed=run.seed,
-            peak_lr=run.lr * recipe.lr_factor,
-            history=pd.read_csv(_existing(Path("plots") / name / "history.csv")),
-            predictions=pd.read_csv(_existing(Path("plots") / name / "predictions.csv")),
-            details=read_json(Path("evaluation") / f"{name}.json"),
-            images=dict(images),
-        )
+    metrics, details = readers.read_metrics(name), readers.read_details(name)
+    n, classes = details["test"]["n"], len(details["classes"])
+    return Result(
+        dataset=dataset,
+        source=details["source"],
+        test=details["test"] | metrics["test"],
+        target=target(name),
+        recipe=recipe,
+        seed=run.seed,
+        peak_lr=run.lr * recipe.lr_factor,
+        history=readers.read_history(name, recipe.epochs),
+        predictions=readers.read_predictions(name, n, classes),
+        details=details,
+        images=readers.read_images(name, n, classes, details["block_shapes"]),
+    )
 
 
 def title(dataset: Dataset, source: str) -> str:
@@ -98,9 +97,3 @@ def target(dataset: str) -> float:
         return float(params.at(params.read(_Targets).targets, key))
     except (KeyError, TypeError):
         raise UserError(f"{params.FILE}: targets.{key}: missing; add it") from None
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        raise UserError(f"{path}: missing; run `dvc repro`")
-    return path

@@ -1,6 +1,8 @@
 """A network drawn from its list of layers: the data between them as blocks, downwards, with what each layer costs."""
 
 import math
+import re
+import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +21,8 @@ NAMES = {
     "Rescaling": "normalization",
 }  # fmt: skip
 # Inches: width of the figure, middle of the blocks, start of the text, between its lines.
-WIDTH, MIDDLE, TEXT, LINE = 3.7, 0.72, 1.42, 0.16
+WIDTH, MIDDLE, TEXT, LINE = 3.7, 0.62, 1.22, 0.16
+LETTERS = 33  # of a line
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Block:
     @property
     def width(self) -> float:
         """Give the drawn width in inches."""
-        return 0.13 * math.log2(1 + self.shape[-1])
+        return min(0.11 * math.log2(1 + self.shape[-1]), 2 * (TEXT - MIDDLE) - 0.05)
 
     @property
     def height(self) -> float:
@@ -57,6 +60,13 @@ class Block:
         elif self.flops:
             parts.append(f"{self.flops / 1e3:.1f} kFLOP")
         return ", ".join(parts)
+
+    @property
+    def lines(self) -> list[str]:
+        """Write what stands beside it: title, costs, the layers that follow; a number stays with its unit."""
+        texts = [self.title, self.costs, " → ".join(self.then)]
+        joined = [re.sub(r"(?<=\d) (?=\w)", "\u00a0", text) for text in texts]
+        return [line.replace("\u00a0", " ") for text in joined for line in textwrap.wrap(text, LETTERS)]
 
 
 def group(rows: list[dict[str, Any]]) -> list[Block]:
@@ -79,8 +89,8 @@ def group(rows: list[dict[str, Any]]) -> list[Block]:
 def draw_sketch(rows: list[dict[str, Any]]) -> Figure:
     """Draw the layers that evaluation.architecture lists; the last line of the figure gives the scale."""
     blocks = group(rows)
-    heights = [max(block.height, 0.17 * (3 if block.then else 2)) + 0.16 for block in blocks]
-    total = sum(heights) + 0.5
+    heights = [max(block.height, 0.17 * len(block.lines)) + 0.16 for block in blocks]
+    total = sum(heights) + 0.55
     figure = Figure(figsize=(WIDTH, total))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH), ylim=(total, 0))
@@ -93,8 +103,8 @@ def draw_sketch(rows: list[dict[str, Any]]) -> Figure:
         for source in block.inputs:
             _draw_arrow(axes, blocks, middles, source)
         top += height
-    scale = "height of a block: side of the map; width: logarithm of its channels"
-    axes.text(WIDTH / 2, total - 0.18, scale, ha="center", va="center", fontsize=6, color=INK)
+    scale = "height of a block: side of the map\nwidth: logarithm of its channels"
+    axes.text(WIDTH / 2, total - 0.2, scale, ha="center", va="center", color=INK)
     return figure
 
 
@@ -106,12 +116,9 @@ def _draw_block(axes: Axes, block: Block, middle: float) -> None:
     corner = MIDDLE - block.width / 2, middle - block.height / 2
     colour = COLOURS.get(block.kind, SILVER)
     axes.add_patch(Rectangle(corner, block.width, block.height, facecolor=colour, edgecolor=INK, lw=0.7))
-    lines = [(block.title, "bold"), (block.costs, "normal")]
-    if block.then:
-        lines.append((" → ".join(block.then), "normal"))
-    for i, (line, weight) in enumerate(lines):
-        y = middle + LINE * (i - (len(lines) - 1) / 2)
-        axes.text(TEXT, y, line, va="center", fontsize=7, fontweight=weight, color=INK)
+    for i, line in enumerate(block.lines):
+        y = middle + LINE * (i - (len(block.lines) - 1) / 2)
+        axes.text(TEXT, y, line, va="center", fontweight="normal" if i else "bold", color=INK)
 
 
 def _draw_arrow(axes: Axes, blocks: list[Block], middles: list[float], source: int) -> None:

@@ -48,8 +48,9 @@ def read(name: str) -> pd.DataFrame | None:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Write a table as Markdown, its cells as they are."""
-    return table.to_markdown(index=False, disable_numparse=True, tablefmt="github") + "\n"
+    """Write a table as Markdown, its cells as they are but for spaces that would part a number from its spread."""
+    text: str = table.to_markdown(index=False, disable_numparse=True, tablefmt="github")
+    return text.replace(" ± ", "\u00a0±\u00a0") + "\n"
 
 
 def circumstances(file: str) -> str:

@@ -66,6 +66,8 @@ def cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Decode one batch of CIFAR-10 (cs.toronto.edu/~kriz/cifar.html): uint8 (n, 32, 32, 3), and labels uint8 (n,)."""
     content = _unpickle(path)
     try:
+        if any(isinstance(label, list | tuple) for label in content[b"labels"]):
+            raise ValueError("labels in labels")  # of which a small file may hold more than anyone can count
         data, labels = content[b"data"], np.array(content[b"labels"])
         whole_numbers = data.dtype == np.uint8 and labels.dtype.kind in "iu"
         if not whole_numbers or labels.ndim != 1 or data.shape != (len(labels), 3072):

@@ -34,8 +34,7 @@ def folder(stage: str, environment: Any) -> Path:
         "params": {key: params.at(values, key) for key in declared["params"]},
         "environment": environment,
     }
-    digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-    place = ROOT / f"{stage}-{digest[:16]}"
+    place = ROOT / f"{stage}-{_digest(made_from)[:16]}"
     others = [other for other in ROOT.glob(f"{stage}-*") if other != place]
     others.sort(key=lambda other: other.stat().st_mtime)
     if not place.exists():
@@ -52,8 +51,9 @@ def save(place: Path, model: Any, rows: list[dict[str, Any]]) -> None:
     """Write weights, optimizer and the `rows` of the finished epochs, then remove the previous checkpoint."""
     weights = place / f"epoch-{len(rows):04}.weights.h5"
     save_weights(model, weights)
-    # The record comes last and names the weights' digest: weights without it, or with another one, do not count.
-    write_json(weights.with_suffix("").with_suffix(".json"), {"state": sha256(weights), "rows": rows})
+    # The record comes last and has the digests of the weights and of itself: what differs from them does not count.
+    content = {"state": sha256(weights), "rows": rows}
+    write_json(weights.with_suffix("").with_suffix(".json"), content | {"digest": _digest(content)})
     for old in place.glob("epoch-*"):
         if not old.name.startswith(f"epoch-{len(rows):04}."):
             old.unlink()
@@ -74,16 +74,12 @@ def restore(place: Path, model: Any) -> list[dict[str, Any]]:
     """Load the newest intact checkpoint into the compiled `model`; give the rows of its epochs, if any."""
     for record in sorted(place.glob("epoch-*.json"), reverse=True):
         weights = record.with_suffix(".weights.h5")
-        try:
-            content = json.loads(record.read_text(encoding="utf-8"))
-            intact = content["state"] == sha256(weights)
-        except (OSError, ValueError, KeyError):
-            intact = False
-        if intact:
+        rows = _intact_rows(record, weights)
+        if rows:
             model.optimizer.build(model.trainable_variables)
             model.load_weights(weights)
-            return content["rows"]
-        print(f"{weights}: damaged, ignored; its record is now {record.name}.damaged", flush=True)
+            return rows
+        print(f"{weights}: it or its record is damaged; ignored, the record is now {record.name}.damaged", flush=True)
         os.replace(record, record.with_suffix(".json.damaged"))
     return []
 
@@ -100,15 +96,32 @@ def finish(stage: str, place: Path, result: Path) -> None:
 def remove_finished() -> None:
     """Remove the checkpoints of the trainings whose results dvc.lock has."""
     lock = Path("dvc.lock")
-    locked = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    locked = lock.read_bytes() if lock.exists() else b""
     for result in ROOT.glob("*/result"):
-        if result.read_text(encoding="utf-8") in locked:
+        digest = result.read_bytes()
+        if len(digest) == 32 and digest in locked:
             shutil.rmtree(result.parent)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _intact_rows(record: Path, weights: Path) -> list[dict[str, Any]]:
+    """Read the rows of a checkpoint; none if anything of it is missing or other than it was written."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        digest = content.pop("digest")
+        if digest == _digest(content) and content["state"] == sha256(weights):
+            return content["rows"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass
+    return []
 
 
 def _differing(path: Path, made_from: dict[str, Any]) -> str:
     try:
         other = json.loads(path.read_text(encoding="utf-8"))
         return ", ".join(key for key in made_from if other[key] != made_from[key])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "deps, params or environment"

@@ -1,5 +1,6 @@
 """The training that all data sets share: one epoch at a time, so that an interrupted one ends in the same bits."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from reprocnn.images.augment import augment, flips, shrink
 from reprocnn.images.batches import batches
 from reprocnn.training import checkpoint, setup
 from reprocnn.training.schedule import image_size
-from reprocnn.training.watch import Watch
+from reprocnn.training.watch import Watch, signal_step
 
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "lr"]
 
@@ -45,14 +46,16 @@ def train(
     print(f"{stage}: {recipe.network}, {parameters:,} parameters, {images:,} images, {device}", flush=True)
     if rows:
         print(f"{stage}: resuming after epoch {len(rows)} of {recipe.epochs}", flush=True)
+    history = Path("plots") / dataset / "history.csv"
     for epoch in range(len(rows), recipe.epochs):
         rows.append(run_epoch(stage, training, epoch, callbacks))
         checkpoint.save(folder, training.model, rows)
-        _print_progress(stage, rows, recipe.epochs)
+        write_history(history, rows)
+        signal_step(len(rows))
+        _print_progress(stage, rows, training)
 
-    weights = write_model(Path("models") / dataset, training, environment)
-    history = Path("plots") / dataset / "history.csv"
     write_history(history, rows)
+    weights = write_model(Path("models") / dataset, training, environment)
     seconds = [row["seconds"] for row in rows]
     write_json(
         Path("runs") / f"{stage}.json",
@@ -79,7 +82,7 @@ def run_epoch(
         # A graph of its own for each size: else TensorFlow makes one of any size when it sees the second one, whose
         # bits differ from those of a graph of one size, which a resumed training would begin with.
         model.make_train_function(force=True)
-    watch = Watch(stage, epoch, training.schedule)
+    watch = Watch(stage, epoch, recipe.epochs, training.steps, training.schedule)
     fitted = model.fit(
         batches((x, y), recipe.batch_size),
         initial_epoch=epoch,
@@ -135,12 +138,17 @@ def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
         pd.DataFrame(rows, columns=HISTORY).to_csv(partial, index=False, lineterminator="\n")
 
 
-def _print_progress(stage: str, rows: list[dict[str, Any]], epochs: int) -> None:
-    row = rows[-1]
-    left = row["seconds"] * (epochs - len(rows))
-    figures = "  ".join(f"{key} {row[key]:.4f}" for key in HISTORY[1:5] if key in row)
-    print(
-        f"{stage}: epoch {len(rows)}/{epochs}  {figures}  lr {row['lr']:.3g}  {row['seconds']:.1f} s, "
-        f"{left:.0f} s left",
-        flush=True,
+def _print_progress(stage: str, rows: list[dict[str, Any]], training: setup.Training) -> None:
+    recipe, row, done = training.recipe, rows[-1], len(rows)
+    full = training.data.x.shape[1:3]
+    pixels = [math.prod(image_size(full, recipe.first_size, epoch, recipe.epochs)) for epoch in range(recipe.epochs)]
+    left = row["seconds"] * sum(pixels[done:]) / pixels[done - 1]  # an epoch takes about as long as it has pixels
+    figures = "  ".join(
+        f"{key} {row[key]:.4f}" + (f", val {row['val_' + key]:.4f}" if training.val else "")
+        for key in ("loss", "accuracy")
     )
+    print(f"{stage}: epoch {done}/{recipe.epochs}  {figures}  {_duration(left)} left", flush=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

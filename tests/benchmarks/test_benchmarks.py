@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,7 @@ from benchmarks.run import (
 from reprocnn.backend import Device, layers
 from reprocnn.core.files import write_json
 from reprocnn.images import arrays
+from reprocnn.report import charts
 from reprocnn.report.figures import STYLE
 from tests.support.commands import ROOT, call
 
@@ -61,7 +63,7 @@ def test_seeds_measures_a_named_setting(copy):
     assert len(seeds) == 1, output
     assert row["epochs"] == 1
     assert row["errors"] == len(mistakes) > 0
-    n = json.loads((copy / "metrics/mnist.json").read_text())["mnist"]["test"]["n"]
+    n = json.loads((copy / "evaluation/mnist.json").read_text())["test"]["n"]
     assert row["test_accuracy"] == pytest.approx(1 - len(mistakes) / n)
     table = call(copy, "python", "-c", "from benchmarks.run import tables; print(tables.markdown(tables.over_seeds()))")
     # The rows that are in git are of the real data.
@@ -130,7 +132,7 @@ def test_the_error_over_the_time_by_hand():
     rows += [("cifar", "other", 1, 9.0, 0.9), ("mnist", "two", 1, 5.0, 0.96)]
     runs = pd.DataFrame(rows, columns=["data_set", "side", "epoch", "seconds", "test_accuracy"])
     with plt.rc_context(STYLE):
-        mnist, cifar = figures.draw_bench(runs).axes
+        mnist, cifar = charts.draw_bench(runs, columns=2).axes
     one, two, target = mnist.lines
     assert (one.get_label(), points(one)) == ("one", [(3.0, 5.0), (6.0, 2.0)])  # medians; means in per cent
     assert (two.get_label(), points(two)) == ("two", [(5.0, 4.0)])
@@ -148,7 +150,7 @@ def test_the_growth_of_the_cost_by_hand():
     costs = pd.DataFrame(sizes, columns=["data_set", "images", "filters"])
     costs = costs.assign(seconds=costs["images"] * costs["filters"] ** 2 / 1000, peak_memory_mib=1024 * costs["images"])
     with plt.rc_context(STYLE):
-        over_images, over_filters, memory, _ = figures.draw_growth(costs).axes
+        over_images, over_filters, memory, _ = charts.draw_growth(costs, columns=2).axes
     assert [line.get_label() for line in over_images.lines] == [
         "MNIST, 8 filters: power 1.00", "CIFAR-10, 8 filters: power 1.00",
     ]  # fmt: skip
@@ -296,10 +298,13 @@ def test_the_search_notes_the_last_epoch(tmp_path, monkeypatch):
     (tmp_path / "plots/mnist").mkdir(parents=True)
     history = "epoch,val_loss,val_accuracy,accuracy\n1,0.1,0.99,0.5\n2,0.2,0.98,0.6\n"
     (tmp_path / "plots/mnist/history.csv").write_text(history)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     ran = []
     monkeypatch.setattr(search, "git", lambda *arguments, cwd: ran.append(("git", *arguments, cwd)))
     monkeypatch.setattr(search, "dvc", lambda *arguments, cwd: ran.append(("dvc", *arguments, cwd)))
     row = search.measure(tmp_path, "lr=0.5 depth=1", 3)
+    recipe = row.pop("recipe").split()
+    assert {"depth=2", "network=mnist_cnn", "flip=False", "lr=0.01"} <= set(recipe)  # before the change
     assert ran == [
         ("git", "checkout", "--quiet", "params.yaml", tmp_path),
         ("dvc", "exp", "run", "--single-item", "-S", "seed=3", "-S", "lr=0.5", "-S", "mnist.depth=1", "train_mnist",

@@ -24,7 +24,8 @@ from tests.support.commands import ROOT
 
 def rows_of(table: str) -> list[dict[str, str]]:
     """Read a Markdown table, a row by its headings."""
-    headings, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.strip().splitlines()]
+    lines = table.replace("\u00a0", " ").strip().splitlines()
+    headings, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return [dict(zip(headings, row, strict=True)) for row in rows]
 
 
@@ -40,6 +41,7 @@ def copied(tmp_path, monkeypatch) -> Path:
         "evaluation",
         "benchmarks/results",
         "benchmarks/calibration",
+        "benchmarks/formats",
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
@@ -151,11 +153,11 @@ def test_this_commit_by_hand(tmp_path, monkeypatch):
         "cifar": {"network": "cifar_cnn", "epochs": 14},
     }  # fmt: skip
     write_json(Path("params.yaml"), values)  # JSON is YAML too
-    test = {"accuracy": 0.9912, "accuracy_tta": 0.9934, "accuracy_low": 0.9856, "accuracy_high": 0.9978, "errors": 1088,
-            "n": 12_345}  # fmt: skip
+    test = {"accuracy": 0.9912, "accuracy_tta": 0.9934, "errors": 1088}
+    of_images = {"accuracy_low": 0.9856, "accuracy_high": 0.9978, "n": 12_345}
     for name, parameters in (("mnist", 1_234_567), ("cifar", 89)):
         write_json(Path(f"metrics/{name}.json"), {name: {"test": test, "val": {"accuracy": 0.5}}})
-        write_json(Path(f"evaluation/{name}.json"), {"parameters": parameters})
+        write_json(Path(f"evaluation/{name}.json"), {"parameters": parameters, "test": of_images})
     test["accuracy_tta"] = 0.7
     mnist, cifar = rows_of(tables.markdown(tables.this_commit()))
     assert mnist == {
@@ -192,7 +194,7 @@ def test_seeds_by_hand(tmp_path, monkeypatch):
 def test_false_alarms_by_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_json(Path("params.yaml"), {"gate": {"alpha": 0.02, "tolerance": 0.25}})
-    write_json(Path("metrics/mnist.json"), {"mnist": {"test": {"n": 40}}})
+    write_json(Path("evaluation/mnist.json"), {"test": {"n": 40}})
     monkeypatch.setattr(tables, "current_digest", lambda setting: "now")
     monkeypatch.setattr(tables, "SEEDS", Path("seeds.csv"))
     monkeypatch.setattr(tables, "MISTAKES", Path("mistakes.csv"))
@@ -203,7 +205,7 @@ def test_false_alarms_by_hand(tmp_path, monkeypatch):
         tables.MISTAKES,
         [{"setting": "mnist", "seed": seed, "index": index} for seed, indices in wrong.items() for index in indices],
     )
-    write_json(Path("metrics/cifar.json"), {"cifar": {"test": {"n": 40}}})
+    write_json(Path("evaluation/cifar.json"), {"test": {"n": 40}})
     p, z, drops = [], [], []
     for then in wrong:
         for now in wrong:
@@ -297,7 +299,7 @@ def test_rows_are_carried_over_only_for_the_same_weights(tmp_path, monkeypatch):
 
 def test_pairs_of_seeds_by_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_json(Path("metrics/mnist.json"), {"mnist": {"test": {"n": 100}}})
+    write_json(Path("evaluation/mnist.json"), {"test": {"n": 100}})
     # Seed 0 is wrong on 0 to 9, seed 1 on 5 to 19: it lost 10 and won 5. Seed 2 is not asked for.
     rows = [("mnist", 0, i) for i in range(10)] + [("mnist", 1, i) for i in range(5, 20)] + [("mnist", 2, 0)]
     rows += [("mnist", 3, i) for i in range(6)]

@@ -1,4 +1,4 @@
-"""The sample's copy of a repository, and the networks that are written for Keras."""
+"""The sample's copy of a repository."""
 
 import subprocess
 import sys
@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reprocnn import backend
-from reprocnn.commands import demo, export
-from reprocnn.evaluation import model_files
-from reprocnn.gate import lock
+from reprocnn.commands import demo
 from tests.support.commands import call, commit
 
 FILES = {
@@ -73,25 +70,3 @@ def test_the_demo_starts_from_scratch_with_the_sample(source, monkeypatch):
         "source": "sample", "mnist": {"epochs": 10, "batch_size": 64, "seed": 3},
         "cifar": {"epochs": 4, "batch_size": 100},
     }  # fmt: skip
-
-
-def test_each_network_is_exported_under_its_name(tmp_path, monkeypatch, capsys):
-    devices = []
-
-    class Model:
-        def __init__(self, folder: Path) -> None:
-            self.folder = folder
-
-        def save(self, path: Path) -> None:
-            path.write_text(str(self.folder))
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(backend, "configure_device", lambda device, threads: devices.append((device, threads)))
-    monkeypatch.setattr(model_files, "load", Model)
-    monkeypatch.setattr(lock, "damaged", lambda folder: [])
-    export.main([])
-    assert {path.name: path.read_text() for path in Path("export").iterdir()} == {
-        "mnist.keras": "models/mnist", "cifar.keras": "models/cifar",
-    }  # fmt: skip
-    assert devices == [("cpu", 0)]
-    assert capsys.readouterr().out == "export/mnist.keras: 12 bytes\nexport/cifar.keras: 12 bytes\n"

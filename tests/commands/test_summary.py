@@ -12,10 +12,10 @@ from reprocnn.core.files import sha256
 
 
 def write(name: str, source: str = "public", accuracy: float = 0.99, recorded: bool = False) -> None:
-    test = {"accuracy": accuracy, "accuracy_low": accuracy - 0.0213, "accuracy_high": accuracy + 0.0052}
+    interval = {"accuracy_low": accuracy - 0.0213, "accuracy_high": accuracy + 0.0052}
     contents: dict[str, Any] = {
-        f"metrics/{name}.json": {name: {"source": source, "test": test}},
-        f"evaluation/{name}.json": {"parameters": 1234567},
+        f"metrics/{name}.json": {name: {"test": {"accuracy": accuracy}}},
+        f"evaluation/{name}.json": {"source": source, "test": interval, "parameters": 1234567},
     }
     if recorded:
         weights = Path("models") / name / "model.weights.h5"

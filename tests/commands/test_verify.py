@@ -183,8 +183,9 @@ def test_damaged_weights_are_neither_verified_nor_exported(copy, in_the_cache):
         path.chmod(0o644)
         path.write_bytes(content)
         path.chmod(mode)  # read-only in the cache, which DVC trusts for it
-    expected = "error: models/mnist/model.weights.h5: other bytes than dvc.lock has, damaged or edited; delete "
-    expected += f"model.weights.h5 and {cached}, then" if in_the_cache else "model.weights.h5, then"
+    expected = "error: models/mnist/model.weights.h5: other bytes than dvc.lock has: stale, damaged or edited; delete "
+    expected += "models/mnist/model.weights.h5"
+    expected += f" and {cached}, then run `dvc pull` or" if in_the_cache else ", then run `dvc checkout`"
     for command in ("verify", "export"):
         assert expected in call(copy, "python", "-m", "reprocnn", command, code=1)
     assert not (copy / "export").exists()
@@ -194,6 +195,23 @@ def test_damaged_weights_are_neither_verified_nor_exported(copy, in_the_cache):
     else:
         call(copy, "dvc", "checkout")
         assert "verify: dvc.lock matches" in call(copy, "python", "-m", "reprocnn", "verify")
+
+
+def test_files_of_another_revision_are_named_with_what_restores_them(copy, monkeypatch):
+    monkeypatch.chdir(copy)
+    for path in ("models/mnist/model.json", "evaluation/cifar.npz"):
+        Path(path).write_text("of another revision")
+    Path("models/cifar/environment.json").unlink()
+    Path("models/cifar/more.h5").touch()
+    Path("models/cifar/.partial-model.h5").touch()  # in .dvcignore
+    assert sorted(lock.damaged()) == [
+        "evaluation/cifar.npz: other bytes than dvc.lock has: stale, damaged or edited; delete evaluation/cifar.npz, "
+        "then run `dvc checkout`",
+        "models/cifar/environment.json: missing, but in dvc.lock; run `dvc checkout`",
+        "models/cifar/more.h5: not in dvc.lock; delete it",
+        "models/mnist/model.json: other bytes than dvc.lock has: stale, damaged or edited; delete "
+        "models/mnist/model.json, then run `dvc checkout`",
+    ]
 
 
 @pytest.mark.nightly

@@ -45,6 +45,8 @@ def test_a_reader_that_has_had_enough_is_no_message(monkeypatch):
         (OSError("disk on fire"), "error: disk on fire; fix that and run the same command again"),
         (PermissionError(13, "Permission denied", "x"), "error: x: Permission denied; fix that and run the same c"),
         (UserError("a"), "error: a"),
+        (MemoryError(), "error: not enough memory; stop other programs, or if files were edited, restore them"),
+        (MemoryError("Unable to allocate 1 PiB"), "error: not enough memory (Unable to allocate 1 PiB); stop other"),
     ],
 )
 def test_the_end_of_a_process_that_failed(error, line):

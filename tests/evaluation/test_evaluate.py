@@ -13,7 +13,6 @@ PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.6, 0.3, 0.1], [0.
 
 def test_scores_by_hand():
     figures = metrics.score(Y_TRUE, PROBABILITIES)
-    assert figures["n"] == 4
     assert figures["accuracy"] == 0.5
     assert figures["errors"] == 2
     assert figures["top2_accuracy"] == 0.75

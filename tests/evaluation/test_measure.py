@@ -88,24 +88,24 @@ def averaged_accuracy(model, x: np.ndarray, y: np.ndarray, flip: bool) -> float:
     return float((logs.argmax(axis=1) == y).mean())
 
 
-def test_the_scores_of_the_test_images(model, scores):
+def test_the_scores_of_the_test_images(model, scores, details):
     x, y = measured.load("cifar", "test")
     p = measured.probabilities(model, x)
     found = scores["test"]
     assert list(found) == [
-        "n", "accuracy", "accuracy_low", "accuracy_high", "errors", "top2_accuracy", "loss", "calibration_error",
-        "accuracy_tta", "digest",
+        "accuracy", "errors", "top2_accuracy", "loss", "calibration_error", "accuracy_tta",
     ]  # fmt: skip
     share, n = accuracy_score(y, p.argmax(axis=1)), len(x)
-    assert (found["n"], found["errors"]) == (n, sum(p.argmax(axis=1) != y))
+    of_images = details["test"]
+    assert (of_images["n"], found["errors"]) == (n, sum(p.argmax(axis=1) != y))
     assert found["accuracy"] == share
     z = 1.959963984540054  # Wilson's interval, written out
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    assert (found["accuracy_low"], found["accuracy_high"]) == pytest.approx((middle - half, middle + half))
+    assert (of_images["accuracy_low"], of_images["accuracy_high"]) == pytest.approx((middle - half, middle + half))
     assert found["top2_accuracy"] == pytest.approx(top_k_accuracy_score(y, p, k=2, labels=range(5)))
     assert found["loss"] == pytest.approx(cross_entropy(y, p), rel=1e-5)
-    assert found["digest"] == hashlib.sha256(x.tobytes() + np.eye(5, dtype=np.float32)[y].tobytes()).hexdigest()
+    assert of_images["digest"] == hashlib.sha256(x.tobytes() + np.eye(5, dtype=np.float32)[y].tobytes()).hexdigest()
 
 
 def test_calibration_over_fifteen_bins(model, scores, details):
@@ -139,7 +139,6 @@ def test_the_scores_of_the_validation_images(model, scores):
         "accuracy": accuracy_score(y, p.argmax(axis=1)),
         "loss": pytest.approx(cross_entropy(y, p), rel=1e-5),
     }
-    assert scores["source"] == "sample"
 
 
 def test_a_row_for_each_prediction(model):
@@ -172,6 +171,7 @@ def test_precision_recall_and_f1_of_each_class(model, details):
 
 
 def test_what_the_data_and_the_training_were(details):
+    assert details["source"] == "sample"
     counts = {split: np.bincount(measured.load("cifar", split)[1], minlength=5).tolist() for split in measured.SIZES}
     assert details["images"] == {"training": counts["train"], "validation": counts["val"], "test": counts["test"]}
     assert details["validation_images"] == 37
@@ -260,12 +260,13 @@ def test_a_stage_measures_its_own_network(project, monkeypatch, capsys, name, sh
     importlib.import_module(f"stages.evaluate_{name}").main()
     assert asked == [("cpu", 3)]
     [(key, found)] = measured.read_json(f"metrics/{name}.json").items()
-    assert (key, found["source"], "val" in found) == (name, "sample", train_on == "train")
+    assert (key, "val" in found) == (name, train_on == "train")
     x, y = measured.load(name, "test")
     flip = name == "cifar"
     assert found["test"]["accuracy_tta"] == averaged_accuracy(model, x, y, flip)
     details = measured.read_json(f"evaluation/{name}.json")
     assert details["validation_images"] == (37 if train_on == "train" else None)
+    assert details["source"] == "sample"
     with np.load(f"evaluation/{name}.npz") as pictures:
         expected = measure.vary(pictures["examples"], params.read(Recipe, name), 9)
         assert (pictures["variations"] == expected).all()
@@ -289,6 +290,15 @@ def copied(result, tmp_path, monkeypatch):
         shutil.copytree(result[0] / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return Path("models/cifar")
+
+
+def test_a_network_that_is_not_that_of_the_lock_is_refused(copied, monkeypatch):
+    out = f"{{path: models/cifar, md5: {'0' * 32}.dir}}"
+    Path("dvc.lock").write_text(f"stages: {{train_cifar: {{outs: [{out}]}}}}")
+    monkeypatch.setenv("DVC_STAGE", "evaluate_cifar")
+    with pytest.raises(UserError, match=r"^models/cifar: other files than dvc\.lock has"):
+        measure.measure("cifar", RECIPE, SEED, "sample")
+    assert not Path("metrics").exists()
 
 
 def test_probabilities_of_which_some_are_not_finite_are_refused(copied):

@@ -21,6 +21,7 @@ from tests.support.commands import ROOT, call, commit
 
 IMAGES = 1000
 METRICS, PREDICTIONS = Path("metrics/digits.json"), Path("plots/digits/predictions.csv")
+DETAILS = Path("evaluation/digits.json")
 DVC_YAML: dict[str, Any] = {
     "stages": {
         "evaluate": {
@@ -43,6 +44,7 @@ class State:
     digest: str | None = "the same images"
     shifted: int = 0  # makes other labels
     predictions: bool = True
+    beside: bool = False  # source, n and digest are in evaluation/digits.json
     change: Callable[[dict[str, Any]], Any] = lambda metrics: None
     alpha: float = 0.01
     tolerance: float = 0.05
@@ -58,8 +60,14 @@ class State:
         test: dict[str, Any] = {"n": self.images, "accuracy": right / self.images, "errors": len(self.wrong)}
         if self.digest:
             test["digest"] = self.digest
-        metrics = {"digits": {"source": "public", "test": test}}
+        metrics: dict[str, Any] = {"digits": {"source": "public", "test": test}}
         self.change(metrics)
+        DETAILS.unlink(missing_ok=True)
+        if self.beside:
+            test = metrics["digits"]["test"]
+            of_images = {key: test.pop(key) for key in ("n", "digest") if key in test}
+            DETAILS.parent.mkdir(exist_ok=True)
+            DETAILS.write_text(json.dumps({"source": metrics["digits"].pop("source"), "test": of_images}))
         METRICS.parent.mkdir(exist_ok=True)
         METRICS.write_text(json.dumps(metrics))
         PREDICTIONS.parent.mkdir(parents=True, exist_ok=True)
@@ -84,10 +92,11 @@ def lock() -> None:
         "cmd": "python evaluate.py",
         "deps": [entry(Path("evaluate.py"))],
         "params": {"params.yaml": {"seed": 0}},
-        "outs": [entry(path) for path in (METRICS, PREDICTIONS) if path.exists()],
+        "outs": [entry(path) for path in (METRICS, PREDICTIONS, DETAILS) if path.exists()],
     }
-    if not PREDICTIONS.exists():
-        stages = {"evaluate": {**DVC_YAML["stages"]["evaluate"], "plots": []}}
+    if not PREDICTIONS.exists() or DETAILS.exists():
+        plots: list[Any] = [{str(path): {"cache": False}} for path in (PREDICTIONS, DETAILS) if path.exists()]
+        stages = {"evaluate": {**DVC_YAML["stages"]["evaluate"], "plots": plots}}
         Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"evaluate": evaluate}}))
 
@@ -233,6 +242,21 @@ def by_no_stage(metrics: str | None) -> Callable[[], None]:
     return write
 
 
+def details_by_no_stage(content: str | None = None) -> Callable[[], None]:
+    """No stage makes evaluation/digits.json any more; `content` takes its place."""
+
+    def write() -> None:
+        if content is not None:
+            DETAILS.write_text(content)
+        for name, kind in (("dvc.yaml", "plots"), ("dvc.lock", "outs")):
+            values = yaml.safe_load(Path(name).read_text())
+            stage = values["stages"]["evaluate"]
+            stage[kind] = [one for one in stage[kind] if str(DETAILS) not in (one, one.get("path"), *one)]
+            Path(name).write_text(yaml.safe_dump(values))
+
+    return write
+
+
 def target(**limits: float) -> dict[str, Any]:
     return {"digits": {"test": {"accuracy": limits}}}
 
@@ -243,6 +267,7 @@ def wrong(*ranges: tuple[int, int]) -> set[int]:
 
 BASE = State()
 NO_PREDICTIONS = State(predictions=False)
+BESIDE, BESIDE_ALONE = State(beside=True), State(beside=True, predictions=False)
 SCENARIOS = [
     Scenario("no change", 2, "no result is compared with itself", BASE, State()),
     Scenario("no change but a note", 0, "target met, same", BASE, State(),
@@ -286,9 +311,41 @@ SCENARIOS = [
              State(images=900, digest=None)),
     Scenario("other labels", 2, "other true classes", State(digest=None), State(shifted=1, digest=None)),
     Scenario("sample", 2, "here: results of the sample (digits.source)", BASE, State(change=of_the_sample)),
+    Scenario("sample, first commit", 2, "here: results of the sample (digits.source)", None,
+             State(change=of_the_sample, beside=True), against=None),
     Scenario("sample, without a data set's name", 2, "here: results of the sample (source)", BASE,
              State(change=lambda metrics: metrics.update(source="sample"))),
     Scenario("sample before", 2, "at HEAD: results of the sample", State(change=of_the_sample), State()),
+    Scenario("source, n and digest moved beside the metrics", 0, "0 lost, 1 won", BASE,
+             State(wrong((0, 39)), beside=True)),
+    Scenario("moved beside the metrics, a drop counts", 1, "20 lost, 0 won", BASE, State(wrong((0, 60)), beside=True)),
+    Scenario("moved beside the metrics, n counts", 1, "two proportions", NO_PREDICTIONS,
+             State(wrong((0, 70)), beside=True, predictions=False)),
+    Scenario("moved beside the metrics, other test images", 2, "digits.test.digest: the same images at HEAD, others",
+             BASE, State(digest="others", beside=True)),
+    Scenario("beside the metrics, other test images", 2, "other test images", BESIDE,
+             State(digest="others", beside=True)),
+    Scenario("beside the metrics, digest gone", 2, "other test images", BESIDE, State(digest=None, beside=True)),
+    Scenario("beside the metrics, sample", 2, "here: results of the sample (digits.source)", BESIDE,
+             State(change=of_the_sample, beside=True)),
+    Scenario("beside the metrics, sample before", 2, "at HEAD: results of the sample",
+             State(change=of_the_sample, beside=True), BASE),
+    Scenario("beside the metrics, n smaller", 2, "1,000 predictions, but digits.test.n is 10", BESIDE,
+             State(change=lambda metrics: metrics["digits"]["test"].update(n=10), beside=True)),
+    Scenario("beside the metrics, n gone", 2, "digits.test.n: 1,000 at HEAD, no count", BESIDE_ALONE,
+             State(change=lambda metrics: metrics["digits"]["test"].pop("n"), beside=True, predictions=False)),
+    Scenario("beside the metrics, edited by hand", 2, "evaluation/digits.json: differs from dvc.lock", BESIDE, BESIDE,
+             edit(str(DETAILS), "1000", "10")),
+    Scenario("beside the metrics, deleted", 2, "evaluation/digits.json: missing", BESIDE, BESIDE, DETAILS.unlink),
+    Scenario("beside the metrics, not JSON", 2, "evaluation/digits.json here: ", BESIDE, BESIDE, raw("{", DETAILS)),
+    Scenario("metrics that contradict what is beside them", 2, "digits.test.n: 900 in metrics/digits.json, 1000 in e",
+             BESIDE, BESIDE, raw('{"digits": {"test": {"accuracy": 0.96, "n": 900}}}')),
+    Scenario("beside the metrics, made by no stage any more", 1, "evaluation/digits.json is made by a stage -> by none",
+             BESIDE, State(wrong((0, 39)), beside=True), details_by_no_stage()),
+    Scenario("beside the metrics, made by no stage and changed", 2, "changed, and no stage makes it", BESIDE_ALONE,
+             BESIDE_ALONE, details_by_no_stage('{"test": {"n": 10, "digest": "the same images"}}')),
+    Scenario("a large file of another kind beside the metrics", 0, "0 lost, 1 won", BASE, State(wrong((0, 39))),
+             lambda: (DETAILS.parent.mkdir(), DETAILS.write_text('{"test": {"n": 1}}' + " " * 10**6))),
     Scenario("metric edited by hand", 2, "metrics/digits.json: differs from dvc.lock", BASE, State(),
              edit(str(METRICS), "0.96", "0.97")),
     Scenario("predictions edited by hand", 2, "predictions.csv: differs from dvc.lock", BASE, State(),

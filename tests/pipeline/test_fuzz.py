@@ -4,10 +4,14 @@ A few in the ordinary tests; `make fuzz` continues for FUZZ_SECONDS. Inputs that
 own: here, in test_params.py and in test_gate.py.
 """
 
+import functools
+import io
 import json
 import math
 import os
 import random
+import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dvc.utils.serialize import parse_yaml
 from hypothesis import HealthCheck, given, seed, settings
@@ -24,9 +29,13 @@ from hypothesis import strategies as st
 
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
+from reprocnn.datasets import MNIST
 from reprocnn.gate import compare, predictions, render
 from reprocnn.gate.metric_files import MetricFiles
 from reprocnn.gate.values import flatten
+from reprocnn.report import chapters
+from reprocnn.report import results as report_results
+from tests.report.test_plot import write_stage_outputs
 from tests.support.commands import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -78,6 +87,80 @@ def results(name: str = "mnist") -> Any:
     )
     both = st.fixed_dictionaries({name: st.fixed_dictionaries({"test": sane}) for name in ("mnist", "cifar")})
     return st.one_of(both, st.fixed_dictionaries({"source": LEAVES}, optional=sections), strange)
+
+
+@functools.cache
+def written() -> dict[str, bytes]:
+    """What the stages write, which `plot` reads, by path."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(ROOT / "params.yaml", folder)
+        write_stage_outputs(folder)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@st.composite
+def edited_result(draw: Any) -> tuple[str, bytes]:
+    """One of the files that `plot` reads, with some values replaced or removed, or some bytes."""
+    path = draw(st.sampled_from([path for path in sorted(written()) if path != "params.yaml"]))
+    content = written()[path]
+    if path.endswith(".csv"):
+        return path, draw(edited(content.decode(), ","))
+    if draw(st.booleans()):  # as text, where most of it is no longer JSON, or no archive
+        start = draw(st.integers(0, len(content)))
+        return path, content[:start] + draw(st.binary(max_size=4)) + content[start + draw(st.integers(0, 40)) :]
+    if path.endswith(".json"):
+        return path, json.dumps(draw(with_other_values(json.loads(content)))).encode()
+    with np.load(io.BytesIO(content)) as archive:
+        arrays = dict(archive)
+    key = draw(st.sampled_from(sorted(arrays)))
+    array = arrays.pop(key)
+    change = draw(st.sampled_from([None, "cut", "flat", "float", "more", "objects", "reversed"]))
+    changed: dict[str, Any] = {
+        "cut": array[:0], "flat": array.ravel(), "float": array / 3, "more": array[None], "reversed": array[::-1],
+        "objects": np.array([{}]),
+    }  # fmt: skip
+    file = io.BytesIO()
+    np.savez(file, **arrays, **({key: changed[change]} if change else {}))
+    return path, file.getvalue()
+
+
+@st.composite
+def with_other_values(draw: Any, values: Any) -> Any:
+    """`values` with one of them, at any depth, replaced or removed."""
+    if not isinstance(values, dict | list) or not values or draw(st.integers(0, 5)) == 0:
+        return draw(st.one_of(LEAVES, st.lists(LEAVES, max_size=2)))
+    places = list(values) if isinstance(values, dict) else range(len(values))
+    place = draw(st.sampled_from(places))
+    copy: Any = values.copy()
+    if draw(st.integers(0, 5)) == 0:
+        del copy[place]
+    else:
+        copy[place] = draw(with_other_values(values[place]))
+    return copy
+
+
+def check_results(case: tuple[str, bytes]) -> None:
+    """Either the report is drawn and written, or at most three lines say which file is not right."""
+    edited_path, content = case
+    for path, good in (written() | {edited_path: content}).items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(good)
+    Path("benchmarks/results").mkdir(parents=True, exist_ok=True)
+    try:
+        result = report_results.load(MNIST)
+    except UserError as error:
+        lines = str(error).splitlines()
+        assert 1 <= len(lines) <= 3
+        # What the details say of the images is expected of the other files.
+        named = tuple(written()) if edited_path == "evaluation/mnist.json" else edited_path
+        assert all(line.startswith(named) and len(line) < 600 for line in lines), lines
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chapters.figures, "save", lambda figure, path: None)  # takes seconds
+        chapters.draw(result, Path("report"))
+    text = chapters.summarize([result]) + str(chapters.write_chapter(result))
+    assert text.encode()
 
 
 def check_params(content: bytes) -> None:
@@ -186,6 +269,7 @@ INPUTS = {
         check_predictions,
     ),
     "metrics.json": Inputs(st.tuples(results(), results()), check_gate),
+    "results of the stages": Inputs(edited_result(), check_results),
 }
 
 

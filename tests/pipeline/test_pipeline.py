@@ -11,13 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import yaml
 
-from reprocnn.backend import keras
-from reprocnn.images import arrays
 from tests.support.commands import (
     QUICK,
     QUICKLY,
@@ -42,8 +39,9 @@ def test_everything_is_there(finished):
     for name, n in (("mnist", 360), ("cifar", 500)):
         metrics = json.loads((finished / "metrics" / f"{name}.json").read_text())
         assert list(metrics) == [name]
-        assert metrics[name]["source"] == "sample"
-        test = metrics[name]["test"]
+        details = json.loads((finished / "evaluation" / f"{name}.json").read_text())
+        assert details["source"] == "sample"
+        test = metrics[name]["test"] | details["test"]
         rows = list(csv.DictReader((finished / "plots" / name / "predictions.csv").open()))
         hits = sum(row["y_true"] == row["y_pred"] for row in rows)
         assert len(rows) == n == test["n"]
@@ -143,7 +141,7 @@ def test_damaged_checkpoints_are_ignored(fresh):
     [state] = (folder / "runs/checkpoints").glob("train_mnist-*/epoch-*.weights.h5")
     state.write_bytes(state.read_bytes()[:-100])
     output = call(folder, "dvc", "repro", "train_mnist")
-    assert "damaged, ignored" in output
+    assert "is damaged; ignored" in output
     assert "train_mnist: epoch 1/3" in output
     # The finished training's own state waits for a stage that sees it in dvc.lock (test_kill.py: then none is left).
     assert [path.name for path in (folder / "runs/checkpoints").glob("*/result")] == ["result"]
@@ -243,18 +241,6 @@ def test_a_remote_shares_the_results(copy, tmp_path):
     assert ran(call(tmp_path / "clone", "dvc", "repro")) == set()
     weights = "models/cifar/model.weights.h5"
     assert (tmp_path / "clone" / weights).read_bytes() == (copy / weights).read_bytes()
-
-
-@pytest.mark.slow
-def test_exported_networks_are_plain_keras(copy):
-    call(copy, "python", "-m", "reprocnn", "export")
-    for name in ("mnist", "cifar"):
-        model = keras.models.load_model(copy / "export" / f"{name}.keras")
-        test = arrays.load(copy / "data/prepared" / name / "test")
-        probabilities = model.predict(test.x, batch_size=1000, verbose=0)
-        assert test.x.dtype == np.uint8
-        predicted = column(copy / "plots" / name / "predictions.csv", "y_pred")
-        assert probabilities.argmax(axis=1).tolist() == predicted
 
 
 def test_the_table_names_the_sample_in_every_line(copy):

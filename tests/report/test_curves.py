@@ -74,8 +74,8 @@ def test_gain_while_the_learning_rate_fell():
     falling = [1.0, 0.8, 0.5, 0.2]
     sentence = curves.schedule(history(val_accuracy=[0.5, 0.6, 0.8, 0.9], lr=falling), 1000)
     assert sentence == (
-        "The validation accuracy gained 30.0 points after epoch 2, while the learning rate fell from 0.5, half its "
-        "peak or less, to 0.2."
+        "The validation accuracy gained 30.0 points after epoch 2, while the learning rate fell from 0.5 (half its "
+        "peak or less) to 0.2."
     )
     assert curves.schedule(history(val_accuracy=[0.5, 0.6, 0.8, 0.9], lr=[1.0] * 4), 1000) is None
     # 0.6 and 1,000 images: two standard errors are 2 * sqrt(0.6 * 0.4 / 1000) = 0.03098.
@@ -94,7 +94,7 @@ def test_gain_while_the_learning_rate_fell():
         ([0.5, 0.6, 0.7, 0.8, 0.9], "It was still improving at the end: the last epoch gained 10.0 points."),
         (
             [0.5, 0.6, 0.9, 0.9, 0.9],
-            "It had levelled off at the end: the last epoch changed the validation accuracy by",
+            "It had levelled off at the end: the last epoch changed the validation accuracy no more",
         ),
         ([0.5, 0.6, 0.9, 0.9, 0.8], "It got worse at the end: the last epoch cost 10.0 points."),
         ([0.5] * 8 + [0.6, 0.7], "It was still improving at the end: the last 2 epochs gained 20.0 points."),

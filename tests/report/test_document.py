@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from reprocnn.report import palette
-from reprocnn.report.document import Chapter, Figure, Section, inline, to_markdown, to_page
+from reprocnn.report.document import NUMBER, Chapter, Figure, Section, inline, to_markdown, to_page
 
 SVG = (
     '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="10"><defs><style>*{}</style><path id="m1" '
@@ -60,14 +62,35 @@ def test_a_figure_within_the_page(tmp_path):
     )
 
 
-def test_cells_of_a_wide_table_know_their_column(tmp_path):
-    text = page(tmp_path)
-    assert text.count('<table class="wide">') == 1
-    assert [f'<td data-label="{name}">{n}</td>' in text for n, name in enumerate("abcde", start=1)] == [True] * 5
-    four = "| a | b | c | d |\n|---|---|---|---|\n| 1 | 2 | 3 | 4 |\n| 5 | 6 | 7 | 8 |"
-    text = to_page("T", four, [], tmp_path)
-    assert "wide" not in text.partition("<body>")[2]
-    assert '<td data-label="a">5</td>' in text
+def test_columns_of_numbers_are_aligned_at_the_right(tmp_path):
+    rows = ["| name | share | time | note |", "|---|---|---|---|", "| 1 | 5% | 2 s | 3 |", "| b | -4.5% | | of 4 |"]
+    text = to_page("T", "\n".join(rows), [], tmp_path).partition("<table>")[2]
+    assert re.findall(r"<th(.*?)>(.*?)</th>", text) == [
+        ("", "name"), (' class="n"', "share"), (' class="n"', "time"), ("", "note"),
+    ]  # fmt: skip
+    assert re.findall(r"<td(.*?)>(.*?)</td>", text) == [
+        ("", "1"), (' class="n"', "5%"), (' class="n"', "2 s"), ("", "3"),
+        ("", "b"), (' class="n"', "-4.5%"), (' class="n"', ""), ("", "of 4"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cell", "is_number"),
+    [
+        ("1,234", True), ("99.04%\u00a0±\u00a00.08", True), ("98.99% (+0.02)", True), ("-", True),
+        ("1.1 to 95.1", True),
+        ("2,752 ms", True), ("1.3 GiB", True), ("1077 GFLOP/s", True), ("3.3 s, epoch 1", False), ("", True),
+        ("a 1", False), ("30 of 10,000", False), ("2026-11-26", False), ("3x3 instead of 10x10", False),
+    ],
+)  # fmt: skip
+def test_what_is_a_number(cell, is_number):
+    assert bool(NUMBER.fullmatch(cell)) == is_number
+
+
+def test_tables_of_words_alone_are_left_as_they_are(tmp_path):
+    text = to_page("T", "| a | b |\n|---|---|\n| | c |", [], tmp_path)
+    assert 'class="n"' not in text
+    assert text.count('<div class="scroll"><table>') == text.count("</table></div>") == 1
 
 
 def test_a_single_figure_stands_beside_the_text(tmp_path):
@@ -75,9 +98,45 @@ def test_a_single_figure_stands_beside_the_text(tmp_path):
     figure = Figure("a.svg", "alt & more")
     sections = tuple(Section(f"{n} figures", "Text.", (figure,) * n) for n in range(3))
     parts = to_page("T", "", [Chapter("C", "", sections)], tmp_path).split("<section class=")[2:]
-    assert [part.partition(">")[0] for part in parts] == ['"below"', '"beside"', '"below"']
+    assert [part.partition(" id")[0] for part in parts] == ['"below"', '"beside"', '"below"']
     assert [part.count("<svg role=") for part in parts] == [0, 1, 2]
     assert parts[1].count('<figcaption aria-hidden="true">alt &amp; more</figcaption>') == 1
+
+
+@pytest.mark.parametrize(
+    ("letters", "figure"),
+    [
+        # 300 units wide: letters of 10 are 11 pixels high at a width of 330, those of 6.5 at 508.
+        ('<text style="font-size: 10px">a</text>', '<figure><div class="scroll"><svg style="min-width: 330px"'),
+        ('<text style="font-size: 6.5px">a</text><text style="font-size: 10px">a</text>',
+         '<figure class="wide"><div class="scroll"><svg style="min-width: 508px"'),
+        ('<g font-size="6.5px"><text>a</text></g>',
+         '<figure class="wide"><div class="scroll"><svg style="min-width: 508px"'),
+        ("", '<figure><div class="scroll"><svg role'),
+    ],
+)  # fmt: skip
+def test_letters_are_legible(tmp_path, letters, figure):
+    (tmp_path / "a.svg").write_text(f'<svg viewBox="0 0 300 9">{letters}</svg>')
+    assert figure in to_page("T", "", [Chapter("C", "", (Section("S", "", (Figure("a.svg", "alt"),)),))], tmp_path)
+
+
+def test_details_are_folded_in_the_page_and_not_in_markdown(tmp_path):
+    chapters = [Chapter("C", "", (Section("S", "Text.", (), "More & more", "Details."), Section("None", "Text.")))]
+    text = to_page("T", "", chapters, tmp_path)
+    assert text.count("<details>") == 1
+    assert "<p>Text.</p>\n<details><summary>More &amp; more</summary><p>Details.</p>\n</details>" in text
+    assert to_markdown("T", "", chapters) == "# T\n\n## C\n\n### S\n\nText.\n\nDetails.\n\n### None\n\nText.\n"
+
+
+def test_the_contents_name_chapters_and_sections(tmp_path):
+    text = page(tmp_path)
+    contents = text[text.index("<nav") : text.index("</nav>")]
+    links = re.findall(r'<a href="#(.*?)">(.*?)</a>', contents)
+    assert links == [
+        ("first-last", "First &amp; last"), ("first-last-a-part", "A part"), ("second", "Second"),
+        ("second-tables", "Tables"),
+    ]  # fmt: skip
+    assert [text.count(f' id="{name}"') for name, _ in links] == [1] * 4
 
 
 def test_html_in_a_text_stays_text(tmp_path):

@@ -58,15 +58,6 @@ def test_curves_without_validation():
     assert [line.get_label() for line in accuracy.lines] == ["train", "target 0.75"]
 
 
-def test_classes_that_are_confused_are_neighbours():
-    counts = np.diag([50, 50, 50, 50])
-    counts[0, 2] = counts[3, 1] = 9  # cats for dogs, ships for cars
-    order = figures.order_classes(counts).tolist()
-    assert sorted(order) == [0, 1, 2, 3]
-    assert abs(order.index(0) - order.index(2)) == 1
-    assert abs(order.index(1) - order.index(3)) == 1
-
-
 def test_reliability_shows_each_bin():
     bins = [{"n": 30, "confidence": 0.6, "accuracy": 0.5}, {"n": 10, "confidence": 0.9, "accuracy": 0.8}]
     axes = figures.draw_reliability(bins).axes[0]
@@ -87,8 +78,7 @@ def test_confusion_counts_by_hand():
     rows, columns = (
         [label.get_text() for label in labels] for labels in (axes.get_yticklabels(), axes.get_xticklabels())
     )
-    assert rows == columns
-    assert sorted(rows) == names
+    assert rows == columns == names
     assert [list(ticks) for ticks in (axes.get_xticks(), axes.get_yticks())] == [[0, 1, 2]] * 2
     written = {}
     for text in axes.texts:
@@ -106,15 +96,6 @@ def test_confusion_counts_by_hand():
     assert shades == {
         pair: pytest.approx(0.7 * pairs.count(pair) / 6) for pair in dict.fromkeys(pairs) if pair[0] != pair[1]
     }
-
-
-def test_neighbours_are_the_classes_with_the_most_errors_both_ways():
-    counts = np.array([[0, 5, 4, 0], [0, 0, 0, 2], [4, 0, 0, 0], [0, 2, 3, 0]])
-    # Of both ways: 0 and 2 eight, 0 and 1 five, 1 and 3 four, 2 and 3 three.
-    order = figures.order_classes(counts).tolist()
-    assert abs(order.index(0) - order.index(2)) == 1
-    assert abs(order.index(1) - order.index(3)) == 1
-    assert abs(order.index(0) - order.index(1)) == 1
 
 
 def test_without_errors_nothing_is_shaded():
@@ -214,6 +195,40 @@ def test_a_lighter_svg_keeps_what_is_visible():
         '  <g/></g>\n   <use xlink:href="#m1" x="145.933782"/><g>\n</g></svg>'
     )
     assert figures.lighten(svg) == (
-        f'<svg font-family="{figures.FONT}" ><defs><path id="m1"/></defs><g>\n'
-        '<g/></g>\n<use xlink:href="#m1" x="145.93"/></svg>'
+        f'<svg font-family="{figures.FONT}" ><defs><path id="i0"/></defs>\n<use xlink:href="#i0" x="145.93"/>\n</svg>'
+    )
+
+
+def test_groups_with_an_attribute_stay():
+    svg = '<svg ><g><g clip-path="url(#p1)"><g><path/></g></g></g><defs><clipPath id="p1"/></defs><defs> </defs></svg>'
+    assert figures.simplify(svg) == ('<svg ><g clip-path="url(#i0)"><path/></g><defs><clipPath id="i0"/></defs></svg>')
+
+
+def test_rotations_by_zero_go():
+    svg = '<text transform="rotate(-0 1 2)">a</text><text transform="rotate(-90 1 2)">b</text>'
+    assert figures.simplify(svg) == '<text>a</text><text transform="rotate(-90 1 2)">b</text>'
+
+
+def test_a_style_is_said_once_if_all_have_it():
+    same = '<path id="m1" d="M" style="stroke: red"/>' + '<use xlink:href="#m1" x="1" style="fill: red"/>' * 2
+    assert figures.simplify(same) == (
+        '<path id="i0" d="M" style="fill: red; stroke: red"/>' + '<use xlink:href="#i0" x="1"/>' * 2
+    )
+    unlike = f'{same}<use xlink:href="#m1" x="1" style="fill: blue"/>'
+    assert figures.simplify(unlike) == unlike.replace("m1", "i0")
+
+
+def test_the_usual_size_of_letters_is_said_once():
+    texts = "".join(f'<text style="font-size: {size}px; fill: red">a</text>' for size in (7, 8, 8))
+    assert figures.simplify(f"<svg >{texts}</svg>") == (
+        '<svg font-size="8px" ><text style="font-size: 7px; fill: red">a</text>'
+        + '<text style="fill: red">a</text>' * 2
+        + "</svg>"
+    )
+
+
+def test_ids_are_short_and_not_mixed_up():
+    svg = '<a id="m1"/><a id="m12"/><use href="#m12"/><use href="#m1"/><g clip-path="url(#m1)"></g>'
+    assert figures.simplify(svg) == (
+        '<a id="i0"/><a id="i1"/><use href="#i1"/><use href="#i0"/><g clip-path="url(#i0)"></g>'
     )

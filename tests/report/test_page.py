@@ -30,12 +30,14 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
 def test_the_page_has_no_faults(chromium, width, scheme):
     with browser.opened(chromium, PAGE, width, scheme) as seen:
+        seen.unfold()
         assert seen.complaints == []
         assert seen.requests == []
         assert seen.broken_images() == []
         assert seen.overlaps() == []
         assert seen.wider_than_the_window() == []
         assert seen.faint_texts() == []
+        assert seen.small_letters() == []
         assert len(seen.page.query_selector_all("svg[role=img][aria-label]")) == len(
             seen.page.query_selector_all("svg")
         )
@@ -45,8 +47,9 @@ def test_the_pages_of_the_sample_are_as_good(chromium, finished):
     """Other numbers, names and curves than the committed ones."""
     for width in (390, 1280):
         with browser.opened(chromium, finished / "report/index.html", width) as seen:
+            seen.unfold()
             assert (seen.complaints, seen.requests, seen.broken_images()) == ([], [], [])
-            assert (seen.overlaps(), seen.wider_than_the_window()) == ([], [])
+            assert (seen.overlaps(), seen.wider_than_the_window(), seen.small_letters()) == ([], [], [])
 
 
 def test_dark_is_dark(chromium):
@@ -87,6 +90,29 @@ def test_an_overlap_within_a_figure_is_found(chromium, tmp_path):
 def test_what_is_too_wide_is_found(chromium, tmp_path):
     with browser.opened(chromium, edited(tmp_path, "<h1>", '<p style="width: 500px">Planted</p><h1>'), 390) as seen:
         assert len(seen.wider_than_the_window()) == 1
+
+
+def test_what_is_too_wide_for_a_box_that_scrolls_is_no_fault(chromium, tmp_path):
+    planted = '<div style="overflow-x: auto"><p style="width: 500px">Planted</p></div><h1>'
+    with browser.opened(chromium, edited(tmp_path, "<h1>", planted), 390) as seen:
+        assert seen.wider_than_the_window() == []
+
+
+def test_small_letters_are_found(chromium, tmp_path):
+    """Eight units of a figure of 100, which is as wide as the text, 358 pixels, but for the scale of its group."""
+    text = '<g transform="scale(0.3)"><text y="9" style="font-size: 8px">Planted</text></g>'
+    planted = f'<svg viewBox="0 0 100 9" style="width: 100%">{text}</svg><h1>'
+    with browser.opened(chromium, edited(tmp_path, "<h1>", planted), 390) as seen:
+        assert seen.small_letters() == ["'Planted': 8.6"]
+
+
+def test_the_page_is_short_on_a_phone(chromium):
+    """Tables are folded: without them it is some 24 screens of 844 pixels."""
+    with browser.opened(chromium, PAGE, 390) as seen:
+        folded = seen.page.evaluate("document.documentElement.scrollHeight")
+        seen.unfold()
+        assert folded < 26 * 844
+        assert folded < 0.8 * seen.page.evaluate("document.documentElement.scrollHeight")
 
 
 def test_a_request_is_refused_and_found(chromium, tmp_path):

@@ -33,8 +33,12 @@ TEST = {
     "top2_accuracy": 0.9997, "loss": 0.5, "calibration_error": 0.1,
 }  # fmt: skip
 DETAILS: dict[str, Any] = {
+    "source": "sample",
+    "test": {"n": 4, "accuracy_low": 0.3, "accuracy_high": 0.95, "digest": "fedcba"},
     "parameters": 1234,
     "weights": "0123456789abcdef",
+    "device": {"name": "a processor", "threads": 2, "precision": "float32"},
+    "versions": {"keras": "3.0", "numpy": "2.0"},
     "reliability": [{"n": 4, "confidence": 0.85, "accuracy": 0.75}],
     "validation_images": 100,
     "classes": [
@@ -90,6 +94,17 @@ def test_the_summary_has_a_column_for_each_data_set():
     assert ["training", "2 epochs, seed 7", "2 epochs, seed 8"] in table
 
 
+def test_the_summary_says_where_the_networks_were_trained_once_if_it_is_the_same():
+    same = dataclasses.replace(result(), dataset=CIFAR)
+    where = "trained on a processor, 2 threads, float32, with keras 3.0, numpy 2.0."
+    assert f"\nMNIST and CIFAR-10: {where}\n" in chapters.summarize([result(), same])
+    gpu = {"name": "a GPU", "threads": 2, "precision": "mixed_bfloat16"}
+    other = dataclasses.replace(result(device=gpu), dataset=CIFAR)
+    assert f"\nMNIST: {where} CIFAR-10: trained on a GPU, 2 threads, mixed_bfloat16, with keras 3.0, numpy 2.0.\n" in (
+        chapters.summarize([result(), other])
+    )
+
+
 @pytest.mark.parametrize(
     ("target", "source", "verdict"),
     [
@@ -103,14 +118,14 @@ def test_the_summary_judges_by_the_target(target, source, verdict):
 
 def test_a_chapter_is_computed_from_its_figures():
     chapter = chapters.write_chapter(result())
-    text = {section.title: section.text for section in chapter.sections}
+    text = {section.title: f"{section.text}\n{section.details}" for section in chapter.sections}
     assert chapter.title == "MNIST"
     assert chapter.text == (
-        "The right class is among the two most probable for 99.97% of the test images; the loss is 0.5000."
+        "The true class is among the top two predictions for 99.97% of the test images. The test loss is 0.5000."
     )
     assert "never reached the target of 99.0%" in text["How it learned"]
     assert "Peak learning rate 0.01." in text["How it learned"]
-    assert "it is overconfident" in text["Where it errs"]
+    assert "the network is overconfident" in text["Where it errs"]
     assert cells(text["Where it errs"])[::2] == [
         ["class", "precision", "recall", "test images"],
         ["cat", "-", "50.00%", "2"],
@@ -134,11 +149,23 @@ def test_a_chapter_is_computed_from_its_figures():
     ("accuracies", "error", "sentence"),
     [
         # Gaps of 0.1 and 0.1, of 0.02 over 100 images and -0.1 over 20, and of 0.08 and -0.1: 0.05 on the whole.
-        ((0.5, 0.8), 0.1, "off by 10.0 points on average (expected calibration error 0.1000): it is overconfident."),
-        ((0.7, 1.0), 0.1, "off by 10.0 points on average (expected calibration error 0.1000): it is underconfident."),
-        ((0.58, 1.0), 0.0333, "off by 3.3 points on average (expected calibration error 0.0333): in both directions."),
-        ((0.52, 1.0), 0.0833, ": it is overconfident."),
-        ((0.52, 1.0), 0.11, ": in both directions."),
+        (
+            (0.5, 0.8),
+            0.1,
+            "off by 10.0 points on average (expected calibration error 0.1000): the network is overconfident.",
+        ),
+        (
+            (0.7, 1.0),
+            0.1,
+            "off by 10.0 points on average (expected calibration error 0.1000): the network is underconfident.",
+        ),
+        (
+            (0.58, 1.0),
+            0.0333,
+            "off by 3.3 points on average (expected calibration error 0.0333): sometimes too high, sometimes too low.",
+        ),
+        ((0.52, 1.0), 0.0833, ": the network is overconfident."),
+        ((0.52, 1.0), 0.11, ": sometimes too high, sometimes too low."),
     ],
 )
 def test_the_calibration_error_in_words(accuracies, error, sentence):
@@ -149,28 +176,28 @@ def test_the_calibration_error_in_words(accuracies, error, sentence):
 
 def test_the_data_in_words():
     text = chapters.explain_data(DETAILS)
-    assert "2,500 images for training, 100 for validation, 7 for the test." in text
+    assert "2,500 images for training, 100 for validation, 7 for testing." in text
     assert (
-        "The rarest class of the training images is cat with 1,000, the most frequent dog with 1,500, 1.50 times"
+        "The rarest class is cat with 1,000 training images; the most frequent is dog with 1,500, 1.50 times as many."
         in text
     )
     assert text.endswith(
-        "Normalization: x / 255 - 0.5. Checked on the training images: values from -0.500 to 0.500, mean -0.026, "
+        "Normalization: x / 255 - 0.5. The training images, normalized, range from -0.500 to 0.500; mean -0.026, "
         "standard deviation 0.247."
     )
     check = {"min": -0.4242, "max": 2.8216, "mean": [0.1, -0.2], "std": [1.5, 0.9]}
     text = chapters.explain_data(DETAILS | {"normalization": {"method": "standardize", "check": check}})
     assert text.endswith(
-        "(x - mean) / standard deviation, of the training images. Checked on the training images: values from -0.424 "
-        "to 2.822, mean 0.100, -0.200, standard deviation 1.500, 0.900."
+        "(x - mean) / standard deviation, both over the training images. The training images, normalized, range from "
+        "-0.424 to 2.822; mean 0.100, -0.200, standard deviation 1.500, 0.900."
     )
     reversed_counts = DETAILS["images"] | {"training": [1500, 1000]}
-    assert "is dog with 1,000, the most frequent cat with" in chapters.explain_data(
+    assert "is dog with 1,000 training images; the most frequent is cat with" in chapters.explain_data(
         DETAILS | {"images": reversed_counts}
     )
     assert "trained on the first two together" not in text
     even = DETAILS | {"images": {"training": [5, 5], "validation": [1, 1], "test": [1, 1]}, "validation_images": None}
-    assert "Each class has the same number of training images, 5." in chapters.explain_data(even)
+    assert "Each class has 5 training images." in chapters.explain_data(even)
     assert "trained on the first two together" in chapters.explain_data(even)
 
 
@@ -242,9 +269,9 @@ def test_experiments_are_those_that_are_measured():
     (chapter,) = chapters.write_experiments([cifar, result()])
     assert chapter.title == "Experiments"
     waits, search = chapter.sections
-    assert ["arrays", "1", "5.0 s", "10.0 s", "10.0 s"] in cells(waits.text)
-    assert waits.text.endswith("`benchmarks/results/waits.csv`, a machine, 2026-01-02")
-    assert ["none", "1", "1", "1", "0.1000", "0.1000"] in cells(search.text)
+    assert ["arrays", "1", "5.0 s", "10.0 s", "10.0 s"] in cells(waits.details)
+    assert waits.details.endswith("`benchmarks/results/waits.csv`, a machine, 2026-01-02")
+    assert ["none", "1", "1", "1", "0.1000", "0.1000"] in cells(search.details)
     # Errors cannot be counted of the sample's validation images, nor of none.
     for other in (result(source="sample"), result(validation_images=None)):
         (chapter,) = chapters.write_experiments([other])
@@ -269,7 +296,8 @@ def test_a_result_is_read_from_what_the_stages_wrote(project):
     assert (loaded.title, loaded.judged_by, loaded.target) == ("sample: digits", None, 0.99)
     assert (loaded.seed, loaded.peak_lr) == (0, pytest.approx(0.01))
     assert loaded.class_names == ["cat", "dog"]
-    assert loaded.test == TEST
+    assert loaded.test == TEST | DETAILS["test"]
+    assert loaded.source == "sample"
     assert loaded.details == DETAILS
     assert loaded.history["val_accuracy"].tolist() == [0.5, 0.7]
     assert loaded.predictions["y_pred"].tolist() == [0, 1, 1, 1]
@@ -277,7 +305,7 @@ def test_a_result_is_read_from_what_the_stages_wrote(project):
     other = results.load(CIFAR)
     assert (other.dataset, other.recipe.network, other.target) == (CIFAR, "cifar_cnn", 0.915)
     assert other.peak_lr == pytest.approx(0.2)  # 20 times 0.01
-    write_json(project / "metrics/cifar.json", {"cifar": {"source": "public", "test": TEST, "val": {}}})
+    write_json(project / "evaluation/cifar.json", DETAILS | {"source": "public"})
     assert (results.load(CIFAR).title, results.load(CIFAR).judged_by) == ("CIFAR-10", 0.915)
 
 
@@ -315,10 +343,13 @@ def test_the_stage_writes_the_same_report_again_without_keras(project):
 
 
 def write_stage_outputs(folder: Path, name: str = "mnist") -> None:
-    """Write what the plot stage reads of the data set `name`, two classes of the sample."""
+    """Write what the plot stage reads of the data set `name`, two classes of the sample, after two epochs."""
+    params = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(re.sub(r"  epochs: \d+", "  epochs: 2", params))
     for parent in ("metrics", "evaluation", f"plots/{name}"):
         (folder / parent).mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"metrics/{name}.json", {name: {"source": "sample", "test": TEST, "val": {"accuracy": 0.5}}})
+    metrics = {key: value for key, value in TEST.items() if key not in DETAILS["test"]}
+    write_json(folder / f"metrics/{name}.json", {name: {"test": metrics, "val": {"accuracy": 0.5}}})
     write_json(folder / f"evaluation/{name}.json", DETAILS)
     HISTORY.to_csv(folder / f"plots/{name}/history.csv", index=False)
     predictions = pd.DataFrame({"y_true": [0, 0, 1, 1], "y_pred": [0, 1, 1, 1], "confidence": [0.9, 0.8, 0.7, 0.6]})

@@ -13,7 +13,8 @@ from tests.support.commands import ROOT
 def cells(name: str, runs: pd.DataFrame, n_val: int = 6000) -> list[list[str]]:
     """Build a table and give its cells as they stand in the Markdown."""
     table = tables.build(experiments.specifications(n_val)[name], runs)
-    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in tables.markdown(table).splitlines()[2:]]
+    rows = tables.markdown(table).replace("\u00a0±\u00a0", " ± ").splitlines()[2:]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
 
 
 BENCH = ["side", "seed", "epoch", "images", "seconds", "test_accuracy", "test_accuracy_tta", "tflop",
@@ -51,6 +52,10 @@ def test_bench_by_hand():
     assert never[3:8] == ["99.90%", "1", "1.0", "never", ""]
     assert there[2:8] == ["92.50% ± 0.71", "94.00% ± 1.41", "2", "1,050.0", "1,050.0 s, epoch 9", ""]
     assert missed[2:8] == ["95.00%", "93.99%", "1", "9.0", "never", ""]
+
+
+def test_a_spread_stays_with_its_number():
+    assert "| 1.00% ± 0.10 |".replace(" ± ", "\u00a0±\u00a0") in tables.markdown(pd.DataFrame([{"a": "1.00% ± 0.10"}]))
 
 
 def test_waits_by_hand():

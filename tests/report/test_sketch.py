@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 from reprocnn.backend import keras, layers
 from reprocnn.evaluation import architecture
 from reprocnn.report import sketch
+from reprocnn.report.figures import style
 from reprocnn.report.palette import ORANGE, SILVER, SKY
 
 
@@ -71,7 +72,8 @@ def test_layers_that_keep_the_shape_join_the_one_before(branched):
 
 
 def test_text_and_blocks_stay_inside_and_apart(branched):
-    figure = sketch.draw_sketch(branched)
+    with style():
+        figure = sketch.draw_sketch(branched)
     renderer: Any = FigureCanvasAgg(figure).get_renderer()
     axes = figure.axes[0]
     boxes = [text.get_window_extent(renderer) for text in axes.texts]
@@ -109,6 +111,17 @@ def test_costs_in_words(parameters, flops, costs):
     assert sketch.Block("Conv2D", "", [14, 7, 3], parameters, flops, inputs=[], last="").costs == costs
 
 
+def test_long_lines_are_parted_and_numbers_keep_their_units():
+    one = sketch.Block("Conv2D", "convolution 3×3", [7, 7, 256], 590_080, 57_802_752, inputs=[], last="")
+    one.then += ["batch norm", "ReLU"]
+    assert one.lines == ["convolution 3×3", "7×7×256, 590,080 parameters,", "57.8 MFLOP", "batch norm → ReLU"]
+
+
+def test_the_widest_block_leaves_room_for_the_text():
+    assert block([10**6]).width == block([10**7]).width < 2 * (sketch.TEXT - sketch.MIDDLE)
+    assert sketch.MIDDLE - block([10**6]).width / 2 > 0
+
+
 def test_each_block_stands_beside_its_text(branched):
     blocks = sketch.group(branched)
     axes = sketch.draw_sketch(branched).axes[0]
@@ -123,7 +136,7 @@ def test_each_block_stands_beside_its_text(branched):
     assert [x for x, _ in centres] == pytest.approx([sketch.MIDDLE] * len(blocks))
     middles = [y for _, y in centres]
     assert middles == sorted(middles)
-    lines = [[one.title, one.costs, *([" → ".join(one.then)] if one.then else [])] for one in blocks]
+    lines = [one.lines for one in blocks]
     assert [text.get_text() for text in axes.texts[:-1]] == [line for of_one in lines for line in of_one]
     places = [text.get_position()[1] for text in axes.texts[:-1]]
     for middle, of_one in zip(middles, lines, strict=True):

@@ -28,9 +28,11 @@ LINES = """() => {
   }
   return lines;
 }"""
-# Elements that reach beyond the right or the left edge of the window.
+# Elements that reach beyond the right or the left edge of the window, but for those in a box that scrolls.
 WIDER = """() => [...document.querySelectorAll("body *")].filter(element => {
   const {left, right, width} = element.getBoundingClientRect();
+  for (let box = element.parentElement; box; box = box.parentElement)
+    if (getComputedStyle(box).overflowX === "auto") return false;
   return width && (right > innerWidth + 1 || left < -1);
 }).map(element => element.outerHTML.slice(0, 80))"""
 # Images that did not load; an SVG's are asked to decode again.
@@ -59,7 +61,12 @@ CONTRASTS = """() => {
   }
   return found.sort((a, b) => a.contrast - b.contrast);
 }"""
-SLACK = 1.0  # pixels by which two boxes may touch: a line's box is higher than its letters
+# The height in pixels of the letters of each text of a figure, as they are drawn.
+LETTERS = """() => [...document.querySelectorAll("svg text")].map(element => {
+  const {a, b} = element.getScreenCTM();
+  return {text: element.textContent, size: parseFloat(getComputedStyle(element).fontSize) * Math.hypot(a, b)};
+})"""
+SLACK = 1.5  # pixels by which two boxes may touch: a line's box is higher than its letters
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,15 @@ class Seen:
 
     def wider_than_the_window(self) -> list[str]:
         return self.page.evaluate(WIDER)
+
+    def unfold(self) -> None:
+        """Open all details."""
+        self.page.evaluate("document.querySelectorAll('details').forEach(element => element.open = true)")
+
+    def small_letters(self, least: float = 10.99) -> list[str]:
+        """Texts of figures with letters below 11 pixels."""
+        found = self.page.evaluate(LETTERS)
+        return [f"{one['text']!r}: {one['size']:.1f}" for one in found if one["size"] < least]
 
     def broken_images(self) -> list[str]:
         return self.page.evaluate(BROKEN)

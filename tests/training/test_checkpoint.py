@@ -5,11 +5,14 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reprocnn.backend import Device, keras, record
 from reprocnn.core.files import sha256
@@ -155,7 +158,29 @@ def test_an_optimizer_that_has_no_variables_yet_gets_them(tmp_path):
     assert state(model) == [1.0] * 6
 
 
-@pytest.mark.parametrize("damage", ["weights", "record", "nothing", "another"])
+def edited(record: Path, key: str, value: Any) -> bytes:
+    return json.dumps(json.loads(record.read_text()) | {key: value}).encode()
+
+
+RECORDS = {
+    "cut": lambda record: record.read_bytes()[:-9],
+    "empty": lambda record: b"",
+    "nothing": lambda record: b"{}",
+    "a list": lambda record: b"[" + record.read_bytes() + b"]",
+    "a number": lambda record: b"7",
+    "null": lambda record: b"null",
+    "nested too deep": lambda record: b"[" * 100_000,
+    "not UTF-8": lambda record: record.read_bytes() + b"\xff",
+    "a better loss": lambda record: edited(record, "rows", [*rows(9), {"epoch": 10, "loss": 0.0}]),
+    "rows that are no list": lambda record: edited(record, "rows", 10),
+    "fewer rows": lambda record: edited(record, "rows", rows(3)),
+    "another state": lambda record: edited(record, "state", 7),
+    "digest of another kind": lambda record: edited(record, "digest", ["a"]),
+    "without rows": lambda record: b'{"state": "' + json.loads(record.read_text())["state"].encode() + b'"}',
+}
+
+
+@pytest.mark.parametrize("damage", ["no weights", "other weights", *RECORDS])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, damage):
     checkpoint.save(tmp_path, small(1.0, 90), rows(9))
     kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -163,20 +188,40 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, dama
     for path, content in kept.items():
         path.write_bytes(content)
     record, weights = tmp_path / "epoch-0010.json", tmp_path / "epoch-0010.weights.h5"
-    if damage == "weights":
+    if damage == "no weights":
         weights.unlink()
-    elif damage == "record":
-        record.write_text(record.read_text()[:-9])
-    elif damage == "nothing":
-        record.write_text("{}")
-    else:
+    elif damage == "other weights":
         weights.write_bytes((tmp_path / "epoch-0009.weights.h5").read_bytes())
+    else:
+        record.write_bytes(RECORDS[damage](record))
     model = small(0.0, 0)
     assert checkpoint.restore(tmp_path, model) == rows(9)
     assert state(model) == [1.0] * 6
-    assert capsys.readouterr().out == f"{weights}: damaged, ignored; its record is now epoch-0010.json.damaged\n"
+    line = f"{weights}: it or its record is damaged; ignored, the record is now epoch-0010.json.damaged\n"
+    assert capsys.readouterr().out == line
     assert not record.exists()
     assert (tmp_path / "epoch-0010.json.damaged").exists()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary() | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda of: (
+    st.lists(of) | st.dictionaries(st.sampled_from(["state", "rows", "digest"]), of)
+)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_no_record_of_another_hand_is_taken(content):
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "epoch-0001.json"
+        record.write_bytes(content)
+        record.with_suffix(".weights.h5").write_bytes(b"weights")
+        assert checkpoint._intact_rows(record, record.with_suffix(".weights.h5")) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"a", b"\xff" * 32])
+def test_a_note_of_a_result_that_says_nothing_removes_nothing(declared, content):
+    place = folder({"n": 1})
+    (place / "result").write_bytes(content)
+    Path("dvc.lock").write_text("a: b\n")
+    checkpoint.remove_finished()
+    assert place.exists()
 
 
 def test_weights_are_written_where_space_is_reserved(tmp_path):
@@ -209,6 +254,7 @@ def unfinished(prepared, monkeypatch):
         [place] = PLACES.iterdir()
         names = {path.name for path in place.iterdir()}
         assert names == {"epoch-0001.json", "epoch-0001.weights.h5", "made_from.json"}
+        assert column(Path("plots/mnist/history.csv"), "epoch") == [1.0]  # what is drawn while it trains
 
     return interrupt
 
@@ -249,7 +295,7 @@ def test_a_truncated_checkpoint_is_ignored(unfinished, monkeypatch, capsys):
     state.write_bytes(state.read_bytes()[:-1])
     run(epochs=2)
     printed = capsys.readouterr().out
-    assert "epoch-0001.weights.h5: damaged, ignored" in printed
+    assert "epoch-0001.weights.h5: it or its record is damaged; ignored" in printed
     assert "train_mnist: epoch 1/2" in printed
     assert list(PLACES.iterdir()) == []
 

@@ -227,7 +227,7 @@ def test_validation_takes_no_part_if_both_splits_are_trained_on(prepared, monkey
     )
     printed = capsys.readouterr().out
     assert "16 images" in printed
-    assert "loss 1.5000  accuracy 0.2500  lr 0.01" in printed
+    assert "epoch 1/1  loss 1.5000  accuracy 0.2500  0 s left" in printed
 
 
 def test_what_is_left_of_a_batch_is_not_trained_on_alone(prepared, monkeypatch):
@@ -252,13 +252,31 @@ def test_files_and_lines_of_a_training(prepared, monkeypatch, capsys):
     assert written == {"weights": weights, "seconds": 8.0, "epochs": 2, "epoch_seconds": [3.0, 5.0], **about}
     environment = json.loads(Path("models/mnist/environment.json").read_text())
     assert environment == {"device": asdict(ONE), "settings": about["settings"], "versions": about["versions"]}
-    figures = "loss 1.5000  accuracy 0.2500  val_loss 2.5000  val_accuracy 0.7500"
+    figures = "loss 1.5000, val 2.5000  accuracy 0.2500, val 0.7500"
     assert capsys.readouterr().out.splitlines() == [
         "train_mnist: mnist_cnn, 1,178 parameters, 8 images, cpu, a test, 2 threads, float32",
-        f"train_mnist: epoch 1/2  {figures}  lr 0.00333  3.0 s, 3 s left",
-        f"train_mnist: epoch 2/2  {figures}  lr 0.01  5.0 s, 0 s left",
+        f"train_mnist: epoch 1/2  {figures}  3 s left",
+        f"train_mnist: epoch 2/2  {figures}  0 s left",
         f"train_mnist: 8 s of training, weights {weights[:12]}",
     ]
+
+
+def test_the_time_left_is_that_of_the_pixels_left(prepared, monkeypatch, capsys):
+    prepared(8, (32, 32, 3))
+    replace_fit(monkeypatch)
+    ticks = iter([0.0, 10.0, 10.0, 30.0, 30.0, 100.0, 100.0, 260.0])  # 10, 20, 70 and 160 seconds
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    run(network="cifar_cnn", first_size=0.5, epochs=4)  # 16, 20, 28 and 32 pixels wide
+    printed = capsys.readouterr().out.splitlines()[1:-1]
+    left = [10 * (400 + 784 + 1024) / 256, 20 * (784 + 1024) / 400, 70 * 1024 / 784]  # 86.25, 90.4 and 91.4 seconds
+    assert [line.rpartition("  ")[2] for line in printed] == [f"{seconds:.0f} s left" for seconds in (*left, 0)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (99.4, "99 s"), (99.6, "100 s"), (100, "2 min"), (1393, "23 min")]
+)
+def test_a_duration_is_in_seconds_or_minutes(seconds, text):
+    assert loop._duration(seconds) == text
 
 
 def test_callbacks_are_not_timed(prepared, monkeypatch):

@@ -1,4 +1,7 @@
+import io
+import json
 import math
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +15,7 @@ from reprocnn.training.schedule import WarmupDecay
 def clock(monkeypatch):
     """A watch of epoch 3, after ten steps of a schedule that falls from 2 by 0.1 in each."""
     monkeypatch.delenv("DVC_STAGE", raising=False)
-    made = watch.Watch("train_it", 2, WarmupDecay(2.0, 20, 0.0, 0.0))
+    made = watch.Watch("train_it", 2, 5, 10, WarmupDecay(2.0, 20, 0.0, 0.0))
     made.set_model(SimpleNamespace(optimizer=SimpleNamespace(iterations=10)))
     return made
 
@@ -50,3 +53,42 @@ def test_the_clock_stops_at_the_end_of_the_epoch(clock, monkeypatch):
     assert math.isnan(clock.ended)
     clock.on_epoch_end(2)
     assert clock.ended == 12.5
+
+
+def test_on_a_terminal_a_bar_counts_the_batches_and_goes(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    made = watch.Watch("train_it", 2, 5, 4, WarmupDecay(2.0, 20, 0.0, 0.0))
+    made.bar.mininterval = 0
+    for batch in range(4):
+        made.on_train_batch_end(batch, {"loss": 1.0})
+    shown = terminal.getvalue()
+    assert "train_it: epoch 3/5: 100%" in shown
+    assert "4/4" in shown
+    made.on_epoch_end(2)
+    assert terminal.getvalue().rpartition("\r")[0].endswith(" ")
+
+
+def test_elsewhere_there_is_no_bar(clock, capfd):
+    clock.on_train_batch_end(0, {"loss": 1.0})
+    clock.on_epoch_end(2)
+    assert capfd.readouterr().err == ""
+
+
+def test_the_extension_hears_of_a_step_where_an_experiment_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.setenv("DVC_STAGE", "train_it")
+    watch.signal_step(3)
+    assert not list(tmp_path.iterdir())
+    folder = tmp_path / ".dvc/tmp/exps/run"
+    folder.mkdir(parents=True)
+    watch.signal_step(3)
+    assert json.loads((folder / "DVCLIVE_STEP_COMPLETED").read_text()) == {"pid": os.getpid(), "step": 3}
+    (folder / "DVCLIVE_STEP_COMPLETED").unlink()
+    monkeypatch.delenv("DVC_STAGE")
+    watch.signal_step(3)
+    assert not list(folder.iterdir())

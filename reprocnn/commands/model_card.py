@@ -1,0 +1,173 @@
+"""The card of an exported network, from its results: what it is, how good, how to make it again, and its limits.
+
+Its header is the metadata that model hubs read (Hugging Face's documentation, "Model Cards").
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from reprocnn.core.errors import UserError
+from reprocnn.core.files import read_json, sha256
+from reprocnn.core.params import FILE, load
+from reprocnn.datasets import Dataset
+from reprocnn.report.results import SAMPLE, title
+from reprocnn.repository import git
+
+HUB_NAMES = {"mnist": "ylecun/mnist", "cifar": "uoft-cs/cifar10"}  # of the data sets, at Hugging Face
+OPENED_BY = {
+    "keras": 'keras.models.load_model("{file}")',
+    "onnx": 'onnxruntime.InferenceSession("{file}")',
+    "litert": 'ai_edge_litert.interpreter.Interpreter("{file}")',
+    "openvino": 'openvino.Core().compile_model("{file}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
+    "saved_model": 'tensorflow.saved_model.load("{file}").serve',
+}
+
+
+class Results(NamedTuple):
+    """What evaluation measured."""
+
+    source: str  # public | sample
+    accuracy: float
+    low: float  # of the 95 % interval
+    high: float
+    n: int
+    scores: dict[str, float]  # the other metrics of the test images
+    details: dict[str, Any]
+
+
+def read_results(name: str) -> Results:
+    """Read the results of a data set: the one place that knows in which file each is."""
+    scores = read_json(Path("metrics") / f"{name}.json")[name]["test"]
+    details = read_json(Path("evaluation") / f"{name}.json")
+    test = details["test"]
+    return Results(
+        details["source"], scores["accuracy"], test["accuracy_low"], test["accuracy_high"], test["n"], scores, details
+    )
+
+
+def model_card(dataset: Dataset, shape: tuple[int, ...], files: dict[str, str]) -> str:
+    """Write the card of a network that takes images of `shape`, exported to `files`, by format.
+
+    Raises UserError if the results are missing, or those of other weights than models/NAME has.
+    """
+    name = dataset.name
+    results = read_results(name)
+    if results.details["weights"] != sha256(Path("models") / name / "model.weights.h5"):
+        raise UserError(
+            f"evaluation/{name}.json: measured of other weights than models/{name} has; run `dvc repro evaluate_{name}`"
+        )
+    stage = _locked_stage(f"train_{name}")
+    params = stage["params"][FILE.name]  # as they were when it was trained
+    header = yaml.safe_dump(_metadata(dataset, results, params, list(files)), sort_keys=False)
+    digest = next(out["md5"] for out in stage["outs"] if out["path"] == f"models/{name}")
+    return f"---\n{header}---\n\n{_text(dataset, results, params, shape, files, digest)}"
+
+
+def _metadata(dataset: Dataset, results: Results, params: dict[str, Any], formats: list[str]) -> dict[str, Any]:
+    shown = title(dataset, results.source)
+    hub = HUB_NAMES.get(dataset.name) if results.source != SAMPLE else None
+    metrics = [{"type": "accuracy", "name": "accuracy", "value": results.accuracy}] + [
+        {"type": key, "name": key.replace("_", " "), "value": results.scores[key]}
+        for key in ("top2_accuracy", "loss", "calibration_error")
+    ]
+    tested = {"name": shown, "type": hub or results.source, "split": "test"}
+    result = {"task": {"type": "image-classification"}, "dataset": tested, "metrics": metrics}
+    return {
+        "library_name": "keras",
+        "license": "mit",
+        "pipeline_tag": "image-classification",
+        **({"datasets": [hub]} if hub else {}),
+        "metrics": ["accuracy"],
+        "tags": list(dict.fromkeys(["keras", *formats, "dvc"])),
+        "model-index": [{"name": params[dataset.name]["network"], "results": [result]}],
+    }
+
+
+def _text(
+    dataset: Dataset,
+    results: Results,
+    params: dict[str, Any],
+    shape: tuple[int, ...],
+    files: dict[str, str],
+    digest: str,
+) -> str:
+    name, details, scores = dataset.name, results.details, results.scores
+    shown = title(dataset, results.source)
+    classes = details["classes"]
+    images = {split: sum(counts) for split, counts in details["images"].items()}
+    trained = f"{images['training']:,} for training, {images['validation']:,} for validation"
+    if details["validation_images"] is None:
+        trained = f"{images['training'] + images['validation']:,} for training"
+    weakest = min((row for row in classes if row["recall"] is not None), key=lambda row: row["recall"])
+    sample = "- It was trained on a small sample, to show that the pipeline works. Do not use it for anything else.\n"
+    opened = "\n".join(f"| `{file}` | `{OPENED_BY[kind].format(file=file)}` |" for kind, file in files.items())
+    versions = ", ".join(f"{library} {version}" for library, version in details["versions"].items())
+    return f"""\
+# {params[name]["network"]}, {shown}
+
+A convolutional network with {details["parameters"]:,} parameters. It takes uint8 images as an array of shape
+(images, {", ".join(map(str, shape))}) and normalizes them itself. It gives the probabilities of {len(classes)} classes:
+{", ".join(row["class"] for row in classes)}.
+
+| File | Opened by |
+|---|---|
+{opened}
+
+## Data
+
+{shown}: {trained}, {images["test"]:,} for testing. The test images were used for the results below alone.
+
+## Results
+
+| On {results.n:,} test images | |
+|---|---|
+| accuracy | {results.accuracy:.2%}, 95 % interval {results.low:.2%} to {results.high:.2%} |
+| errors | {scores["errors"]:,} |
+| accuracy of the two best classes | {scores["top2_accuracy"]:.2%} |
+| cross-entropy | {scores["loss"]:.4f} |
+| expected calibration error | {scores["calibration_error"]:.4f} |
+| accuracy with test-time augmentation | {scores["accuracy_tta"]:.2%}; the files give the plain prediction |
+
+## How to reproduce
+
+Check out {_commit()} and run `dvc repro evaluate_{name}`. The same versions on
+the same processor give the same bytes.
+
+- `model.weights.h5`: SHA-256 `{details["weights"]}`
+- `models/{name}` in `dvc.lock`: MD5 `{digest}`
+- trained on: {details["device"]["kind"]}, {details["device"]["name"]}, {details["device"]["threads"]} threads,
+  {details["device"]["precision"]}
+- versions: {versions}
+
+Its params, as in `dvc.lock`:
+
+```yaml
+{yaml.safe_dump(params).strip()}
+```
+
+## Limits
+
+- It gives one of the {len(classes)} classes to every image, even to one that shows none of them.
+- The results hold for images like those of {shown}: same size, same kind of picture.
+- The weakest class is {weakest["class"]}, with a recall of {weakest["recall"]:.2%}.
+- The interval covers the choice of test images, not the seed: another seed gives another accuracy.
+{sample if results.source == SAMPLE else ""}"""
+
+
+def _commit() -> str:
+    """Name the commit of the working tree, and say if files of it have changed since."""
+    try:
+        changed = ", with changes that are not committed," if git("status", "--porcelain", "-uno").strip() else ""
+        return f"commit `{git('rev-parse', 'HEAD').strip()}`{changed}"
+    except UserError:  # no repository, or none with a commit
+        return "the repository"
+
+
+def _locked_stage(name: str) -> dict[str, Any]:
+    """Read what dvc.lock says of a stage. Raises UserError if that is nothing."""
+    stage: dict[str, Any] | None = (load(Path("dvc.lock")).get("stages") or {}).get(name)
+    if not stage:
+        raise UserError(f"dvc.lock: {name}: missing; run `dvc repro {name}`")
+    return stage

@@ -1,0 +1,71 @@
+"""The charts of what benchmarks/ measured; tests/benchmarks has those with two columns."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from reprocnn.report import chapters, charts, tables
+from reprocnn.report.figures import style
+from tests.support.commands import ROOT
+
+
+def drawn(axes) -> dict[str, tuple[list[float], float]]:
+    """Give, by name from top to bottom, the dots of a row and its stroke."""
+    dots, strokes = axes.lines[::2], axes.lines[1::2]
+    assert [stroke.get_marker() for stroke in strokes] == ["|"] * len(dots)
+    rows = [row for line in dots for row in set(line.get_ydata())]
+    assert rows == [row for line in strokes for row in line.get_ydata()] == list(range(len(dots)))
+    low, high = axes.get_ylim()
+    assert low > high
+    return {
+        text.get_text(): (pytest.approx(list(dot.get_xdata())), pytest.approx(float(stroke.get_xdata()[0])))
+        for text, dot, stroke in zip(axes.texts, dots, strokes, strict=True)
+    }
+
+
+def test_insights_after_ten_epochs_by_hand():
+    rows = [("b", 10, 0.9), ("b", 10, 0.92), ("b", 10, 0.97), ("b", 11, 0.1), ("a", 10, 0.5)]
+    axes = charts.draw_insights(pd.DataFrame(rows, columns=["variant", "epoch", "test_accuracy"])).axes[0]
+    assert list(drawn(axes).items()) == [("b", ([90, 92, 97], 93)), ("a", ([50], 50))]
+    assert axes.get_xlabel() == "test accuracy after 10 epochs, %"
+
+
+def test_fixes_in_their_order_by_hand():
+    rows = [(1, "later", 0.3), (0, "first", 0.1), (1, "later", 0.5)]
+    axes = charts.draw_flaws(pd.DataFrame(rows, columns=["step", "fix", "val_accuracy"])).axes[0]
+    assert list(drawn(axes).items()) == [("first", ([10], 10)), ("later", ([30, 50], 40))]
+    assert axes.get_xlabel() == "validation accuracy, %"
+
+
+def test_one_column_is_as_wide_as_a_phone_and_has_a_panel_below_the_other():
+    with style():
+        bench = charts.draw_bench(pd.read_csv(ROOT / "benchmarks/results/bench.csv"))
+        growth = charts.draw_growth(pd.read_csv(ROOT / "benchmarks/results/growth.csv"))
+    assert [axes.get_title() for axes in bench.axes] == ["MNIST", "CIFAR-10"]
+    assert [axes.get_ylabel() for axes in growth.axes] == ["seconds of an epoch"] * 2
+    assert [axes.get_xlabel() for axes in growth.axes] == ["thousand images", "filters of the first group"]
+    for figure in (bench, growth):
+        upper, lower = (axes.get_position() for axes in figure.axes)
+        assert upper.y0 > lower.y1
+        assert upper.x0 < lower.x1
+        assert figure.get_figwidth() == 3.7
+
+
+def test_what_is_measured_has_its_chart(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    chapters.draw_experiments(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "insights.csv").write_text("variant,seed,epoch,val_accuracy,test_accuracy\na,0,10,0.5,0.6\n")
+    (tmp_path / "growth.csv").write_text("data_set,images,filters,seconds,peak_memory_mib\n")
+    chapters.draw_experiments(tmp_path)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["experiments_insights.svg"]
+    (chapter,) = chapters.write_experiments([])
+    (section,) = chapter.sections
+    assert [figure.file for figure in section.figures] == ["figures/experiments_insights.svg"]
+    assert section.summary == "The numbers"
+
+
+def test_each_chart_is_of_a_table():
+    names = {path.stem for path in Path(ROOT / "benchmarks/results").glob("*.csv")}
+    assert chapters.CHARTS.keys() <= names
