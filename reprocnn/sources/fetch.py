@@ -58,7 +58,12 @@ def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str
         try:
             with tarfile.open(fileobj=unpacked, mode="r|", bufsize=CHUNK) as tar:
                 while info := tar.next():
-                    unpacked.limit = min(archive.max_size, tar.offset + HEADER_BYTES)  # to the end of the next header
+                    if tar.offset > archive.max_size:  # tarfile would look for the next header beyond the end
+                        raise SourceError(
+                            f"{address}: {info.name[:80]}: claims {info.size:,} bytes, expected an archive of at most "
+                            f"{archive.max_size:,}"
+                        )
+                    unpacked.limit = tar.offset + HEADER_BYTES  # to the end of the next header
                     member = wanted.get(info.name)
                     if member and info.isreg():
                         content = cast(BinaryIO, tar.extractfile(info))

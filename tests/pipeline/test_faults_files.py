@@ -1,5 +1,6 @@
 """Hostile files: nothing they hold is run, believed or put anywhere but where it belongs."""
 
+import gzip
 import io
 import os
 import pickle
@@ -82,10 +83,17 @@ def test_what_is_no_archive(good, monkeypatch, content):
 def test_a_member_that_claims_terabytes(good, monkeypatch):
     info = entry("batches/one")
     info.size = 1 << 42
-    import gzip
-
     (good / "archive.tar.gz").write_bytes(gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(5000)))
     assert "archive.tar.gz" in refused(monkeypatch, str(good))
+
+
+def test_a_member_to_skip_that_claims_more_than_an_archive_may_have(good, monkeypatch):
+    """tarfile would read towards its end, block by block, long after the end of the file."""
+    info = entry("batches/readme")
+    info.pax_headers = {"size": "9" * 19}
+    (good / "archive.tar.gz").write_bytes(gzip.compress(info.tobuf(tarfile.PAX_FORMAT) + bytes(5000)))
+    said = refused(monkeypatch, str(good))
+    assert "batches/readme: claims 9,999,999,999,999,999,999 bytes, expected an archive of at most 1,000,000" in said
 
 
 def test_digests_are_verified_before_anything_is_decoded(good, monkeypatch):

@@ -5,6 +5,7 @@ own: here, in test_params.py and in test_gate.py.
 """
 
 import functools
+import hashlib
 import io
 import json
 import math
@@ -35,7 +36,9 @@ from reprocnn.gate.metric_files import MetricFiles
 from reprocnn.gate.values import flatten
 from reprocnn.report import chapters
 from reprocnn.report import results as report_results
+from reprocnn.training import checkpoint
 from tests.report.test_plot import write_stage_outputs
+from tests.support import odd_downloads
 from tests.support.commands import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -228,6 +231,26 @@ def check_gate(case: tuple[dict[str, Any], dict[str, Any]]) -> None:
             assert target["test"]["accuracy"]["at_least"] <= now[name]["test"]["accuracy"] < math.inf
 
 
+ROWS = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.5, "seconds": 3.0} for epoch in (1, 2)]
+
+
+@st.composite
+def records(draw: Any) -> bytes:
+    """The record of a checkpoint with the weights "weights", with some values replaced, or some bytes."""
+    content = {"state": hashlib.sha256(b"weights").hexdigest(), "rows": ROWS}
+    values = content | {"digest": checkpoint._digest(content)}
+    changed = draw(st.one_of(st.just(values), with_other_values(values), LEAVES, st.lists(LEAVES)))
+    return draw(odd_downloads.changed(json.dumps(changed, indent=2).encode()))
+
+
+def check_record(content: bytes) -> None:
+    """Either the rows that were written, or none."""
+    record, weights = Path("epoch-0002.json"), Path("epoch-0002.weights.h5")
+    record.write_bytes(content)
+    weights.write_bytes(b"weights")
+    assert checkpoint._intact_rows(record, weights) in (ROWS, [])
+
+
 def shown(metrics: Any) -> Any:
     """What dvc makes of a metrics file: no lists, no nulls."""
     kept = {key: shown(value) if isinstance(value, dict) else value for key, value in metrics.items()}
@@ -270,6 +293,9 @@ INPUTS = {
     ),
     "metrics.json": Inputs(st.tuples(results(), results()), check_gate),
     "results of the stages": Inputs(edited_result(), check_results),
+    "records of checkpoints": Inputs(records(), check_record),
+    "answers of web servers": Inputs(odd_downloads.answers(), odd_downloads.check_answer),
+    "archives": Inputs(odd_downloads.archives(), odd_downloads.check_archive),
 }
 
 

@@ -104,14 +104,27 @@ def test_a_fault_in_the_archive(good, monkeypatch, fault):
     assert raw() == EVERYTHING
 
 
-def test_a_bomb_costs_no_memory(good, monkeypatch):
-    with faultserver.serve(good, faultserver.good, faultserver.good, faultserver.tar_bomb) as (address, _):
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [(tarfile.REGTYPE, "batches/readme.html: claims 200,000,000 bytes"), (tarfile.XHDTYPE, "over 1,000,000 bytes")],
+)
+def test_a_bomb_costs_no_memory(good, monkeypatch, kind, said):
+    bomb = faultserver.tar_bomb(kind)
+    with faultserver.serve(good, faultserver.good, faultserver.good, bomb) as (address, _):
         tracemalloc.start()
         message = refused(monkeypatch, address)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert "archive.tar.gz: over 1,000,000 bytes" in message
+    assert f"archive.tar.gz: {said}" in message
     assert peak < 20_000_000
+
+
+def test_a_header_is_bounded_from_where_it_begins(good, monkeypatch):
+    monkeypatch.setattr("reprocnn.sources.fetch.CHUNK", 512)
+    monkeypatch.setattr("reprocnn.sources.fetch.HEADER_BYTES", 10_000)  # a member has 15,000
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    download.main()
+    assert raw() == EVERYTHING
 
 
 @pytest.mark.timeout(60)

@@ -92,10 +92,11 @@ def bomb(handler: Handler, body: bytes) -> None:
     good(handler, BOMB)
 
 
-def tar_bomb(handler: Handler, body: bytes) -> None:
+def tar_bomb(kind: bytes) -> Callable[[Handler, bytes], None]:
+    """An archive whose only member, of this kind, is 200 MB of zeros."""
     info = tarfile.TarInfo("batches/readme.html")
-    info.size = 200_000_000
-    good(handler, gzip.compress(info.tobuf()) + BOMB)  # gzip files joined are one
+    info.size, info.type = 200_000_000, kind
+    return lambda handler, body: good(handler, gzip.compress(info.tobuf()) + BOMB)  # gzip files joined are one
 
 
 def encoded_bomb(handler: Handler, body: bytes) -> None:

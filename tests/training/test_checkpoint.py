@@ -5,14 +5,11 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reprocnn.backend import Device, keras, record
 from reprocnn.core.files import sha256
@@ -201,18 +198,6 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, dama
     assert capsys.readouterr().out == line
     assert not record.exists()
     assert (tmp_path / "epoch-0010.json.damaged").exists()
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary() | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda of: (
-    st.lists(of) | st.dictionaries(st.sampled_from(["state", "rows", "digest"]), of)
-)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_no_record_of_another_hand_is_taken(content):
-    with tempfile.TemporaryDirectory() as folder:
-        record = Path(folder) / "epoch-0001.json"
-        record.write_bytes(content)
-        record.with_suffix(".weights.h5").write_bytes(b"weights")
-        assert checkpoint._intact_rows(record, record.with_suffix(".weights.h5")) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"a", b"\xff" * 32])
