@@ -83,15 +83,16 @@ def run_epoch(
         # bits differ from those of a graph of one size, which a resumed training would begin with.
         model.make_train_function(force=True)
     watch = Watch(stage, epoch, recipe.epochs, training.steps, training.schedule)
-    fitted = model.fit(
-        batches((x, y), recipe.batch_size),
-        initial_epoch=epoch,
-        epochs=epoch + 1,
-        shuffle=False,
-        validation_data=batches((training.val.x, training.val.y), 1000) if training.val else None,
-        callbacks=[watch, *callbacks],
-        verbose=0,
-    )
+    with watch.bar:  # cleared before the message of an error
+        fitted = model.fit(
+            batches((x, y), recipe.batch_size),
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            shuffle=False,
+            validation_data=batches((training.val.x, training.val.y), 1000) if training.val else None,
+            callbacks=[watch, *callbacks],
+            verbose=0,
+        )
     if not all(np.isfinite(weights).all() for weights in model.get_weights()):
         # A ReLU may turn NaN into 0 and hide it from the loss.
         raise UserError(

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from reprocnn.backend import keras
 from reprocnn.core.errors import UserError
 from reprocnn.training import watch
 from reprocnn.training.schedule import WarmupDecay
+from tests.support.training import run
 
 
 @pytest.fixture
@@ -71,6 +73,22 @@ def test_on_a_terminal_a_bar_counts_the_batches_and_goes(monkeypatch):
     assert "4/4" in shown
     made.on_epoch_end(2)
     assert terminal.getvalue().rpartition("\r")[0].endswith(" ")
+
+
+def test_an_error_finds_the_bar_gone(prepared, monkeypatch):
+    prepared(8, (28, 28, 1))
+    bars = []
+
+    class Failing(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise UserError("it failed")
+
+    make = watch.tqdm
+    monkeypatch.setattr(watch, "tqdm", lambda **options: bars.append(make(**options | {"disable": False})) or bars[-1])
+    with pytest.raises(UserError, match="it failed"):
+        run(callbacks=[Failing()])
+    [bar] = bars
+    assert bar.disable  # as tqdm is once it is closed
 
 
 def test_elsewhere_there_is_no_bar(clock, capfd):
