@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from reprocnn.sweep.trial import Job, has_cache, shortcomings
 
 PACKAGE = Path(__file__).parent.parent  # reprocnn/, which workers import
 CONNECT_SECONDS = 10
+HEAD_SECONDS = 30  # without the head; after 60, Ray ends the process with a message of its own
 
 
 def connect() -> None:
@@ -53,23 +55,29 @@ def _check_port(address: str) -> None:
 
 
 class Machines:
-    """The nodes of the connected cluster that have at least `threads` cores and are not left out."""
+    """The nodes of the connected cluster that have `threads` cores and `gpus` GPUs and are not left out."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, threads: int, gpus: float = 0) -> None:
+        self.threads, self.gpus = threads, gpus
         self.left_out: set[str] = set()  # Ray's ids
+        self.head_seen = time.monotonic()
 
     def usable(self) -> list[dict[str, Any]]:
         """List them as Ray describes them."""
-        return [
-            node
-            for node in ray.nodes()
-            if node["Alive"] and node["Resources"].get("CPU", 0) >= self.threads and node["NodeID"] not in self.left_out
-        ]
+        alive = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in self.left_out]
+        return [node for node in alive if self._slots(node["Resources"]) > 0]
 
     def slots(self) -> int:
         """Count the trials that can run at once."""
-        return sum(int(node["Resources"]["CPU"]) // self.threads for node in self.usable())
+        return sum(self._slots(node["Resources"]) for node in self.usable())
+
+    def _slots(self, has: dict[str, float]) -> int:
+        """Count the trials for which a machine has the cores and the GPUs, of which no trial gets parts of several."""
+        slots = int(has.get("CPU", 0)) // self.threads
+        if not self.gpus:
+            return slots
+        gpus = int(has.get("GPU", 0))
+        return min(slots, gpus // int(self.gpus) if self.gpus >= 1 else gpus * int(1 / self.gpus))
 
     def inspect(self, job: Job) -> bool:
         """Ask each machine whether it can run `job`; check whether all have the folder of DVC's cache.
@@ -78,7 +86,8 @@ class Machines:
         """
         machines = self.usable()
         if not machines:
-            raise UserError(f"sweep: no machine of the cluster has {self.threads} cores; lower --threads")
+            wanted = f"{self.threads} cores" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+            raise UserError(f"sweep: no machine has {wanted}; lower --threads" + (" or --gpus" if self.gpus else ""))
         ask: Any = ray.remote(num_cpus=0)(lambda: (shortcomings(job), has_cache(job)))
         strategies = [NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False) for machine in machines]
         answers: list[Any] = [ask.options(scheduling_strategy=strategy).remote() for strategy in strategies]
@@ -96,6 +105,19 @@ class Machines:
         if faults:
             raise UserError("\n".join(faults))
         return all_have_cache
+
+    def check_head(self) -> None:
+        """Raise UserError if the cluster's head has been gone for HEAD_SECONDS."""
+        address = os.environ.get("RAY_ADDRESS", "")
+        try:
+            _check_port(address)
+            self.head_seen = time.monotonic()
+        except OSError:
+            if time.monotonic() - self.head_seen > HEAD_SECONDS:
+                raise UserError(
+                    f"sweep: the cluster's head at RAY_ADDRESS={address} is gone; finished trials are kept; start Ray "
+                    f"there and run the same command again"
+                ) from None
 
     def leave_out(self, node: str, host: str, reason: str) -> None:
         """Start nothing more on the machine with Ray's id `node`, and report it once."""

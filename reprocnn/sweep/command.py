@@ -7,34 +7,50 @@ data, is done once. Running the same command again runs only what is missing. Ex
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 from dvc.repo import Repo
 from hydra.core.override_parser.types import Override
 
+from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.repository import git
 from reprocnn.sweep.cluster import Machines, connect
 from reprocnn.sweep.driver import Driver
 from reprocnn.sweep.experiments import Experiments, metric_files
-from reprocnn.sweep.jobs import Jobs, Sharing, pipeline_stages, template
+from reprocnn.sweep.jobs import GPU, Jobs, Sharing, pipeline_stages, template
 from reprocnn.sweep.overrides import Overrides, experiment_name, grid, parse
+from reprocnn.sweep.pruning import find, start
 from reprocnn.sweep.search import SAMPLERS, Proposal, Search
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a sweep of the repository in the working folder. Raises UserError if a trial fails."""
     options = _options(arguments)
-    overrides = parse([*options.overrides, f"threads={options.threads}"])
-    search = Search(options.search, options.trials, options.minimize) if options.search else None
+    overrides = parse([*options.overrides, f"threads={options.threads}", *([GPU] if options.gpus else [])])
+    pruning = options.prune is not None
+    search = Search(options.search, options.trials, options.minimize, pruning) if options.search else None
     trials = [] if search else grid(overrides)
     total = search.trials if search else len(trials)
     _check_repository()
-    print(f"sweep: {total} trials of {options.threads} threads each", flush=True)
+    gpus = f" and {options.gpus:g} GPUs" if options.gpus else ""
+    print(f"sweep: {total} trials of {options.threads} threads{gpus} each", flush=True)
     if options.dry:
         for trial in trials:
             print(experiment_name(trial), *trial)
         return
-    failed = _sweep(overrides, search, trials, options).run()
+    note = _threads_note(options.threads)
+    driver = _sweep(overrides, search, trials, options)
+    try:
+        failed = driver.run()
+    finally:
+        if options.summary:
+            from reprocnn.sweep.page import write  # which loads matplotlib
+
+            write(options.summary, driver.ended, overrides, options.metric, options.minimize, note)
+            print(f"sweep: wrote {options.summary}", flush=True)
+    if note:
+        print(f"sweep: {note}", flush=True)
     if failed:
         raise UserError(f"sweep: {failed} of {total} trials failed; fix that and run the same command again")
 
@@ -57,10 +73,27 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=_positive, default=2, metavar="N", help="threads per trial (default: %(default)s)"
     )
+    parser.add_argument(
+        "--gpus", type=_gpus, metavar="N", help="GPUs per trial, which sets device=gpu; below 1, trials share a GPU"
+    )
+    parser.add_argument(
+        "--prune",
+        nargs="?",
+        const="",
+        metavar="FILE:COLUMN",
+        help="with --search: stop trials whose metric is below the median of finished ones at the same epoch, as "
+        "COLUMN of FILE says, a CSV output of the pipeline (default for a metric NAME.val.accuracy: "
+        "plots/NAME/history.csv:val_accuracy)",
+    )
+    parser.add_argument(
+        "--summary", type=Path, metavar="FILE", help="write a page with the trials as a table and as plots"
+    )
     parser.add_argument("--dry", action="store_true", help="list the trials and stop")
     options = parser.parse_args(arguments)
     if (options.search is None) != (options.trials is None):
         raise UserError("sweep: --search and --trials go together, as in `--search optuna --trials 20`")
+    if options.prune is not None and not options.search:
+        raise UserError("sweep: --prune needs --search, as in `--search random --trials 20 --prune`")
     return options
 
 
@@ -68,6 +101,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text}, expected a whole number, at least 1")
     return int(text)
+
+
+def _gpus(text: str) -> float:
+    try:
+        gpus = float(text)
+    except ValueError:
+        gpus = 0
+    if not (0 < gpus < 1 or (gpus >= 1 and gpus.is_integer())):
+        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number, or a share of one GPU such as 0.5")
+    return gpus
 
 
 def _check_repository() -> None:
@@ -78,17 +121,32 @@ def _check_repository() -> None:
         raise UserError("sweep: this clone is shallow, and workers need its history; run `git fetch --unshallow`")
 
 
+def _threads_note(threads: int) -> str:
+    """Say that trials have other bits than the workspace, if they have other threads."""
+    usual = params.load(params.FILE).get("threads")
+    if usual == threads:
+        return ""
+    cores = " (all cores)" if usual == 0 else ""
+    return (
+        f"Trials have threads={threads}, params.yaml has threads: {usual}{cores}: other threads give other bits, so "
+        f"compare trials with each other."
+    )
+
+
 def _sweep(
     overrides: list[Override], search: Search | None, trials: list[Overrides], options: argparse.Namespace
 ) -> Driver:
     """Connect to the cluster, check its machines, and put the parts of the sweep together."""
     revision = git("rev-parse", "HEAD").strip()
     repo = Repo()
-    experiments = Experiments(revision, options.metric, metric_files(repo))
+    watched = None if options.prune is None else find(repo, options.prune, options.metric)
+    experiments = Experiments(revision, options.metric, metric_files(repo), watched)
     job, stages = template(repo, revision), pipeline_stages(repo)
     connect()
-    machines = Machines(options.threads)
+    machines = Machines(options.threads, options.gpus or 0)
     job = replace(job, apart=not machines.inspect(job))
+    if watched:
+        job = replace(job, watched=start(watched))
     if search:
         drawn = {one.key_or_group for one in overrides if one.is_sweep_override()}
         proposals = search.proposals(overrides, experiments)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -12,9 +13,22 @@ from reprocnn.core.errors import UserError
 from reprocnn.sweep.cluster import Machines, original
 from reprocnn.sweep.experiments import Experiments
 from reprocnn.sweep.jobs import Jobs
-from reprocnn.sweep.overrides import experiment_name
+from reprocnn.sweep.overrides import Overrides, experiment_name
 from reprocnn.sweep.search import Proposal
 from reprocnn.sweep.trial import MachineError
+
+POLL_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that ended, as its line shows it."""
+
+    name: str
+    value: float | None  # of the metric; the last epoch's if the trial was pruned
+    overrides: Overrides
+    message: str
+    pruned: bool
 
 
 class Driver:
@@ -27,15 +41,16 @@ class Driver:
         self.proposals, self.total = proposals, total
         self.console = Console(soft_wrap=True)
         self.running: dict[Any, Proposal] = {}  # by Ray's reference to the outcome
-        self.ended = self.failed = 0
+        self.ended: list[Ended] = []
+        self.failed = 0
 
     def run(self) -> int:
-        """Run all trials; return the number of those that failed."""
+        """Run all trials; return the number of those that failed. Raises UserError if the cluster's head is gone."""
         with self.console.status("") as status:
             self._start()
             while self.running:
                 status.update(
-                    f"{self.ended} of {self.total} trials ended, {self.failed} of them failed; "
+                    f"{len(self.ended)} of {self.total} trials ended, {self.failed} of them failed; "
                     f"{len(self.running)} running"
                 )
                 self._take_one()
@@ -49,20 +64,26 @@ class Driver:
             proposal = next(self.proposals, None)
             if proposal is None:
                 return
-            if experiment_name(proposal.overrides) in self.experiments.names():
-                self._report(proposal, "exists")
+            name = experiment_name(proposal.overrides)
+            if self.experiments.exists(name):
+                self._report(proposal, self.experiments.value(name), "exists")
+            elif name in self.experiments.pruned:
+                self._prune(proposal, self.experiments.pruned[name]["pruned"], "exists")
             elif self.machines.left_out and not slots:
-                self.failed += 1
-                self._report(proposal, "failed: no machine is left")
+                self._fail(proposal, "no machine is left")
             else:
                 self.running[self.jobs.submit(proposal.overrides)] = proposal
 
     def _take_one(self) -> None:
-        """Wait for a trial to end; one that failed because of its machine is proposed again."""
-        (ended, *_), _ = ray.wait(list(self.running), num_returns=1)
-        proposal = self.running.pop(ended)
+        """Wait for a trial to end, and stop those that are behind; propose one again that its machine failed."""
+        ended: list[Any] = []
+        while not ended:
+            ended, _ = ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
+            self.machines.check_head()
+            self.jobs.stop({experiment_name(one.overrides): one.is_behind for one in self.running.values()})
+        proposal = self.running.pop(ended[0])
         try:
-            outcome = ray.get(ended)
+            outcome = ray.get(ended[0])
             self.experiments.receive(proposal.overrides, outcome)
         except (RayError, UserError) as error:
             cause = original(error)
@@ -71,19 +92,26 @@ class Driver:
                 self.jobs.forget_failed()
                 self.proposals = itertools.chain([proposal], self.proposals)
                 return
-            self.failed += 1
-            message = f"failed: {str(cause).strip() or type(cause).__name__}"
+            self._fail(proposal, str(cause).strip() or type(cause).__name__)
+            return
+        message = f"{outcome.seconds:.0f} s on {outcome.node}"
+        if outcome.pruned is None:
+            self._report(proposal, self.experiments.value(experiment_name(proposal.overrides)), message)
         else:
-            message = f"{outcome.seconds:.0f} s on {outcome.node}"
-        self._report(proposal, message)
+            self._prune(proposal, outcome.pruned, message)
 
-    def _report(self, proposal: Proposal, message: str) -> None:
+    def _fail(self, proposal: Proposal, reason: str) -> None:
+        self.failed += 1
+        self._report(proposal, None, f"failed: {reason}")
+
+    def _prune(self, proposal: Proposal, values: list[float], where: str) -> None:
+        self._report(proposal, values[-1], f"pruned after {len(values)} epochs, {where}", pruned=True)
+
+    def _report(self, proposal: Proposal, value: float | None, message: str, pruned: bool = False) -> None:
         """Print the line of a trial that ended, and give its metric to whoever drew it."""
-        self.ended += 1
         name = experiment_name(proposal.overrides)
-        value = self.experiments.value(name)
+        self.ended.append(Ended(name, value, proposal.overrides, message, pruned))
         shown = "-" if value is None else f"{value:.4f}"
         overrides = " ".join(proposal.overrides)
         self.console.print(f"{name}  {self.experiments.metric} {shown:6}  {overrides}  {message}", markup=False)
-        if proposal.report:
-            proposal.report(value)
+        proposal.end(value, pruned)

@@ -11,10 +11,10 @@ from dvc.utils.serialize import PARSERS
 
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
-from reprocnn.core.files import write_json
+from reprocnn.core.files import read_json, write_json
 from reprocnn.repository import git
 from reprocnn.sweep.overrides import Overrides, experiment_name
-from reprocnn.sweep.trial import Outcome
+from reprocnn.sweep.trial import Outcome, Watched
 
 RECORDS = Path("runs/sweep")  # runs/train_*.json of the trials, by experiment
 
@@ -28,15 +28,26 @@ def metric_files(repo: Repo) -> list[str]:
 
 
 class Experiments:
-    """Experiments on the commit `revision`, judged by the number `metric` in one of the metric `files`."""
+    """Experiments on the commit `revision`, judged by the number `metric` in one of the metric `files`.
 
-    def __init__(self, revision: str, metric: str, files: list[str]) -> None:
+    With `watched`, the metric of each epoch in a history file, trials that were pruned by it count too.
+    """
+
+    def __init__(self, revision: str, metric: str, files: list[str], watched: Watched | None = None) -> None:
+        self.revision, self.metric, self.files, self.watched = revision, metric, files, watched
         self.prefix = f"refs/exps/{revision[:2]}/{revision[2:]}"
-        self.metric, self.files = metric, files
+        by = [revision, watched.file, watched.column] if watched else None
+        records = {path.stem: read_json(path) for path in RECORDS.glob("*.json")} if by else {}
+        # By name, the records of trials on this commit that were pruned by the same metric.
+        self.pruned = {name: record for name, record in records.items() if record.get("pruned_by") == by}
 
     def names(self) -> set[str]:
         """List the experiments that exist now."""
         return set(git("for-each-ref", "--format=%(refname:lstrip=4)", self.prefix).split())
+
+    def exists(self, name: str) -> bool:
+        """Check whether an experiment of that name exists now."""
+        return bool(git("for-each-ref", f"{self.prefix}/{name}"))
 
     def params(self, name: str) -> dict[str, Any]:
         """Read the params.yaml of an experiment."""
@@ -47,7 +58,7 @@ class Experiments:
 
         Raises UserError if its metric files hold no such number, or several.
         """
-        if name not in self.names():
+        if not self.exists(name):
             return None
         metrics = self._metrics(name)
         found = {
@@ -74,18 +85,30 @@ class Experiments:
                     raise UserError(f"sweep: {name}: {error}") from None
         return metrics
 
+    def history(self, name: str) -> list[float]:
+        """Read the watched metric of each epoch of an experiment."""
+        if not self.watched:
+            return []
+        return self.watched.column_of(git("show", f"{self.prefix}/{name}:{self.watched.file}"))
+
     def receive(self, overrides: Overrides, outcome: Outcome) -> None:
-        """Make an outcome an experiment of this repository, with its outputs in the cache."""
+        """Make an outcome an experiment of this repository, with its outputs in the cache; record a pruned trial."""
         name = experiment_name(overrides)
         ref = f"{self.prefix}/{name}"
-        record = {"records": outcome.records, "node": outcome.node, "seconds": outcome.seconds}
+        record: dict[str, Any] = {"overrides": overrides, "records": outcome.records}
+        record |= {"node": outcome.node, "gpus": outcome.gpus, "seconds": outcome.seconds}
         RECORDS.mkdir(parents=True, exist_ok=True)
+        if outcome.pruned is not None and self.watched:
+            by = [self.revision, self.watched.file, self.watched.column]
+            self.pruned[name] = record | {"pruned": outcome.pruned, "pruned_by": by}
+            write_json(RECORDS / f"{name}.json", self.pruned[name])
+            return
         with tempfile.NamedTemporaryFile() as bundle, (RECORDS / ".lock").open("w") as lock:
             bundle.write(outcome.bundle)
             bundle.flush()
             fcntl.flock(lock, fcntl.LOCK_EX)  # git refuses a ref that another sweep is writing
             git("fetch", "--quiet", bundle.name, f"+{ref}:{ref}")
-            write_json(RECORDS / f"{name}.json", {"overrides": overrides} | record)
+            write_json(RECORDS / f"{name}.json", record)
         if outcome.pushed:
             _fetch_outputs(name, ref)
 

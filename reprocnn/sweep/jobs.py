@@ -4,6 +4,8 @@ import json
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from reprocnn.sweep.cluster import Machines
 from reprocnn.sweep.overrides import Overrides, experiment_name
 from reprocnn.sweep.trial import Job, MachineError, run_job, versions
 
+PROGRESS_SECONDS = 10  # to wait for an answer
+GPU = "device=gpu"  # the override of a trial that gets GPUs
 Part = tuple[str, Overrides]  # a stage, and the overrides of a trial that reach it
 
 
@@ -68,6 +72,8 @@ def template(repo: Repo, revision: str) -> Job:
         target=None,
         cache=str(cache),
         remote=repo.config["remote"].get(repo.config["core"].get("remote"), {}).get("url"),
+        gpus=0,
+        watched=None,
         apart=False,
         settings=json.loads(json.dumps(repo.config.read())),  # of all levels; as plain strings, paths stay absolute
         versions=versions(),
@@ -106,13 +112,26 @@ class Jobs:
             if part not in self.shared and part in self.sharing:
                 stage, overrides = part
                 before = [(name, parts[name]) for name in self.stages[stage].upstream]
-                job = replace(self.job, name=f"{stage}-{experiment_name(overrides)}", overrides=overrides, target=stage)
+                name = "-".join([stage, experiment_name(overrides)] if overrides else [stage])
+                job = replace(self.job, name=name, overrides=overrides, target=stage, watched=None)
                 self.shared[part] = self._start(job, before)
         return self._start(replace(self.job, name=experiment_name(trial), overrides=trial), list(parts.items()))
 
     def _start(self, job: Job, before: list[Part]) -> Any:
         needed = [self.shared[part] for part in before if part in self.shared]
-        return self.task.options(**self.machines.options()).remote(job, self.repository, *needed)
+        gpus = self.machines.gpus if GPU in job.overrides else 0
+        options = self.machines.options() | {"num_gpus": gpus}
+        return self.task.options(**options).remote(replace(job, gpus=gpus), self.repository, *needed)
+
+    def stop(self, behind: dict[str, Callable[[list[float]], bool]]) -> None:
+        """Stop those running trials, by name, that are behind, given the watched metric of their epochs."""
+        if not self.job.watched:
+            return
+        progress = self.job.watched.progress
+        with suppress(RayError):  # the next call asks again
+            for name, values in ray.get(progress.take.remote(), timeout=PROGRESS_SECONDS).items():
+                if name in behind and behind[name](values):
+                    progress.stop.remote(name)
 
     def forget_failed(self) -> None:
         """Forget shared parts that failed because of a machine, so that the next trial starts them again."""

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import math
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -21,6 +22,10 @@ from reprocnn.core.errors import UserError
 
 Overrides = tuple[str, ...]  # of one trial, each as KEY=VALUE
 MOST = 100_000  # values of one key, and trials of a grid
+LONGEST = 60  # characters of a name without a digest
+READABLE = re.compile(
+    r"(?P<key>[a-z_]\w*(?:\.\w+)*)=(?:(?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)|(?P<word>\w+))", re.I | re.A
+)
 
 
 def parse(texts: list[str]) -> list[Override]:
@@ -83,5 +88,18 @@ def grid(overrides: list[Override]) -> list[Overrides]:
 
 
 def experiment_name(overrides: Overrides) -> str:
-    """Name an experiment by its overrides, whatever their order."""
-    return f"sweep-{hashlib.sha256(json.dumps(sorted(overrides)).encode()).hexdigest()[:10]}"
+    """Name an experiment after its values, whatever their order, such as lr0.003-network=warmup-seed2.
+
+    No two have the same name: what is too long, or has other characters than numbers and words, gets a digest.
+    """
+    found = [READABLE.fullmatch(override) for override in sorted(overrides)]
+    name = "-".join(map(_readable, filter(None, found))) if all(found) else ""
+    if 0 < len(name) <= LONGEST:
+        return name
+    digest = hashlib.sha256(json.dumps(sorted(overrides)).encode()).hexdigest()[:10]
+    return f"{name[:LONGEST] or 'sweep'}-{digest}"
+
+
+def _readable(override: re.Match[str]) -> str:
+    key, number, word = override.group("key", "number", "word")
+    return f"{key}{number}" if number and not re.search(r"\d", key) else f"{key}={number or word}"

@@ -1,12 +1,12 @@
-"""Draw trials with Optuna, at random or guided by the results of earlier ones."""
+"""Draw trials with Optuna, at random or guided by the results of earlier ones, and give up those that fall behind."""
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 from hydra.core.override_parser.types import Override
+from optuna.trial import TrialState
 
 from reprocnn.core import params
 from reprocnn.sweep.experiments import Experiments
@@ -15,45 +15,80 @@ from reprocnn.sweep.overrides import Overrides, experiment_name
 SAMPLERS = {"random": optuna.samplers.RandomSampler, "optuna": optuna.samplers.TPESampler}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Proposal:
-    """A trial to run, and a function that receives its metric (None if it failed)."""
+    """A trial to run; if it was drawn, `trial` of Optuna's `study` gets its metric."""
 
     overrides: Overrides
-    report: Callable[[float | None], None] | None = None
+    study: Any = None
+    trial: Any = None
+    epochs: int = 0  # that the study knows
+
+    def is_behind(self, values: list[float]) -> bool:
+        """Return whether the study's pruner gives the trial up, whose epochs had `values`."""
+        for epoch in range(self.epochs, len(values)):
+            self.trial.report(values[epoch], epoch + 1)
+        self.epochs = max(self.epochs, len(values))
+        return bool(values) and self.trial.should_prune()
+
+    def end(self, value: float | None, pruned: bool = False) -> None:
+        """Report the final metric, None if the trial failed."""
+        if self.study and pruned:
+            self.study.tell(self.trial, state=TrialState.PRUNED)
+        elif self.study:
+            self.study.tell(self.trial, value, TrialState.FAIL if value is None else None)
 
 
 @dataclass(frozen=True)
 class Search:
-    """How trials are drawn: by which of SAMPLERS, how many, and whether a lower metric is better."""
+    """How trials are drawn: by which of SAMPLERS, how many, whether a lower metric is better, and bad ones stopped."""
 
     sampler: str
     trials: int
     minimize: bool
+    prune: bool = False
 
     def proposals(self, overrides: list[Override], experiments: Experiments) -> Iterator[Proposal]:
-        """Draw trials. Experiments of the same keys that exist count as drawn, and Optuna learns from them."""
-        space = {one.key_or_group: distribution(one) for one in overrides if one.is_sweep_override()}
+        """Draw trials, after those of the same keys that were run before, from which Optuna learns."""
+        space = as_distributions(overrides)
         earlier = _earlier_trials(overrides, space, experiments)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
-            direction="minimize" if self.minimize else "maximize", sampler=SAMPLERS[self.sampler](seed=len(earlier))
+            direction="minimize" if self.minimize else "maximize",
+            sampler=SAMPLERS[self.sampler](seed=len(earlier)),
+            pruner=optuna.pruners.MedianPruner() if self.prune else optuna.pruners.NopPruner(),
         )
-        study.add_trials(earlier)
+        study.add_trials(earlier.values())
+        yield from map(Proposal, earlier)
         for _ in range(self.trials - len(earlier)):
             trial = study.ask(space)
-            yield Proposal(_with_values(overrides, trial.params), functools.partial(_report, study, trial))
+            yield Proposal(_with_values(overrides, trial.params), study, trial)
+
+
+def as_distributions(overrides: list[Override]) -> dict[str, Any]:
+    """Translate what is swept to Optuna, by key."""
+    return {one.key_or_group: distribution(one) for one in overrides if one.is_sweep_override()}
+
+
+def as_values(trial: Overrides, space: dict[str, Any]) -> dict[str, Any]:
+    """Give the values of a trial for those keys of `space` that it has."""
+    texts = dict(one.split("=", 1) for one in trial)
+    return {key: _value(texts[key]) for key in space if key in texts}
 
 
 def distribution(override: Override) -> Any:
     """Translate Hydra's sweep to Optuna; `tag(log, interval(a, b))` is even on a logarithmic scale."""
     swept: Any = override.value()
     if not override.is_interval_sweep():
-        choices = [params.parse(f"value: {text}")["value"] for text in override.sweep_string_iterator()]
+        choices = [_value(text) for text in override.sweep_string_iterator()]
         return optuna.distributions.CategoricalDistribution(choices)
     integers = isinstance(swept.start, int) and isinstance(swept.end, int)
     kind = optuna.distributions.IntDistribution if integers else optuna.distributions.FloatDistribution
     return kind(swept.start, swept.end, log="log" in swept.tags)
+
+
+def _value(text: str) -> Any:
+    return params.parse(f"value: {text}")["value"]
 
 
 def _with_values(overrides: list[Override], drawn: dict[str, Any]) -> Overrides:
@@ -64,16 +99,28 @@ def _with_values(overrides: list[Override], drawn: dict[str, Any]) -> Overrides:
     )
 
 
-def _earlier_trials(overrides: list[Override], space: dict[str, Any], experiments: Experiments) -> list[Any]:
-    """Read experiments that this search could have drawn, as Optuna's trials."""
-    trials = []
-    for name in experiments.names():
-        values = experiments.params(name)
-        drawn = {key: params.at(values, key) for key in space}
-        if experiment_name(_with_values(overrides, drawn)) == name:
-            trials.append(optuna.create_trial(params=drawn, distributions=space, value=experiments.value(name)))
+def _earlier_trials(
+    overrides: list[Override], space: dict[str, Any], experiments: Experiments
+) -> dict[Overrides, optuna.trial.FrozenTrial]:
+    """Read experiments, and pruned trials, that this search could have drawn, as Optuna's trials."""
+    known = {
+        name: ({key: params.at(values, key) for key in space}, experiments.value(name), experiments.history(name))
+        for name in experiments.names()
+        for values in [experiments.params(name)]
+    }
+    known |= {
+        name: (as_values(record["overrides"], space), None, record["pruned"])
+        for name, record in experiments.pruned.items()
+    }
+    trials = {}
+    for name, (drawn, value, epochs) in known.items():
+        trial = _with_values(overrides, drawn)
+        if drawn.keys() == space.keys() and experiment_name(trial) == name:
+            trials[trial] = optuna.create_trial(
+                params=drawn,
+                distributions=space,
+                value=value,
+                intermediate_values=dict(enumerate(epochs, 1)),
+                state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
+            )
     return trials
-
-
-def _report(study: Any, trial: Any, value: float | None) -> None:
-    study.tell(trial, value, optuna.trial.TrialState.FAIL if value is None else None)

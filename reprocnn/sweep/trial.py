@@ -1,5 +1,6 @@
 """Run one job of a sweep, on any machine: the committed pipeline in a clone of its own."""
 
+import csv
 import errno
 import fcntl
 import hashlib
@@ -8,10 +9,10 @@ import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -20,9 +21,11 @@ from typing import IO, Any
 
 import ray
 from dvc.config import Config
+from ray.exceptions import RayError
 
 from reprocnn.core.errors import UserError
 from reprocnn.repository import git
+from reprocnn.sweep import dvc_process
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "h5py", "dvc")
 DISK_FULL = os.strerror(errno.ENOSPC)
@@ -45,6 +48,8 @@ class Job:
     revision: str
     overrides: tuple[str, ...]
     target: str | None  # the last stage to run, if not the whole pipeline
+    gpus: float  # that Ray reserves for it
+    watched: "Watched | None"
     cache: str  # DVC's, a folder
     remote: str | None  # the URL of DVC's default remote
     apart: bool  # whether some machine lacks that folder; shared results then go through the remote
@@ -54,14 +59,35 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """A metric of each epoch, by which the driver may stop a trial."""
+
+    file: str  # a CSV file with a row per epoch, an output of the pipeline
+    column: str
+    progress: Any = None  # the driver's `pruning.Progress`, as a Ray actor
+
+    def column_of(self, text: str) -> list[float]:
+        """Read the metric of each epoch from the file's text, up to a row that is not whole. Raises UserError."""
+        rows = csv.DictReader(text.splitlines())
+        if self.column not in (rows.fieldnames or []):
+            raise UserError(f"{self.file}: found no column {self.column}; known: {', '.join(rows.fieldnames or [])}")
+        values: list[float] = []
+        with suppress(TypeError, ValueError):
+            values.extend(float(row[self.column]) for row in rows)
+        return values
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a worker sends back."""
 
-    bundle: bytes  # the experiment, as a git bundle
+    bundle: bytes  # the experiment, as a git bundle; empty if the trial was pruned
     records: dict[str, Any]  # runs/train_*.json, by stage
     pushed: bool  # whether the outputs are in the remote instead of the cache
     node: str
     seconds: float
+    gpus: tuple[str, ...] = ()  # Ray's ids of those that it had
+    pruned: list[float] | None = None  # the watched metric up to the epoch after which it was stopped
 
 
 def versions() -> dict[str, str]:
@@ -133,11 +159,16 @@ def _run(job: Job, repository: bytes) -> Outcome:
         if not (place / "ready").exists():
             _clone(place, job, repository, cached)
         ref = f"refs/exps/{job.revision[:2]}/{job.revision[2:]}/{job.name}"
+        history = History(place / "repository", job) if job.watched else None
         if not git("for-each-ref", ref, cwd=place / "repository"):
-            _run_experiment(place, job, lock, cached)
-        bundle, records = _bundle(place, ref, job.revision), _records(place / "repository/runs")
+            _run_experiment(place, job, lock, cached, history)
+        stopped = history is not None and history.stopped
+        bundle = b"" if stopped else _bundle(place, ref, job.revision)
+        records = _records(place / "repository/runs")
         shutil.rmtree(place)
-    return Outcome(bundle, records, not cached, platform.node(), time.perf_counter() - start)
+    gpus = tuple(str(gpu) for gpu in ray.get_gpu_ids())
+    pruned = history.values if history and stopped else None
+    return Outcome(bundle, records, not cached, platform.node(), time.perf_counter() - start, gpus, pruned)
 
 
 def _places() -> Path:
@@ -162,8 +193,36 @@ def _clone(place: Path, job: Job, repository: bytes, cached: bool) -> None:
     (place / "ready").touch()
 
 
-def _run_experiment(place: Path, job: Job, lock: IO[str], cached: bool) -> None:
-    """Run `dvc exp run`, starting from what the cache or the remote has."""
+class History:
+    """The metric that a trial's training has written so far, in `values`; the driver may have `stopped` it."""
+
+    def __init__(self, repository: Path, job: Job) -> None:
+        assert job.watched
+        self.name, self.watched, self.path = job.name, job.watched, repository / job.watched.file
+        self.known = self._read()  # of the commit, or of an attempt that was interrupted
+        self.values: list[float] = []
+        self.stopped = False
+
+    def stop(self) -> bool:
+        """Send the driver the values, and return whether it wants the trial to stop. Raises TrialError."""
+        text = self._read()
+        if text and text != self.known:
+            try:
+                self.values = self.watched.column_of(text)
+            except UserError as error:
+                raise TrialError(str(error)) from None
+            with suppress(RayError):  # the next call asks again
+                self.stopped = ray.get(self.watched.progress.report.remote(self.name, self.values))
+        return self.stopped
+
+    def _read(self) -> str:
+        with suppress(OSError):
+            return self.path.read_text(encoding="utf-8")
+        return ""
+
+
+def _run_experiment(place: Path, job: Job, lock: IO[str], cached: bool, history: History | None) -> None:
+    """Run `dvc exp run`, starting from what the cache or the remote has, until `history` says stop."""
     command = ["exp", "run", "--name", job.name]
     if cached and not job.apart:
         with suppress(UserError):  # the run makes what the cache lacks
@@ -175,7 +234,9 @@ def _run_experiment(place: Path, job: Job, lock: IO[str], cached: bool) -> None:
         command += ["--set-param", override]
     if job.target:
         command.append(job.target)
-    _dvc(place, job, lock, *command, error=TrialError)
+    _dvc(place, job, lock, *command, error=TrialError, stop=history.stop if history else None)
+    if history and history.stopped:
+        return
     if not cached or (job.apart and job.target):
         _dvc(place, job, lock, "push", "--run-cache")
 
@@ -190,24 +251,27 @@ def _records(folder: Path) -> dict[str, Any]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("train_*.json"))}
 
 
-def _dvc(place: Path, job: Job, lock: IO[str], *arguments: str, error: type[Exception] = UserError) -> None:
-    """Run dvc in the clone; raise `error` with its last lines, UserError if they say that the disk is full."""
+def _dvc(
+    place: Path,
+    job: Job,
+    lock: IO[str],
+    *arguments: str,
+    error: type[Exception] = UserError,
+    stop: Callable[[], bool] | None = None,
+) -> None:
+    """Run dvc in the clone until it ends or `stop` becomes true.
+
+    Raise `error` with its last lines if it fails, UserError if they say that the disk is full.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     # A process that outlives dvc sends the analytics, and writes to the clone while that is being removed.
     changed = {"PATH": path, "DVC_NO_ANALYTICS": "1"} | job.variables
+    if job.gpus % 1:
+        changed["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # else the first trial takes the memory of all that share a GPU
     environment = {key: value for key, value in (os.environ | changed).items() if value is not None}
     log = place / "log"
-    with log.open("wb") as output:
-        code = subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments],
-            cwd=place / "repository",
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            pass_fds=[lock.fileno()],
-        ).returncode
-    if code < 0:
+    code = dvc_process.run(arguments, place / "repository", environment, log, lock, stop)
+    if code is not None and code < 0:
         raise error(f"dvc {arguments[0]} was killed by {signal.Signals(-code).name}; was there too little memory?")
     if code:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]

@@ -63,6 +63,21 @@ SCHEMA = {
     "required": [*PARAMS],
     "additionalProperties": False,
 }
+# Of the learning rate SLOW, the training stays in its first epoch.
+EPOCHS = """
+    import csv
+    pathlib.Path("plots").mkdir(exist_ok=True)
+    rows = []
+    for epoch in range(1, 9):
+        rows.append([epoch, 1 - params["lr"] / epoch])
+        with open("plots/part", "w", newline="") as part:
+            csv.writer(part).writerows([["epoch", "accuracy"], *rows])
+        os.replace("plots/part", "plots/history.csv")
+        if os.environ.get("SLOW") == str(params["lr"]):
+            time.sleep(1000)
+    with open(os.environ["SEEN"] + ".gpus", "a") as gpus:
+        gpus.write(f"{params['device']} {os.environ['CUDA_VISIBLE_DEVICES']}\\n")
+    if params["lr"] == 0.5:"""
 SWEEP = ("python", "-m", "reprocnn", "sweep")
 METRIC = "--metric=val.accuracy"
 
@@ -76,6 +91,21 @@ def make(folder: Path) -> None:
     (folder / ".gitignore").write_text("runs/\n/data.txt\n/model.txt\n")
     call(folder, "git", "init", "--quiet", "--initial-branch=main")
     call(folder, "dvc", "init", "--quiet")
+    call(folder, "git", "add", "--all")
+    commit(folder)
+
+
+def make_epochs(folder: Path) -> None:
+    """Let the training have eight epochs, whose accuracy it writes to plots/history.csv, and a device."""
+    (folder / "stage.py").write_text(STAGE.replace('\n    if params["lr"] == 0.5:', EPOCHS))
+    pipeline = yaml.safe_load((folder / "dvc.yaml").read_text())
+    pipeline["stages"]["train"]["plots"] = [{"plots/history.csv": {"cache": False}}]
+    pipeline["stages"]["train"]["params"].append("device")
+    (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"device": "cpu"}))
+    (folder / "params.schema.json").write_text(
+        json.dumps(SCHEMA | {"properties": SCHEMA["properties"] | {"device": {"type": "string"}}})
+    )
     call(folder, "git", "add", "--all")
     commit(folder)
 

@@ -1,5 +1,6 @@
 """Sweeps on clusters of several nodes, each a process here: which may die, fill up, or lack something."""
 
+import json
 import os
 import re
 
@@ -159,6 +160,34 @@ def test_a_node_that_has_the_cache_and_one_that_has_the_remote(cluster, reposito
         assert (repository / "model.txt").read_text() == f"{rate} 0"
         assert "up to date" in call(repository, "dvc", "status")
         call(repository, "git", "restore", ".")
+
+
+@pytest.mark.nightly
+def test_trials_share_the_gpus_of_a_node(cluster, repository):
+    """Which here are no more than numbers, as Ray counts them."""
+    tiny.make_epochs(repository)
+    cluster.add_node(num_cpus=4, num_gpus=1)
+    output, _ = tiny.start(cluster, repository, "lr=0.2,0.3", "--gpus=2").communicate()
+    assert "error: sweep: no machine has 1 cores and 2 GPUs; lower --threads or --gpus" in output
+    output, _ = tiny.start(cluster, repository, "lr=0.2,0.3", "--gpus=0.5").communicate()
+    assert output.count(" s on ") == 2, output
+    assert (repository.parent / "seen.gpus").read_text().splitlines() == ["gpu 0"] * 2
+    record = json.loads((repository / "runs/sweep/device=gpu-lr0.2-threads1.json").read_text())
+    assert record["gpus"] == ["0"]
+    output, _ = tiny.start(cluster, repository, "lr=0.2").communicate()
+    assert (repository.parent / "seen.gpus").read_text().splitlines()[2:] == ["cpu "]
+
+
+@pytest.mark.nightly
+def test_a_head_that_is_gone(cluster, repository, held):
+    cluster.add_node(num_cpus=1)
+    running = tiny.start(cluster, repository, "lr=0.2,0.3")
+    tiny.until(lambda: len(tiny.trainings(repository)) == 1)
+    cluster.head_node.kill_gcs_server()
+    output, _ = running.communicate()
+    assert running.returncode == 1
+    assert "finished trials are kept; start Ray there and run the same command again" in output
+    assert "gcs" not in output
 
 
 @pytest.mark.nightly

@@ -13,10 +13,11 @@ from dvc.repo import Repo
 pytest.importorskip("ray", reason="the sweep extra is not installed")
 from reprocnn.core.errors import UserError
 from reprocnn.sweep import experiments as module
+from reprocnn.sweep import pruning
 from reprocnn.sweep.experiments import Experiments, metric_files
 from reprocnn.sweep.jobs import Stage, pipeline_stages, template
 from reprocnn.sweep.overrides import experiment_name
-from reprocnn.sweep.trial import Outcome, versions
+from reprocnn.sweep.trial import Outcome, Watched, versions
 from tests.support import tiny
 from tests.support.commands import call, commit
 
@@ -128,6 +129,7 @@ def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypat
     assert made.params(name) == {"lr": 0.00001, "seed": 1, "split": 1, "threads": 0}
     assert json.loads(Path(f"runs/sweep/{name}.json").read_text()) == {
         "overrides": ["lr=0.2", "seed=1"], "records": {"train_it": {"threads": 1}}, "node": "host-a", "seconds": 2.5,
+        "gpus": [],
     }  # fmt: skip
     assert fetched == []
     made.receive(overrides, Outcome(bundle, {}, True, "host-a", 2.5))
@@ -137,6 +139,64 @@ def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypat
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(lambda _: made.receive(overrides, Outcome(bundle, {}, False, "host-a", 2.5)), range(36)))
     assert made.names() == {name}
+
+
+def test_a_pruned_trial_is_recorded_for_the_same_commit_and_metric_alone(repository):
+    """It is no experiment, since it has no results."""
+    watched = Watched("history.csv", "accuracy")
+    revision = call(repository, "git", "rev-parse", "HEAD").strip()
+    made = Experiments(revision, "val.accuracy", metric_files(Repo()), watched)
+    assert made.pruned == {}
+    made.receive(("lr=0.2",), Outcome(b"", {}, False, "host-a", 2.5, ("1",), [0.5, 0.25]))
+    assert made.names() == set()
+    assert made.pruned["lr0.2"]["pruned"] == [0.5, 0.25]
+    again = Experiments(revision, "val.accuracy", metric_files(Repo()), watched)
+    assert again.pruned["lr0.2"] == {
+        "overrides": ["lr=0.2"], "records": {}, "node": "host-a", "gpus": ["1"], "seconds": 2.5,
+        "pruned": [0.5, 0.25], "pruned_by": [revision, "history.csv", "accuracy"],
+    }  # fmt: skip
+    for one, by in ("0123", watched), (revision, Watched("history.csv", "loss")), (revision, None):
+        assert Experiments(one, "val.accuracy", metric_files(Repo()), by).pruned == {}
+
+
+def test_the_history_of_an_experiment(repository):
+    (repository / "history.csv").write_text("epoch,accuracy\n1,0.5\n2,0.75\n3,")
+    experiments = experiment(repository, "val.accuracy", val_json=VAL)
+    assert experiments.history("it") == []
+    experiments.watched = Watched("history.csv", "accuracy")
+    assert experiments.history("it") == [0.5, 0.75]  # the third row is not whole yet
+    experiments.watched = Watched("history.csv", "loss")
+    with pytest.raises(UserError, match=r"^history\.csv: found no column loss; known: epoch, accuracy$"):
+        experiments.history("it")
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "found"),
+    [
+        ("plots/it/history.csv:val_accuracy", "x.y", ("plots/it/history.csv", "val_accuracy")),
+        ("", "it.val.accuracy", ("plots/it/history.csv", "val_accuracy")),
+        ("model.txt:a", "x", ("model.txt", "a")),
+    ],
+)
+def test_the_history_to_prune_by_is_an_output(repository, text, metric, found):
+    declare_history(repository)
+    watched = pruning.find(Repo(), text, metric)
+    assert (watched.file, watched.column, watched.progress) == (*found, None)
+
+
+@pytest.mark.parametrize(("text", "shown"), [("lr=0.1", "lr=0.1"), ("nosuch.csv:a", "nosuch.csv"), ("", "plots/val/")])
+def test_a_history_that_no_stage_writes_is_refused(repository, text, shown):
+    declare_history(repository)
+    with pytest.raises(UserError) as error:
+        pruning.find(Repo(), text, "val.accuracy")
+    assert str(error.value).startswith(f"sweep: --prune: found {shown}")
+    assert str(error.value).endswith("expected FILE:COLUMN of a CSV output in dvc.yaml (known: plots/it/history.csv)")
+
+
+def declare_history(repository) -> None:
+    pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
+    pipeline["stages"]["train"]["plots"] = [{"plots/it/history.csv": {"cache": False}}]
+    (repository / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
 
 
 def test_a_job_is_described_by_this_repository(repository, monkeypatch):
@@ -150,6 +210,7 @@ def test_a_job_is_described_by_this_repository(repository, monkeypatch):
     assert list(pipeline_stages(repo)) == ["prepare", "train"]
     job = template(repo, "0123")
     assert (job.name, job.revision, job.overrides, job.target, job.apart) == ("", "0123", (), None, False)
+    assert (job.gpus, job.watched) == (0, None)
     assert (job.versions, job.variables) == (versions(), {"OMP_NUM_THREADS": "3"})
     assert Path(job.cache) == repository / ".dvc/cache"
     assert job.remote == str(repository.parent / "storage")

@@ -16,6 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from reprocnn.sweep import jobs, search
 from reprocnn.sweep.jobs import Sharing, Stage, parts_of
 from reprocnn.sweep.overrides import experiment_name, grid, values
+from reprocnn.sweep.trial import Watched
 
 
 def override(text: str) -> Override:
@@ -44,11 +45,40 @@ def test_a_grid_is_every_combination_in_order():
     ]  # fmt: skip
 
 
-def test_the_name_of_an_experiment_never_changes():
-    """Else the experiments that are there would run again."""
-    digest = hashlib.sha256(b'["lr=0.2", "seed=1"]').hexdigest()
-    assert experiment_name(("seed=1", "lr=0.2")) == experiment_name(("lr=0.2", "seed=1")) == f"sweep-{digest[:10]}"
-    assert experiment_name(("lr=0.2", "seed=2")) != experiment_name(("lr=0.2", "seed=1"))
+LONG = "a=" + "b" * 58
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (("seed=2", "lr=0.003"), "lr0.003-seed2"),
+        (("mnist.network=warmup", "lr=1e-05", "shift=-3"), "lr1e-05-mnist.network=warmup-shift-3"),
+        (("layer1=64",), "layer1=64"),
+        (("lr=[0.1,0.2]", "seed=1"), "sweep-" + hashlib.sha256(b'["lr=[0.1,0.2]", "seed=1"]').hexdigest()[:10]),
+        (("lr=.5",), "sweep-" + hashlib.sha256(b'["lr=.5"]').hexdigest()[:10]),
+        (("lr=0.1..2",), "sweep-" + hashlib.sha256(b'["lr=0.1..2"]').hexdigest()[:10]),
+        ((LONG,), LONG),
+        ((LONG + "b",), f"{LONG}-" + hashlib.sha256(f'["{LONG}b"]'.encode()).hexdigest()[:10]),
+        ((), "sweep-" + hashlib.sha256(b"[]").hexdigest()[:10]),
+    ],
+)
+def test_an_experiment_is_named_after_its_values(overrides, name):
+    """In whatever order. The names never change, or the experiments that are there would run again."""
+    assert experiment_name(overrides) == experiment_name(overrides[::-1]) == name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a1=2",), ("a=12",)),
+        (("a=b", "c=1"), ("a=b_c1",)),
+        (("net=s",), ("nets=",)),
+        (("a=1e", "b=2"), ("a=1", "e=x", "b=2")),
+        (("a=1", "b=-2"), ("a=1-b-2",)),
+    ],
+)
+def test_no_two_experiments_have_the_same_name(one, other):
+    assert experiment_name(one) != experiment_name(other)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +106,7 @@ class Drawn:
             name or experiment_name(tuple(f"{key}={one}" for key, one in params.items())): (params, value)
             for params, value, name in found
         }
+        self.pruned: dict[str, Any] = {}
 
     def names(self) -> set[str]:
         return set(self.found)
@@ -85,6 +116,10 @@ class Drawn:
 
     def value(self, name: str) -> float | None:
         return self.found[name][1]
+
+    def history(self, name: str) -> list[float]:
+        value = self.found[name][1]
+        return [value / 2, value] if value else []
 
 
 @pytest.fixture
@@ -116,8 +151,7 @@ def test_drawn_trials_report_their_metric_to_the_study(studies, sampler, minimiz
         assert (rate[0], seed[0], threads) == ("lr", "seed", ("threads", "=", "2"))
         assert 0.1 <= float(rate[2]) <= 0.4
         assert seed[2] in "123"
-        assert proposal.report
-        proposal.report(None if i == 2 else i / 10)
+        proposal.end(None if i == 2 else i / 10)
     assert [trial.value for trial in study.trials] == [0.0, 0.1, None, 0.3, 0.4]
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert study.best_value == (0.0 if minimize else 0.4)
@@ -131,14 +165,55 @@ def test_earlier_experiments_of_the_same_search_count(studies):
         ({"lr": 0.25, "seed": 2, "threads": 2}, 0.6, "by-hand"),
     )
     drawn = search.Search("random", 3, False).proposals(SPACE, experiments)  # type: ignore[arg-type]
-    first = [proposal.overrides for proposal in drawn]
-    assert len(first) == 1
+    *earlier, first = [proposal.overrides for proposal in drawn]
+    assert earlier == [("lr=0.2", "seed=1", "threads=2"), ("lr=0.3", "seed=3", "threads=2")]
     [study] = studies
     known = sorted((trial.params["lr"], trial.params["seed"], trial.value) for trial in study.trials[:2])
     assert known == [(0.2, 1, 0.9), (0.3, 3, 0.8)]
     more = search.Search("random", 1, False).proposals(SPACE, Drawn())  # type: ignore[arg-type]
-    assert [proposal.overrides for proposal in more] != first  # another seed, or each search would draw the same
-    assert list(search.Search("random", 2, False).proposals(SPACE, experiments)) == []  # type: ignore[arg-type]
+    assert [proposal.overrides for proposal in more] != [first]  # another seed, or each search would draw the same
+    again = search.Search("random", 2, False).proposals(SPACE, experiments)  # type: ignore[arg-type]
+    assert [proposal.overrides for proposal in again] == earlier
+
+
+@pytest.mark.parametrize("minimize", [False, True])
+def test_a_trial_below_the_median_at_its_epoch_is_behind(studies, minimize):
+    """The median of five finished trials, as Optuna waits for so many."""
+    sign = -1 if minimize else 1
+    *first, last = search.Search("random", 6, minimize, prune=True).proposals(SPACE, Drawn())  # type: ignore[arg-type]
+    for i, proposal in enumerate(first):
+        assert not proposal.is_behind([sign * i, sign * (i + 10)])
+        proposal.end(sign * (i + 10))
+    assert not last.is_behind([])
+    assert not last.is_behind([sign * 3])
+    assert not last.is_behind([sign * 3])  # nothing new
+    assert last.is_behind([sign * 3, sign * 11])
+    last.end(sign * 11, pruned=True)
+    trial = studies[0].trials[-1]
+    assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {1: sign * 3, 2: sign * 11})
+
+
+def test_without_pruning_no_trial_is_behind():
+    *first, last = search.Search("random", 6, False).proposals(SPACE, Drawn())  # type: ignore[arg-type]
+    for i, proposal in enumerate(first):
+        proposal.is_behind([i])
+        proposal.end(i)
+    assert not last.is_behind([-1])
+
+
+def test_pruned_trials_of_the_same_search_count(studies):
+    experiments = Drawn(({"lr": 0.2, "seed": 1, "threads": 2}, 0.9, None))
+    for trial in ("lr=0.3", "seed=3", "threads=2"), ("lr=0.35", "seed=3", "threads=4"), ("lr=0.3", "threads=2"):
+        experiments.pruned[experiment_name(trial)] = {"overrides": list(trial), "pruned": [0.1, 0.15]}
+    drawn = search.Search("random", 3, False, prune=True).proposals(SPACE, experiments)  # type: ignore[arg-type]
+    proposals = [proposal.overrides for proposal in drawn]
+    assert proposals[:2] == [("lr=0.2", "seed=1", "threads=2"), ("lr=0.3", "seed=3", "threads=2")]
+    assert len(proposals) == 3
+    finished, pruned, _ = studies[0].trials
+    assert (finished.state.name, finished.intermediate_values) == ("COMPLETE", {1: 0.45, 2: 0.9})
+    assert (pruned.state.name, pruned.params, pruned.intermediate_values) == (
+        "PRUNED", {"lr": 0.3, "seed": 3}, {1: 0.1, 2: 0.15},
+    )  # fmt: skip
 
 
 STAGES = {
@@ -207,14 +282,14 @@ def job(**changes: Any) -> Any:
     return jobs.Job(
         **{
             "name": "", "revision": "0" * 40, "overrides": (), "target": None, "cache": "/cache", "remote": None,
-            "apart": False, "settings": {}, "versions": {}, "variables": {},
+            "apart": False, "settings": {}, "versions": {}, "variables": {}, "gpus": 0, "watched": None,
         } | changes
     )  # fmt: skip
 
 
 def test_a_shared_stage_starts_once_and_before_the_trials_that_need_it(task):
     trials = [("lr=0.1", "split=3"), ("lr=0.2", "split=3"), ("lr=0.2", "split=4")]
-    machines: Any = SimpleNamespace(threads=3, options=lambda: {"label_selector": "x"})
+    machines: Any = SimpleNamespace(threads=3, gpus=0, options=lambda: {"label_selector": "x"})
     made = jobs.Jobs(machines, job(), STAGES, Sharing(STAGES, trials, set()))
     assert [made.submit(trial) for trial in trials] == ["reference 2", "reference 3", "reference 4"]
     shared = f"prepare-{experiment_name(('split=3',))}"
@@ -225,11 +300,24 @@ def test_a_shared_stage_starts_once_and_before_the_trials_that_need_it(task):
         (experiment_name(trials[2]), trials[2], None, ()),
     ]
     assert all(repository is True for _, repository, _ in task.started)
-    assert task.chosen == [{"label_selector": "x"}] * 4
+    assert task.chosen == [{"label_selector": "x", "num_gpus": 0}] * 4
+    assert all(one.gpus == 0 for one, _, _ in task.started)
+
+
+def test_only_what_the_device_reaches_gets_gpus(task):
+    """The data that trials share are prepared without; a trial is watched, what it shares is not."""
+    machines: Any = SimpleNamespace(threads=3, gpus=0.5, options=dict)
+    watched = Watched("history.csv", "accuracy")
+    made = jobs.Jobs(machines, job(watched=watched), STAGES, Sharing(STAGES, [], {"lr"}))
+    made.submit(("lr=0.1", "split=3", "device=gpu"))
+    assert [(one.target, one.gpus, one.watched) for one, _, _ in task.started] == [
+        ("prepare", 0, None), (None, 0.5, watched),
+    ]  # fmt: skip
+    assert task.chosen == [{"num_gpus": 0}, {"num_gpus": 0.5}]
 
 
 def test_a_shared_stage_waits_for_shared_stages_before_it(task):
-    machines: Any = SimpleNamespace(threads=3, options=dict)
+    machines: Any = SimpleNamespace(threads=3, gpus=0, options=dict)
     made = jobs.Jobs(machines, job(), STAGES, Sharing(STAGES, [], {"targets"}))
     made.submit(("lr=0.1", "targets=1"))
     assert [(one.target, needed) for one, _, needed in task.started] == [
@@ -238,7 +326,7 @@ def test_a_shared_stage_waits_for_shared_stages_before_it(task):
 
 
 def test_what_failed_because_of_a_machine_is_forgotten(task, monkeypatch):
-    machines: Any = SimpleNamespace(threads=3, options=dict)
+    machines: Any = SimpleNamespace(threads=3, gpus=0, options=dict)
     made = jobs.Jobs(machines, job(), STAGES, Sharing(STAGES, [], {"lr"}))
     errors = {"machine": jobs.MachineError("id", "host", "full"), "trial": jobs.RayError(), "running": None}
     made.shared = {(name, ()): name for name in errors}

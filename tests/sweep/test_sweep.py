@@ -98,6 +98,32 @@ def test_optuna_learns_from_the_trials_and_from_those_that_are_there(repository)
 
 
 @pytest.mark.nightly
+def test_a_trial_that_falls_behind_is_pruned_and_not_run_again(repository, tmp_path):
+    """After five that finished: the last one's first epoch is below all of theirs, and would take forever."""
+    tiny.make_epochs(repository)
+    rates = ["lr=0.1,0.11,0.12,0.13,0.14", f"--threads={os.cpu_count()}", "--search=random", METRIC_OF_EPOCHS]
+    tiny.sweep(repository, *rates, "--trials=30")
+    arguments = [rates[0] + ",0.4", *rates[1:], "--trials=40", f"--summary={tmp_path}/page.html"]
+    output = tiny.sweep(repository, *arguments, SLOW="0.4")
+    threads = f"threads{os.cpu_count()}"
+    assert re.search(rf"^lr0\.4-{threads}  val\.accuracy 0\.6000  .* pruned after 1 epochs, \d+ s on ", output, re.M)
+    experiments = call(repository, "dvc", "exp", "list", "--name-only").split()
+    assert sorted(experiments) == [f"lr0.{rate}-{threads}" for rate in (1, 11, 12, 13, 14)]
+    record = json.loads((repository / f"runs/sweep/lr0.4-{threads}.json").read_text())
+    assert record["pruned"] == [0.6]
+    started = len(tiny.trainings(repository))
+    again = tiny.sweep(repository, *arguments, SLOW="0.4")
+    assert "pruned after 1 epochs, exists" in again
+    assert len(tiny.trainings(repository)) == started
+    page = (tmp_path / "page.html").read_text()
+    assert f"<td>lr0.4-{threads}</td>" in page
+    assert "5 of them finished" in page
+
+
+METRIC_OF_EPOCHS = "--prune=plots/history.csv:accuracy"
+
+
+@pytest.mark.nightly
 def test_values_that_are_drawn_twice_run_once(repository):
     """With all cores for one trial, so that the first has ended when the second is drawn."""
     arguments = ["seed=choice(0,1)", f"--threads={os.cpu_count()}", "--search=random", "--trials=4"]

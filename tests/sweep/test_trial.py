@@ -2,13 +2,12 @@
 
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,14 +15,14 @@ pytest.importorskip("ray", reason="the sweep extra is not installed")
 from ray.exceptions import RayError
 
 from reprocnn.core.errors import UserError
-from reprocnn.sweep import cluster, command, driver, trial
+from reprocnn.sweep import cluster, command, driver, dvc_process, trial
 from reprocnn.sweep.overrides import experiment_name
 from reprocnn.sweep.search import Proposal
 from tests.support.commands import ROOT
 
 
-def node(name: str, cores: float, alive: bool = True) -> dict[str, Any]:
-    resources = {"CPU": cores} if cores else {}
+def node(name: str, cores: float, alive: bool = True, gpus: float = 0) -> dict[str, Any]:
+    resources = ({"CPU": cores} if cores else {}) | ({"GPU": gpus} if gpus else {})
     return {"NodeID": name, "NodeManagerHostname": f"host-{name}", "Alive": alive, "Resources": resources}
 
 
@@ -37,6 +36,15 @@ def machines(monkeypatch) -> cluster.Machines:
 def test_a_machine_has_a_slot_for_every_so_many_cores(machines):
     assert [one["NodeID"] for one in machines.usable()] == ["a", "b", "c"]
     assert machines.slots() == 2 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "slots"), [(0, 2 + 5 + 1), (1, 2 + 1), (2, 2), (0.5, 2 + 2), (0.3, 2 + 3), (0.6, 2 + 1)]
+)
+def test_a_trial_takes_its_gpus_from_one_machine(monkeypatch, gpus, slots):
+    nodes = [node("a", 8, gpus=4), node("b", 20, gpus=1), node("c", 4)]
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: nodes)
+    assert cluster.Machines(4, gpus).slots() == slots
 
 
 def test_a_machine_that_is_left_out_is_reported_once_and_avoided(machines, capsys):
@@ -96,8 +104,28 @@ def test_a_machine_that_does_not_answer_is_left_out(machines, asked, capsys):
 
 def test_too_many_threads_for_any_machine_is_an_error(machines):
     machines.threads = 9
-    with pytest.raises(UserError, match="no machine of the cluster has 9 cores; lower --threads"):
+    with pytest.raises(UserError, match=r"^sweep: no machine has 9 cores; lower --threads$"):
         machines.inspect(job())
+    machines.threads, machines.gpus = 1, 0.5
+    with pytest.raises(UserError, match=r"^sweep: no machine has 1 cores and 0\.5 GPUs; lower --threads or --gpus$"):
+        machines.inspect(job())
+
+
+def test_a_head_that_is_gone_for_long_ends_the_sweep(machines, monkeypatch):
+    """Before Ray ends the process, which it does after a minute."""
+    clock = [1000.0]
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: clock[0])
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    machines.head_seen = 1000.0
+    for passed in (0, 20, 9):
+        clock[0] += passed
+        machines.check_head()
+    clock[0] += 2
+    with pytest.raises(UserError, match=r"^sweep: the cluster's head at RAY_ADDRESS=127\.0\.0\.1:1 is gone; finished"):
+        machines.check_head()
+    monkeypatch.delenv("RAY_ADDRESS")
+    machines.check_head()
+    assert machines.head_seen == clock[0]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +166,9 @@ class Fake:
         self.room, self.left_out = slots, set[str]()
         self.found: dict[str, float] = {}
         self.metric = "val.accuracy"
+        self.pruned: dict[str, Any] = {}
+        self.waits: list[list[float]] = []  # of the trials that run, the epochs' metrics while the driver waits
+        self.stopped: list[str] = []
         self.outcomes: dict[str, list[Any]] = {}
         self.submitted: list[str] = []
         self.most = self.running = self.forgotten = 0
@@ -158,17 +189,29 @@ class Fake:
         self.most = max(self.most, self.running)
         return len(self.submitted), overrides[0]
 
-    def names(self) -> set[str]:
-        return set(self.found)
+    def exists(self, name: str) -> bool:
+        return name in self.found
 
     def value(self, name: str) -> float | None:
         return self.found.get(name)
 
     def receive(self, overrides: tuple[str, ...], outcome: Any) -> None:
-        self.found[experiment_name(overrides)] = float(overrides[0].partition("=")[2])
+        if outcome.pruned is None:
+            self.found[experiment_name(overrides)] = float(overrides[0].partition("=")[2])
 
-    def wait(self, references: list[Any], num_returns: int) -> tuple[list[Any], list[Any]]:
+    def check_head(self) -> None:
+        pass
+
+    def stop(self, behind: dict[str, Any]) -> None:
+        if self.waits:
+            values = self.waits.pop(0)
+            self.stopped += [name for name, is_behind in behind.items() if is_behind(values)]
+
+    def wait(self, references: list[Any], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
         assert num_returns == 1
+        assert timeout > 0
+        if self.waits:
+            return [], references
         self.running -= 1
         return references[:1], references[1:]
 
@@ -176,18 +219,38 @@ class Fake:
         outcome = self.outcomes.get(reference[1], [None]).pop(0)
         if isinstance(outcome, Exception):
             raise outcome
-        return SimpleNamespace(seconds=83.6, node="host-a")
+        return SimpleNamespace(seconds=83.6, node="host-a", pruned=outcome)
 
 
-def run(fake: Any, monkeypatch: pytest.MonkeyPatch, *rates: str, **reports: Any) -> int:
+class Reporting(Proposal):
+    """A proposal that keeps what it is given at the end, and is behind once its metric is 0.2 or less."""
+
+    ends: ClassVar[list[Any]] = []
+
+    def is_behind(self, values: list[float]) -> bool:
+        return values[-1] <= 0.2
+
+    def end(self, value: float | None, pruned: bool = False) -> None:
+        self.ends.append((value, "pruned") if pruned else value)
+
+
+@pytest.fixture(autouse=True)
+def reported() -> list[Any]:
+    Reporting.ends.clear()
+    return Reporting.ends
+
+
+def run(fake: Any, monkeypatch: pytest.MonkeyPatch, *rates: str) -> int:
     monkeypatch.setattr(driver, "ray", fake)
-    proposals = iter([Proposal((f"lr={rate}",), reports.get("report")) for rate in rates])
-    return driver.Driver(fake, fake, fake, proposals, len(rates)).run()
+    made = driver.Driver(fake, fake, fake, iter([Reporting((f"lr={rate}",)) for rate in rates]), len(rates))
+    failed = made.run()
+    assert len(made.ended) == len(rates)
+    return failed
 
 
-def test_trials_run_side_by_side_and_report_their_metric(monkeypatch, capsys):
-    fake, reported = Fake(), []
-    assert run(fake, monkeypatch, "0.1", "0.2", "0.3", report=reported.append) == 0
+def test_trials_run_side_by_side_and_report_their_metric(monkeypatch, capsys, reported):
+    fake = Fake()
+    assert run(fake, monkeypatch, "0.1", "0.2", "0.3") == 0
     assert fake.submitted == ["lr=0.1", "lr=0.2", "lr=0.3"]
     assert fake.most == 2
     assert reported == [0.1, 0.2, 0.3]
@@ -203,10 +266,30 @@ def test_an_experiment_that_exists_is_not_run_again(monkeypatch, capsys):
     assert "  val.accuracy 0.7500  lr=0.2  exists\n" in capsys.readouterr().out
 
 
-def test_failed_trials_are_counted_and_the_others_continue(monkeypatch, capsys):
-    fake, reported = Fake(slots=1), []
+def test_a_trial_that_is_behind_is_stopped_and_recorded_as_pruned(monkeypatch, capsys, reported):
+    fake = Fake()
+    fake.waits = [[0.3], [0.3, 0.2]]
+    fake.outcomes = {"lr=0.1": [[0.3, 0.2]]}
+    assert run(fake, monkeypatch, "0.1", "0.5") == 0
+    assert fake.stopped == ["lr0.1", "lr0.5"]
+    assert reported == [(0.2, "pruned"), 0.5]
+    printed = capsys.readouterr().out
+    assert "lr0.1  val.accuracy 0.2000  lr=0.1  pruned after 2 epochs, 84 s on host-a\n" in printed
+
+
+def test_a_trial_that_was_pruned_before_costs_nothing(monkeypatch, capsys, reported):
+    fake = Fake()
+    fake.pruned = {"lr0.1": {"pruned": [0.3, 0.15]}}
+    assert run(fake, monkeypatch, "0.1", "0.5") == 0
+    assert fake.submitted == ["lr=0.5"]
+    assert reported == [(0.15, "pruned"), 0.5]
+    assert "lr0.1  val.accuracy 0.1500  lr=0.1  pruned after 2 epochs, exists\n" in capsys.readouterr().out
+
+
+def test_failed_trials_are_counted_and_the_others_continue(monkeypatch, capsys, reported):
+    fake = Fake(slots=1)
     fake.outcomes = {"lr=0.1": [raised(trial.TrialError("host-a: the loss is nan"))], "lr=0.3": [RayError()]}
-    assert run(fake, monkeypatch, "0.1", "0.2", "0.3", report=reported.append) == 2
+    assert run(fake, monkeypatch, "0.1", "0.2", "0.3") == 2
     printed = capsys.readouterr().out
     assert "val.accuracy -       lr=0.1  failed: host-a: the loss is nan\n" in printed
     assert "lr=0.3  failed: RayError\n" in printed
@@ -254,7 +337,8 @@ def machine_error() -> RayError:
 def job(**changes: Any) -> trial.Job:
     given: dict[str, Any] = {
         "name": "it", "revision": "0123", "overrides": ("lr=0.1", "seed=2"), "target": None, "cache": "/nowhere/cache",
-        "remote": None, "apart": False, "settings": {}, "versions": trial.versions(), "variables": {},
+        "remote": None, "apart": False, "settings": {}, "versions": trial.versions(), "variables": {}, "gpus": 0,
+        "watched": None,
     }  # fmt: skip
     return trial.Job(**given | changes)
 
@@ -297,12 +381,12 @@ def test_a_job_takes_from_cache_or_remote_and_gives_to_the_remote(
 ):
     calls = []
     monkeypatch.setattr(trial, "_dvc", lambda place, job, lock, *arguments, **error: calls.append((arguments, error)))
-    trial._run_experiment(tmp_path, job(apart=apart, target=target), None, cached)  # type: ignore[arg-type]
+    trial._run_experiment(tmp_path, job(apart=apart, target=target), None, cached, None)  # type: ignore[arg-type]
     run = ["exp", "run", "--name", "it", *(["--pull"] if "--pull" in expected[1] else [])]
     run += ["--set-param", "lr=0.1", "--set-param", "seed=2", *([target] if target else [])]
     wanted = [" ".join(run) if words.startswith("exp run") else words for words in expected]
     assert [" ".join(arguments) for arguments, _ in calls] == wanted
-    assert calls[1][1] == {"error": trial.TrialError}
+    assert calls[1][1] == {"error": trial.TrialError, "stop": None}
 
 
 def test_a_cache_that_lacks_something_does_not_stop_the_job(monkeypatch, tmp_path):
@@ -314,7 +398,7 @@ def test_a_cache_that_lacks_something_does_not_stop_the_job(monkeypatch, tmp_pat
             raise UserError("missing")
 
     monkeypatch.setattr(trial, "_dvc", dvc)
-    trial._run_experiment(tmp_path, job(), None, True)  # type: ignore[arg-type]
+    trial._run_experiment(tmp_path, job(), None, True, None)  # type: ignore[arg-type]
     assert calls == ["checkout", "exp"]
 
 
@@ -331,12 +415,12 @@ def test_a_cache_that_lacks_something_does_not_stop_the_job(monkeypatch, tmp_pat
 def test_dvc_in_the_clone_and_its_last_words(monkeypatch, tmp_path, code, log, error, message):
     seen: dict[str, Any] = {}
 
-    def run(words: list[str], **options: Any) -> SimpleNamespace:
-        seen.update(options, words=words)
-        options["stdout"].write(log.encode())
-        return SimpleNamespace(returncode=code)
+    def run(words: tuple[str, ...], folder: Path, environment: dict[str, str], path: Path, lock: Any, stop: Any) -> int:
+        seen.update(words=words, folder=folder, environment=environment, lock=lock, stop=stop)
+        path.write_text(log)
+        return code
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(dvc_process, "run", run)
     monkeypatch.setenv("PATH", "/usr/bin")
     monkeypatch.setenv("OMP_NUM_THREADS", "9")
     monkeypatch.setenv("KEPT", "yes")
@@ -348,13 +432,23 @@ def test_dvc_in_the_clone_and_its_last_words(monkeypatch, tmp_path, code, log, e
             assert (type(raised.value), str(raised.value)) == (error, message)
         else:
             trial._dvc(tmp_path, wanted, lock, "pull", "-q")
-        assert seen["pass_fds"] == [lock.fileno()]
-    assert seen["words"] == [sys.executable, "-m", "dvc", "pull", "-q"]
-    assert seen["cwd"] == tmp_path / "repository"
-    variables = seen["env"]
+        assert (seen["lock"], seen["stop"]) == (lock, None)
+    assert seen["words"] == ("pull", "-q")
+    assert seen["folder"] == tmp_path / "repository"
+    variables = seen["environment"]
     assert variables["PATH"] == f"{Path(sys.executable).parent}:/usr/bin"
     assert (variables["DVC_NO_ANALYTICS"], variables["MORE"], variables["KEPT"]) == ("1", "1", "yes")
     assert "OMP_NUM_THREADS" not in variables
+    assert "TF_FORCE_GPU_ALLOW_GROWTH" not in variables
+
+
+@pytest.mark.parametrize(("gpus", "growth"), [(0, None), (1, None), (0.5, "true"), (2, None)])
+def test_trials_that_share_a_gpu_take_its_memory_bit_by_bit(monkeypatch, tmp_path, gpus, growth):
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(dvc_process, "run", lambda words, folder, environment, *_: seen.append(environment) or 0)
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    trial._dvc(tmp_path, job(gpus=gpus), None, "pull")  # type: ignore[arg-type]
+    assert seen[0].get("TF_FORCE_GPU_ALLOW_GROWTH") == growth
 
 
 @pytest.mark.parametrize(
@@ -411,6 +505,49 @@ def test_records_are_those_of_the_trainings(tmp_path):
     assert trial._records(tmp_path) == {"train_cifar": {"name": "train_cifar"}, "train_mnist": {"name": "train_mnist"}}
 
 
+class Progress:
+    """A driver's actor that wants a trial to stop from its `most` epochs on; `gone` while it is not there."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.gone, self.report = most, False, self
+        self.reported: list[tuple[str, list[float]]] = []
+
+    def remote(self, name: str, values: list[float]) -> bool:
+        if self.gone:
+            raise RayError
+        self.reported.append((name, values))
+        return len(values) >= self.most
+
+
+def test_a_history_is_reported_until_the_driver_says_stop(monkeypatch, tmp_path):
+    """That of the commit is not this trial's."""
+    monkeypatch.setattr(trial.ray, "get", lambda answer: answer)
+    path, progress = tmp_path / "history.csv", Progress(most=2)
+    path.write_text("epoch,accuracy\n1,0.9\n2,0.9\n3,0.9\n")
+    history = trial.History(tmp_path, job(watched=trial.Watched("history.csv", "accuracy", progress)))
+    assert not history.stop()
+    path.unlink()
+    assert not history.stop()
+    assert progress.reported == []
+    path.write_text("epoch,accuracy\n1,0.5\n")
+    assert not history.stop()
+    path.write_text("epoch,accuracy\n1,0.5\n2,0.25\n")
+    progress.gone = True
+    assert not history.stop()
+    progress.gone = False
+    assert history.stop()
+    assert history.stopped
+    assert progress.reported == [("it", [0.5]), ("it", [0.5, 0.25])]
+    assert history.values == [0.5, 0.25]
+
+
+def test_a_history_without_the_column_is_a_fault_of_the_trial(tmp_path):
+    history = trial.History(tmp_path, job(watched=trial.Watched("history.csv", "accuracy", Progress(1))))
+    (tmp_path / "history.csv").write_text("epoch,loss\n1,0.5\n")
+    with pytest.raises(trial.TrialError, match=r"^history\.csv: found no column accuracy; known: epoch, loss$"):
+        history.stop()
+
+
 # The command.
 
 
@@ -433,6 +570,27 @@ def test_options_and_their_defaults():
     options = command._options(["lr=0.1"])
     assert (options.metric, options.minimize, options.threads, options.dry) == ("mnist.val.accuracy", False, 2, False)
     assert command._options(["lr=0.1", "--threads=1"]).threads == 1
+
+
+@pytest.mark.parametrize("gpus", ["0", "-1", "1.5", "x", "nan", "inf"])
+def test_gpus_are_whole_or_a_share_of_one(gpus, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["lr=0.1", f"--gpus={gpus}"])
+    assert f"found {gpus}, expected a whole number, or a share of one GPU such as 0.5" in capsys.readouterr().err
+
+
+def test_pruning_needs_a_search():
+    with pytest.raises(UserError, match="--prune needs --search"):
+        command.main(["lr=0.1,0.2", "--prune"])
+
+
+def test_trials_with_gpus_have_the_gpu_as_their_device(in_repository, capsys):
+    command.main(["lr=0.1", "--gpus=0.5", "--threads=1", "--dry"])
+    assert capsys.readouterr().out.splitlines() == [
+        "sweep: 1 trials of 1 threads and 0.5 GPUs each", "device=gpu-lr0.1-threads1 lr=0.1 threads=1 device=gpu",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="device: given more than once"):
+        command.main(["lr=0.1", "device=cpu", "--gpus=1", "--dry"])
 
 
 @pytest.fixture
@@ -463,7 +621,7 @@ def test_what_workers_would_not_get_is_refused(in_repository, question, answer, 
 
 
 @pytest.mark.parametrize("failed", [0, 1, 3])
-def test_a_failed_trial_is_an_error(in_repository, monkeypatch, failed):
+def test_a_failed_trial_is_an_error(in_repository, monkeypatch, failed, capsys):
     given = []
 
     def sweep(overrides: Any, search: Any, trials: Any, options: Any) -> SimpleNamespace:
@@ -477,6 +635,8 @@ def test_a_failed_trial_is_an_error(in_repository, monkeypatch, failed):
                 command.main(["lr=0.1,0.2", "--threads=1", *more])
         else:
             command.main(["lr=0.1,0.2", "--threads=1", *more])
+        printed = capsys.readouterr().out
+        assert "Trials have threads=1, params.yaml has threads: 0 (all cores): other threads give other" in printed
     assert given == [(None, [("lr=0.1", "threads=1"), ("lr=0.2", "threads=1")]), (("optuna", 5, True), [])]
 
 

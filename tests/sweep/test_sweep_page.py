@@ -1,0 +1,56 @@
+"""The page of a sweep: what is in it, and that it needs nothing else."""
+
+import base64
+import re
+
+import pytest
+
+pytest.importorskip("ray", reason="the sweep extra is not installed")
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from reprocnn.sweep import page
+from reprocnn.sweep.driver import Ended
+
+
+def write(tmp_path, ended: list[Ended], *overrides: str, minimize: bool = False) -> str:
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    page.write(tmp_path / "page.html", ended, parsed, "val.accuracy", minimize, "A note.")
+    return (tmp_path / "page.html").read_text()
+
+
+def ended(lr: float, seed: int, value: float | None, message: str = "5 s on a", pruned: bool = False) -> Ended:
+    return Ended(f"lr{lr}-seed{seed}", value, (f"lr={lr}", f"seed={seed}", "threads=2"), message, pruned)
+
+
+TRIALS = [
+    ended(0.1, 1, 0.7), ended(0.2, 1, 0.9), ended(0.3, 2, None, "failed: <NaN>"), ended(0.1, 2, 0.8),
+    ended(0.2, 2, 0.95, "pruned after 2 epochs, 1 s on a", pruned=True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("minimize", "order"), [(False, [0.9, 0.8, 0.7, 0.95, None]), (True, [0.7, 0.8, 0.9, 0.95, None])]
+)
+def test_the_best_is_first_then_pruned_and_failed_trials(tmp_path, minimize, order):
+    text = write(tmp_path, TRIALS, "lr=0.1,0.2,0.3", "seed=1,2", "threads=2", minimize=minimize)
+    rows = re.findall(r"<tr><td>(.*?)</td><td class=\"number\">(.*?)</td>", text)
+    assert [value for _, value in rows] == ["-" if value is None else f"{value:.4f}" for value in order]
+    assert [name for name, _ in rows][-2:] == ["lr0.2-seed2", "lr0.3-seed2"]
+    assert "5 trials, 3 of them finished, 1 pruned. All have threads=2. A note." in text
+    assert "failed: &lt;NaN&gt;" in text
+
+
+def test_the_plots_have_the_values_that_differ_and_come_with_the_page(tmp_path):
+    text = write(tmp_path, TRIALS, "lr=0.1,0.2,0.3", "seed=1,2", "threads=2")
+    slices, together = [base64.b64decode(one).decode() for one in re.findall(r"base64,([^\"]+)", text)]
+    assert all(f"<!-- {key} -->" in drawn for key in ("lr", "seed") for drawn in (slices, together))
+    assert "http" not in re.sub(r"base64,[^\"]+", "", text)
+    alike = write(tmp_path, [ended(0.1, 1, 0.7), ended(0.2, 1, 0.9)], "lr=0.1,0.2", "seed=1,2", "threads=2")
+    assert len(re.findall("base64,", alike)) == 1  # of lr
+
+
+@pytest.mark.parametrize("trials", [[], TRIALS[2:3], TRIALS[:1]])
+def test_where_there_is_nothing_to_compare_the_table_stands_alone(tmp_path, trials):
+    text = write(tmp_path, trials, "lr=0.1,0.2,0.3", "seed=1,2", "threads=2")
+    assert "base64" not in text
+    assert text.count("<tr>") == 1 + len(trials)
