@@ -266,6 +266,8 @@ def _dvc(
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     # A process that outlives dvc sends the analytics, and writes to the clone while that is being removed.
     changed = {"PATH": path, "DVC_NO_ANALYTICS": "1"} | job.variables
+    if not job.gpus:
+        changed["CUDA_VISIBLE_DEVICES"] = ""  # else all trials would take the first GPU; not every Ray hides it
     if job.gpus % 1:
         changed["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # else the first trial takes the memory of all that share a GPU
     environment = {key: value for key, value in (os.environ | changed).items() if value is not None}

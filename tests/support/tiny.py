@@ -103,9 +103,9 @@ def make_epochs(folder: Path) -> None:
     pipeline["stages"]["train"]["params"].append("device")
     (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"device": "cpu"}))
-    (folder / "params.schema.json").write_text(
-        json.dumps(SCHEMA | {"properties": SCHEMA["properties"] | {"device": {"type": "string"}}})
-    )
+    schema = json.loads((folder / "params.schema.json").read_text())
+    schema["properties"]["device"] = {"type": "string"}
+    (folder / "params.schema.json").write_text(json.dumps(schema))
     call(folder, "git", "add", "--all")
     commit(folder)
 

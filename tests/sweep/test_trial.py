@@ -442,13 +442,17 @@ def test_dvc_in_the_clone_and_its_last_words(monkeypatch, tmp_path, code, log, e
     assert "TF_FORCE_GPU_ALLOW_GROWTH" not in variables
 
 
-@pytest.mark.parametrize(("gpus", "growth"), [(0, None), (1, None), (0.5, "true"), (2, None)])
-def test_trials_that_share_a_gpu_take_its_memory_bit_by_bit(monkeypatch, tmp_path, gpus, growth):
+@pytest.mark.parametrize(
+    ("gpus", "visible", "growth"), [(0, "", None), (1, "7", None), (0.5, "7", "true"), (2, "7", None)]
+)
+def test_a_trial_sees_its_gpus_and_takes_their_memory_as_it_needs_it(monkeypatch, tmp_path, gpus, visible, growth):
+    """Ray has set which they are."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     seen: list[dict[str, str]] = []
     monkeypatch.setattr(dvc_process, "run", lambda words, folder, environment, *_: seen.append(environment) or 0)
     monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
     trial._dvc(tmp_path, job(gpus=gpus), None, "pull")  # type: ignore[arg-type]
-    assert seen[0].get("TF_FORCE_GPU_ALLOW_GROWTH") == growth
+    assert (seen[0]["CUDA_VISIBLE_DEVICES"], seen[0].get("TF_FORCE_GPU_ALLOW_GROWTH")) == (visible, growth)
 
 
 @pytest.mark.parametrize(
