@@ -9,7 +9,7 @@ SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-nightly test-data test-kill fuzz mutants coverage demo pull export formats gate gate-comment verify lineage audit bench bench-seeds bench-sweep bench-waits bench-search bench-tried bench-insights bench-flaws generate docs check extras lock clean
+.PHONY: help repro test test-slow test-nightly test-data test-kill fuzz mutants coverage demo pull export formats gate gate-comment verify lineage audit bench bench-seeds bench-sweep bench-pruning bench-waits bench-search bench-tried bench-insights bench-flaws generate docs check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ endif
 
 bench-sweep: $(INSTALLED) ## measure what a sweep costs and how that grows (20 minutes)
 	@python -m benchmarks sweep
+
+bench-pruning: $(INSTALLED) ## measure what stopping bad trials of a search saves (half an hour)
+	@python -m benchmarks pruning
 
 bench-waits: $(INSTALLED) ## measure the wait at the end of an epoch (2 minutes)
 	@python -m benchmarks waits

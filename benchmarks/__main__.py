@@ -18,6 +18,7 @@ SCRIPTS = {
     "growth": "cost over the number of images and of filters: results/growth.csv",
     "overhead": "the project beside bare DVC and bare imports: results/overhead.csv",
     "sweep": "the cost of a sweep beside its trainings: results/sweep.csv",
+    "pruning": "what stopping bad trials of a search saves: sweeps/pruning.csv",
     "waits": "the wait at the end of an epoch: results/waits.csv",
     "search": "one change of the MNIST recipe each: results/search.csv",
     "tried": "one change of mnist-fast each: results/tried.csv",

@@ -29,6 +29,7 @@ README, DOCS, LOCK = Path("README.md"), Path("docs"), Path("dvc.lock")
 SEEDS, MISTAKES = results.FOLDER / "seeds.csv", results.FOLDER / "mistakes.csv"
 CALIBRATION = Path("benchmarks/calibration")
 FORMATS = Path("benchmarks/formats/mnist-fast.csv")
+PRUNING = Path("benchmarks/sweeps/pruning.csv")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 HEADLINES = ("mnist", "cifar", "cifar-94")  # of the README; their networks are those of params.yaml
 MARKED = re.compile(r"<!-- ([a-z][\w -]*) -->\n((?:(?!<!--).)*)<!-- end -->", re.DOTALL)
@@ -51,6 +52,7 @@ VIEWS = {
     "calibration": View("calibration", ("seeds of", "dispersion", "alpha 0.01", *(f"{k} seeds" for k in (3, 10, 30)))),
     "losses found": View("losses found", ("seeds of", "loss, points", "one seed", "three seeds", "promised at")),
     "formats": View("formats", ("format", "accuracy", "other classes", "largest difference", "images/s", "kB")),
+    "pruning": View("pruning", ("search", "trials", "pruned", "epochs", "best validation accuracy", "minutes")),
     "insights": View("insights", ("network", "n", "after 10 epochs", "epochs", "last epoch")),
     "insights selection": View("insights", ("network", "epoch chosen on validation", "epoch chosen on test")),
     "flaws": View("grudges", ("fix", "parameters", "validation accuracy", "loss", "n")),
@@ -120,6 +122,7 @@ def views() -> dict[str, str]:
     tables |= {"headlines": headlines(), "this commit": this_commit()}
     tables |= {"over seeds": over_seeds(), "false alarms": false_alarms()}
     tables |= {"calibration": calibration(), "losses found": losses_found(), "formats": formats()}
+    tables["pruning"] = pruning()
     tables["search"] = tables["search"].rename(columns={f"errors of {n_val:,}": "errors"})
     texts = {}
     for marker, (table, columns, where) in VIEWS.items():
@@ -249,6 +252,17 @@ def formats() -> pd.DataFrame:
         "largest difference": [f"{value:.0e}" if value else "0" for value in measured["largest difference"]],
         "images/s": [f"{value:,}" for value in measured["images/s"]],
         "kB": [f"{value / 1000:.0f}" for value in measured["bytes"]],
+    }  # fmt: skip
+    return pd.DataFrame(columns)
+
+
+def pruning() -> pd.DataFrame:
+    """Tabulate a search in full and pruned."""
+    measured = pd.read_csv(PRUNING)
+    columns = {
+        "search": measured["side"], "trials": measured["trials"], "pruned": measured["pruned"],
+        "epochs": measured["epochs"], "best validation accuracy": [f"{value:.2%}" for value in measured["best"]],
+        "minutes": [f"{value / 60:.0f}" for value in measured["seconds"]],
     }  # fmt: skip
     return pd.DataFrame(columns)
 
