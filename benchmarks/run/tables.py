@@ -118,6 +118,11 @@ def fill(pages: dict[Path, str]) -> dict[Path, str]:
 def views() -> dict[str, str]:
     """Write what each view shows as Markdown, by marker."""
     n_val = read_json(Path("evaluation/mnist.json"))["validation_images"]
+    if n_val is None:
+        raise UserError(
+            "evaluation/mnist.json: validation_images: found none, expected their number, for the errors in the table "
+            "of the search. Train with mnist.train_on: train."
+        )
     tables = measured_tables(n_val)
     tables |= {"headlines": headlines(), "this commit": this_commit()}
     tables |= {"over seeds": over_seeds(), "false alarms": false_alarms()}

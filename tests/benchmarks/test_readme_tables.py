@@ -77,6 +77,13 @@ def test_the_tables_of_the_readme_are_compared(copied, capsys):
     assert sum(text != once[path] for path, text in pages().items()) == 1
 
 
+def test_the_tables_need_validation_images(copied):
+    path = Path("evaluation/mnist.json")
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | {"validation_images": None})
+    with pytest.raises(UserError, match="validation_images: found none, expected their number"):
+        tables.main(["--check"])
+
+
 def test_a_table_that_a_page_shows_is_narrow():
     """At most six columns and 100 characters, as a screen has room for."""
     for marker, text in tables.views().items():
