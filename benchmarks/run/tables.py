@@ -52,7 +52,7 @@ VIEWS = {
     "calibration": View("calibration", ("seeds of", "dispersion", "alpha 0.01", *(f"{k} seeds" for k in (3, 10, 30)))),
     "losses found": View("losses found", ("seeds of", "loss, points", "one seed", "three seeds", "promised at")),
     "formats": View("formats", ("format", "accuracy", "other classes", "largest difference", "images/s", "kB")),
-    "pruning": View("pruning", ("search", "trials", "pruned", "epochs", "best validation accuracy", "minutes")),
+    "pruning": View("pruning", ("search", "trials", "pruned", "epochs", "best validation accuracy")),
     "insights": View("insights", ("network", "n", "after 10 epochs", "epochs", "last epoch")),
     "insights selection": View("insights", ("network", "epoch chosen on validation", "epoch chosen on test")),
     "flaws": View("grudges", ("fix", "parameters", "validation accuracy", "loss", "n")),
@@ -267,7 +267,6 @@ def pruning() -> pd.DataFrame:
     columns = {
         "search": measured["side"], "trials": measured["trials"], "pruned": measured["pruned"],
         "epochs": measured["epochs"], "best validation accuracy": [f"{value:.2%}" for value in measured["best"]],
-        "minutes": [f"{value / 60:.0f}" for value in measured["seconds"]],
     }  # fmt: skip
     return pd.DataFrame(columns)
 
