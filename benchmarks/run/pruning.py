@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared"
         copy_with_data(prepared, CHANGES)
-        dvc("repro", "--quiet", "prepare", "train_cifar", "evaluate_cifar", cwd=prepared)
+        dvc("repro", "--quiet", "prepare", cwd=prepared)
         git("add", "--all", cwd=prepared)
         identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
         git(*identity, "commit", "--quiet", "--message=Data", cwd=prepared)
@@ -60,7 +60,7 @@ def search(prepared: Path, folder: str, more: tuple[str, ...]) -> dict[str, Any]
     git("clone", "--quiet", str(prepared), str(clone))
     # The data alone, in a cache of its own: else the second search would find the trainings of the first.
     dvc("remote", "add", "--quiet", "--local", "--default", "prepared", Repo().cache.local_cache_dir, cwd=clone)
-    dvc("pull", "--quiet", cwd=clone)
+    dvc("pull", "--quiet", "download", "prepare", cwd=clone)
     sweep = [*SPACE, "--search=random", f"--trials={TRIALS}", "--threads=1", "--metric=mnist.val.accuracy"]
     start = time.perf_counter()
     code = subprocess.run(

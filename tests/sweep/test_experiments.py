@@ -193,6 +193,17 @@ def test_a_history_that_no_stage_writes_is_refused(repository, text, shown):
     assert str(error.value).endswith("expected FILE:COLUMN of a CSV output in dvc.yaml (known: plots/it/history.csv)")
 
 
+def test_progress_keeps_what_is_new_and_stops_whom_the_driver_says():
+    progress = pruning.Progress()
+    assert not progress.report("a", [0.5])
+    progress.report("b", [0.25])
+    assert progress.take() == {"a": [0.5], "b": [0.25]}
+    assert progress.take() == {}
+    progress.stop("a")
+    assert progress.report("a", [0.5])
+    assert not progress.report("b", [0.25])
+
+
 def declare_history(repository) -> None:
     pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
     pipeline["stages"]["train"]["plots"] = [{"plots/it/history.csv": {"cache": False}}]
