@@ -41,24 +41,6 @@ class TrialError(Exception):
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker needs to know to run the pipeline."""
-
-    name: str  # of the experiment
-    revision: str
-    overrides: tuple[str, ...]
-    target: str | None  # the last stage to run, if not the whole pipeline
-    gpus: float  # that Ray reserves for it
-    watched: "Watched | None"
-    cache: str  # DVC's, a folder
-    remote: str | None  # the URL of DVC's default remote
-    apart: bool  # whether some machine lacks that folder; shared results then go through the remote
-    settings: dict[str, Any]  # of DVC, where the sweep was started, with absolute paths
-    versions: dict[str, str]  # of the libraries that change the bits, where the sweep was started
-    variables: dict[str, str | None]  # environment variables that Ray would change for its workers
-
-
-@dataclass(frozen=True)
 class Watched:
     """A metric of each epoch, by which the driver may stop a trial."""
 
@@ -75,6 +57,24 @@ class Watched:
         with suppress(TypeError, ValueError):
             values.extend(float(row[self.column]) for row in rows)
         return values
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know to run the pipeline."""
+
+    name: str  # of the experiment
+    revision: str
+    overrides: tuple[str, ...]
+    target: str | None  # the last stage to run, if not the whole pipeline
+    gpus: float  # that Ray reserves for it
+    watched: Watched | None
+    cache: str  # DVC's, a folder
+    remote: str | None  # the URL of DVC's default remote
+    apart: bool  # whether some machine lacks that folder; shared results then go through the remote
+    settings: dict[str, Any]  # of DVC, where the sweep was started, with absolute paths
+    versions: dict[str, str]  # of the libraries that change the bits, where the sweep was started
+    variables: dict[str, str | None]  # environment variables that Ray would change for its workers
 
 
 @dataclass(frozen=True)
