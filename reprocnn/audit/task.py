@@ -69,7 +69,7 @@ def read(
         raise UserError(f"num_classes: expected a whole number, got {num_classes!r}. Give the number of classes.")
     names = output_names(model)
     if len(graph.outputs) != len(graph.results):
-        return Task((), getattr(model, "optimizer", None), *_read_inputs(model, x))
+        return Task((), getattr(model, "optimizer", None), *_read_inputs(model, x), model)
     names += [""] * (len(graph.outputs) - len(names))
     labels = [None if part is None else _labels(part) for part in _by_output(y, names, "y", spread=False)]
     metrics = list(map(_metric_list, _by_output(_compiled_metrics(model), names, "metrics")))
@@ -87,7 +87,7 @@ def read(
         if len(counted) > 1 and len(graph.outputs) > 1:  # nothing says of which
             counted = []
         heads = [replace(head, num_classes=int(num_classes)) if head in counted else head for head in heads]
-    return Task(tuple(heads), getattr(model, "optimizer", None), *_read_inputs(model, x))
+    return Task(tuple(heads), getattr(model, "optimizer", None), *_read_inputs(model, x), model)
 
 
 def _read_inputs(model: keras.Model, x: Any) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
@@ -159,7 +159,7 @@ def _read_loss(given: Any) -> Loss | None:
     kind = getattr(function, "__name__", None) or type(function).__name__
     is_known = str(getattr(function, "__module__", "")).startswith("keras.src.losses")
     from_logits = kind == "ctc" or bool(options.get("from_logits", getattr(given, "from_logits", False)))
-    return Loss(kind, from_logits, is_known, options)
+    return Loss(kind, from_logits, is_known, options, given)
 
 
 def _compiled_metrics(model: keras.Model) -> Any:

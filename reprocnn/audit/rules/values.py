@@ -86,7 +86,7 @@ def tight_constraint(graph: Graph, task: Task) -> Found:
 )
 def activation_setting(graph: Graph, task: Task) -> Found:
     """LeakyReLU, PReLU or ReLU has a slope below 0, or of 1 or more; ReLU has a limit of 0.1 or less or a threshold of
-    3 or more; a recurrent layer has a linear activation.
+    3 or more; a recurrent layer has a linear activation, or a SimpleRNN a sigmoid.
     """
     for name, outer in _every(graph):
         for layer in (outer, getattr(outer, "activation", None)):
@@ -101,6 +101,8 @@ def activation_setting(graph: Graph, task: Task) -> Found:
                 yield name, f"a threshold of {layer.threshold:g}"
         if isinstance(outer, layers.SimpleRNN | layers.LSTM | layers.GRU) and outer.activation is LINEAR:
             yield name, "no activation in a recurrent layer"
+        if isinstance(outer, layers.SimpleRNN) and outer.activation is keras.activations.sigmoid:
+            yield name, "sigmoid in a SimpleRNN, at each step a quarter of the gradient or less"
 
 
 @rule(
@@ -122,16 +124,22 @@ def norm_setting(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="The statistics are taken per row, column or time step instead of per channel.",
+    why="The statistics are those of rows, columns or time steps instead of channels.",
     fix="Leave the axis at its default of -1, the channels.",
 )
 def norm_axis(graph: Graph, task: Task) -> Found:
-    """Batch norm keeps an axis that is not the last, on maps or sequences whose channels are last."""
+    """Batch norm keeps an axis that is not the last, or layer norm normalizes over one that is not, on maps or
+    sequences whose channels are last.
+    """
     for call in graph.calls:
-        if not isinstance(call.layer, layers.BatchNormalization) or not isinstance(call.layer.axis, int):
+        if not isinstance(call.layer, layers.BatchNormalization | layers.LayerNormalization):
             continue
         shape = call.inputs[0].shape
-        axis = call.layer.axis % len(shape)
+        given = call.layer.axis
+        single = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+        if not isinstance(single, int):
+            continue
+        axis = single % len(shape)
         is_first = any(getattr(one.layer, "data_format", "") == "channels_first" for one in nearest_weighted(call))
         if axis < len(shape) - 1 and not is_first:
             yield call.name, f"axis {axis} of {len(shape)}, which has {shape[axis]}"
