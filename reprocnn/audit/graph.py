@@ -120,6 +120,15 @@ def read(model: keras.Model, x: Any = None, trained: list[bool] | None = None) -
             variable.assign(value)
 
 
+def build(model: keras.Model, x: Any) -> None:
+    """Build a model that waits for its first batch. Raises UserError if it does not take `x`."""
+    try:
+        rows = keras.tree.map_structure(lambda part: tf.convert_to_tensor(part[: noise.BATCH]), x)
+        model(rows)
+    except Exception as error:
+        raise UserError(f"{model.name}: cannot be built from x ({one_line(error)}).") from None
+
+
 def one_line(error: Exception) -> str:
     """Shorten a message of Keras or TensorFlow, which may have many lines and bold type, to at most 200 characters."""
     return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:200] or type(error).__name__

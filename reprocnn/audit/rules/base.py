@@ -100,7 +100,7 @@ class Head:
         if self.one_hot is not False or self.labels is None or self.loss is None:
             return None
         ignored = self.loss.options.get("ignore_class")
-        return self.labels if ignored is None else self.labels[self.labels != ignored]
+        return self.labels[np.isfinite(self.labels) & (self.labels != ignored)]
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from reprocnn.audit import noise
 from reprocnn.audit.graph import Call, Graph
 from reprocnn.audit.rules.base import Found, Head, Task, rule
-from reprocnn.audit.rules.common import AFFINE, DROPOUTS, NORMS, after_pooling, is_first
+from reprocnn.audit.rules.common import AFFINE, DROPOUTS, NORMS, after_pooling, all_after, is_first
 from reprocnn.backend import keras, layers
 
 LOOKUPS = (layers.StringLookup, layers.IntegerLookup, layers.TextVectorization)
 PREPARING = (*LOOKUPS, layers.Hashing, layers.Discretization, *AFFINE, *DROPOUTS, *NORMS)
+POOLING = (layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D)
 FILLING = ("NanToNum", "Isnan", "Isfinite", "Where", "Lambda")  # what may replace a NaN
 MANY = 32  # rows, which are not equal by chance
 ROWS = 8
@@ -113,19 +113,19 @@ def sees_next_step(graph: Graph, task: Task) -> Found:
     fix="Add an embedding of the positions to that of the tokens.",
 )
 def order_blind(graph: Graph, task: Task) -> Found:
-    """The output of a model with self-attention over an Embedding stays the same if the tokens are reversed."""
-    tensors = list(getattr(task.model, "inputs", None) or [])
-    attention = [call for call in graph.calls if isinstance(call.layer, layers.MultiHeadAttention)]
-    if len(tensors) != 1 or not attention or len(tensors[0].shape) != 2 or not _embeds(graph) or _keeps_state(graph):
-        return
-    tokens = noise.make(task.model)[0]
-    if tokens.shape[1] > 1:
-        before, after = (
-            [np.asarray(one) for one in keras.tree.flatten(task.model(rows, training=False))]
-            for rows in (tokens, tokens[:, ::-1])
-        )
-        if all(one.ndim == 2 and np.allclose(one, other, atol=1e-4) for one, other in zip(before, after, strict=True)):
-            yield attention[0].name, "the order of the tokens has no effect"
+    """Self-attention over an Embedding of tokens, then pooling over all of them, with nothing between that knows of
+    their order: only attention, Dense layers, normalization, dropout, activations and sums.
+    """
+    for call in graph.calls:
+        if not isinstance(call.layer, layers.Embedding) or call.before:
+            continue
+        after = all_after(call)
+        attention = [one for one in after if isinstance(one.layer, layers.MultiHeadAttention)]
+        pools = [one for one in after if isinstance(one.layer, POOLING)]
+        behind = {id(one) for pool in pools for one in (pool, *all_after(pool))}
+        if attention and pools and all(id(one) in behind or _is_blind(one) for one in after):
+            yield attention[-1].name, f"no positions between {call.name} and {pools[0].name}"
+            return
 
 
 @rule(
@@ -149,8 +149,10 @@ def _keeps_state(graph: Graph) -> bool:
     return any(getattr(call.layer, "stateful", False) for call in graph.calls)
 
 
-def _embeds(graph: Graph) -> bool:
-    return any(isinstance(call.layer, layers.Embedding) and not call.before for call in graph.calls)
+def _is_blind(call: Call) -> bool:
+    """Check whether a call treats all steps of a sequence alike and gets nothing but what other calls made."""
+    kinds = (layers.MultiHeadAttention, layers.Dense, layers.Activation, layers.Add, *NORMS, *DROPOUTS)
+    return isinstance(call.layer, kinds) and len(set(map(id, call.before))) == len(set(call.sources))
 
 
 def _output(task: Task, graph: Graph, head: Head, changed: dict[str, np.ndarray]) -> np.ndarray:
