@@ -115,9 +115,11 @@ def audit_by_name(name: str, ignore: dict[str, str] | None = None) -> list[Findi
     if name in SHAPES:
         keras.utils.set_random_seed(0)
         return audit(build(name), loss="categorical_crossentropy", num_classes=NUM_CLASSES, ignore=ignore)
-    if not name.endswith(".keras"):
-        other = " Load it and save it as .keras." if name.endswith((".h5", ".hdf5", ".pb")) else ""
-        raise UserError(f"{name}: expected a file that ends in .keras, or a network: {', '.join(SHAPES)}.{other}")
+    if not name.endswith((".keras", ".h5", ".hdf5")):
+        other = " Load it and save it as .keras." if name.endswith(".pb") else ""
+        raise UserError(
+            f"{name}: expected a file that ends in .keras or .h5, or a network: {', '.join(SHAPES)}.{other}"
+        )
     return audit(load(Path(name)), ignore=ignore)
 
 

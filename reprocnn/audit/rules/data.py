@@ -134,15 +134,16 @@ def order_blind(graph: Graph, task: Task) -> Found:
     fix="Remove the column from x.",
 )
 def label_among_inputs(graph: Graph, task: Task) -> Found:
-    """The labels are equal to one of at least two columns of an input. Needs `x` and `y`."""
+    """The labels are equal to one column of an input that has more. Needs `x` and `y`."""
     for head in task.heads:
         labels = None if head.labels is None else head.labels.squeeze()
         if labels is None or labels.ndim != 1 or len(labels) < MANY or not np.ptp(labels):
             continue
         for name, values in task.inputs.items():
             if values.ndim == 2 and values.shape[1] > 1 and len(values) == len(labels) and values.dtype.kind in "iuf":
-                for column in np.flatnonzero((values == labels[:, None]).all(axis=0)):
-                    yield name, f"column {column} is the label of {head.call.name}"
+                columns = np.flatnonzero((values == labels[:, None]).all(axis=0))
+                if len(columns) == 1:
+                    yield name, f"column {columns[0]} is the label of {head.call.name}"
 
 
 def _keeps_state(graph: Graph) -> bool:
