@@ -79,6 +79,15 @@ def my_dice(y, p):
     return 1 - (2 * ops.sum(y * p) + 1) / (ops.sum(y) + ops.sum(p) + 1)
 
 
+def given_labels():
+    words, given = Input((12,), dtype="int32"), Input((10,), dtype="int32")
+    _, state = layers.GRU(8, return_state=True)(layers.Embedding(50, 8)(words))
+    x = layers.GRU(8, return_sequences=True)(layers.Embedding(50, 8)(given), initial_state=state)
+    y = tokens(N, 10, 50)
+    model = compiled(K.Model([words, given], layers.Dense(50, activation="softmax")(x)))
+    return model, {"x": [tokens(N, 12, 50), y], "y": y}
+
+
 def half_read():
     one, other = Input((8,), name="read"), Input((4,), name="unread")
     return compiled(K.Model([one, other], layers.Dense(3, activation="softmax")(one)))
@@ -862,6 +871,12 @@ fault("attention that sees the next token", "sees-next-step", lambda: language_m
 fault("a bidirectional language model", "sees-next-step", lambda: language_model(layers.Bidirectional))
 fault("attention without positions", "order-blind", lambda: classifier_of_bags())
 fault("a label among the columns", "label-among-inputs", lazy(mlp, units=1, last=None, loss="mse"), x=X8, y=X8[:, 2])
+fault("a decoder that is given its labels", "label-among-inputs", lambda: given_labels())
+fault("percentages of zero", "unscaled-labels", lazy(mlp, units=1, last=None, loss="mape"), y=np.arange(N) % 2)
+fault(
+    "a penalty of 100 for angles", "strong-penalty",
+    lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer=K.regularizers.OrthogonalRegularizer(100.0))),
+)  # fmt: skip
 fault("equal rows", "faint-input", mlp, x=np.repeat(X8[:1], N, axis=0))
 fault("equal targets", "one-class", lazy(mlp, units=1, last=None, loss="mse"), y=np.full(N, 3.0))
 fault("parallel layers without activation", "linear-pair", lambda: parallel(None))

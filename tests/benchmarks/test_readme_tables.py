@@ -42,6 +42,7 @@ def copied(tmp_path, monkeypatch) -> Path:
         "benchmarks/results",
         "benchmarks/calibration",
         "benchmarks/formats",
+        "benchmarks/audit",
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)

@@ -167,7 +167,7 @@ def _wrong_setting(metric: Any, name: str, logits: bool, head: Head) -> Iterator
 
 
 def _is_of_numbers(name: str) -> bool:
-    return name.lower() in ("mse", "mae", "rmse") or name.endswith(("SquaredError", "AbsoluteError"))
+    return name == "R2Score" or name.lower() in ("mse", "mae") or name.endswith(("SquaredError", "AbsoluteError"))
 
 
 def _metric_name(metric: Any) -> str:

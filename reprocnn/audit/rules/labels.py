@@ -155,8 +155,12 @@ def one_class(graph: Graph, task: Task) -> Found:
     fix="Standardize the labels, and scale the predictions back.",
 )
 def unscaled_labels(graph: Graph, task: Task) -> Found:
-    """Labels of a mean squared or absolute error have a root mean square above 1,000."""
+    """Labels of a mean squared or absolute error have a root mean square above 1,000, or over 1 % of those of a mean
+    absolute percentage error are zero.
+    """
     for head, labels in _labelled(task):
+        if head.loss and head.loss.kind == "mean_absolute_percentage_error" and (labels == 0).mean() > SOME:
+            yield head.call.name, f"{(labels == 0).mean():.0%} of the labels are 0, by which {head.loss.kind} divides"
         if head.loss and head.loss.kind in ("mean_squared_error", "mean_absolute_error", "huber"):
             rms = float(np.sqrt(np.mean(np.square(labels.astype("float64")))))
             if rms > HUGE:

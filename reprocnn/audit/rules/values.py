@@ -26,6 +26,7 @@ from reprocnn.backend import keras, layers
 
 DROPPED = 0.9  # of the values
 L1, L2 = 0.01, 0.1  # per weight: usual are up to 1e-3 and 1e-2
+FACTOR = 10.0  # of an OrthogonalRegularizer, by default 0.01
 MOMENTUM = (0.2, 0.9999)
 EPSILON = 0.1  # beside a variance of about 1
 LINEAR = keras.activations.linear
@@ -55,7 +56,9 @@ def dropout_rate(graph: Graph, task: Task) -> Found:
     fix="Start with an L2 of 1e-4 and an L1 of 1e-5.",
 )
 def strong_penalty(graph: Graph, task: Task) -> Found:
-    """A layer has an L1 penalty of 0.01 or more, or an L2 penalty of 0.1 or more, on weights or activations."""
+    """A layer has an L1 penalty of 0.01 or more, or an L2 penalty of 0.1 or more, on weights or activations, or one of
+    10 or more for rows that are not orthogonal.
+    """
     for call in graph.calls:
         for _, layer in _inside(call):
             strong = [text for penalty in _settings(layer, "regularizer") for text in _strong(penalty)]
@@ -228,7 +231,7 @@ def _settings(layer: Any, kind: str) -> list[Any]:
 
 
 def _strong(penalty: Any) -> list[str]:
-    limits = {"l1": L1, "l2": L2}
+    limits = {"l1": L1, "l2": L2, "factor": FACTOR}
     values = {name: float(getattr(penalty, name, None) or 0) for name in limits}
     return [f"{name} of {value:g}" for name, value in values.items() if value >= 0.999 * limits[name]]  # float32
 
