@@ -136,8 +136,9 @@ def order_blind(graph: Graph, task: Task) -> Found:
 def label_among_inputs(graph: Graph, task: Task) -> Found:
     """The labels are equal to one column of an input that has more, or to one of several inputs. Needs `x` and `y`."""
     for head in task.heads:
-        for name, values in task.inputs.items() if len(task.inputs) > 1 and head.labels is not None else ():
-            if len(values) >= ROWS and np.array_equal(values, head.labels) and values.size > len(values):
+        for name, values in task.inputs.items() if len(task.inputs) > 1 else ():
+            is_same = head.labels is not None and np.array_equal(values, head.labels)
+            if is_same and len(values) >= ROWS and values.size > len(values):
                 yield name, f"this input is the label of {head.call.name}"
         labels = None if head.labels is None else head.labels.squeeze()
         if labels is None or labels.ndim != 1 or len(labels) < MANY or not np.ptp(labels):
