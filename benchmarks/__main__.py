@@ -26,6 +26,7 @@ SCRIPTS = {
     "flaws": "the exercise's flawed network, fixed one flaw at a time: results/grudges.csv",
     "calibration": "how often the calibrated gate is wrong: calibration/*.csv",
     "export": "the exported formats beside the evaluation: formats/mnist-fast.csv",
+    "audit": "the seconds of an audit: audit/seconds.csv",
     "tables": "write the measured tables of README.md and docs/; --check compares them",
     "figures": "draw docs/figures/*.svg",
     "watched": "train as the stage does, and note the test accuracy after each epoch (for seeds)",

@@ -28,6 +28,7 @@ from reprocnn.report.tables import tables as measured_tables
 README, DOCS, LOCK = Path("README.md"), Path("docs"), Path("dvc.lock")
 SEEDS, MISTAKES = results.FOLDER / "seeds.csv", results.FOLDER / "mistakes.csv"
 CALIBRATION = Path("benchmarks/calibration")
+AUDIT = Path("benchmarks/audit/seconds.csv")
 FORMATS = Path("benchmarks/formats/mnist-fast.csv")
 PRUNING = Path("benchmarks/sweeps/pruning.csv")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
@@ -51,6 +52,7 @@ VIEWS = {
     "largest drops": View("false alarms", ("setting", "seeds", "mean z²", "largest drop", "stopped")),
     "calibration": View("calibration", ("seeds of", "dispersion", "alpha 0.01", *(f"{k} seeds" for k in (3, 10, 30)))),
     "losses found": View("losses found", ("seeds of", "loss, points", "one seed", "three seeds", "promised at")),
+    "audit seconds": View("audit seconds", ("network", "layers", "parameters", "seconds")),
     "formats": View("formats", ("format", "accuracy", "other classes", "largest difference", "images/s", "kB")),
     "pruning": View("pruning", ("search", "trials", "pruned", "epochs", "best validation accuracy")),
     "insights": View("insights", ("network", "n", "after 10 epochs", "epochs", "last epoch")),
@@ -127,7 +129,7 @@ def views() -> dict[str, str]:
     tables |= {"headlines": headlines(), "this commit": this_commit()}
     tables |= {"over seeds": over_seeds(), "false alarms": false_alarms()}
     tables |= {"calibration": calibration(), "losses found": losses_found(), "formats": formats()}
-    tables["pruning"] = pruning()
+    tables |= {"pruning": pruning(), "audit seconds": audit_seconds()}
     tables["search"] = tables["search"].rename(columns={f"errors of {n_val:,}": "errors"})
     texts = {}
     for marker, (table, columns, where) in VIEWS.items():
@@ -246,6 +248,13 @@ def losses_found() -> pd.DataFrame:
     for column in ("one seed", "three seeds"):
         table[column] = [f"{value:.0%}" for value in measured[column]]
     return table
+
+
+def audit_seconds() -> pd.DataFrame:
+    """Tabulate how long an audit takes."""
+    measured = pd.read_csv(AUDIT)
+    measured["parameters"] = [f"{value:,}" for value in measured["parameters"]]
+    return measured
 
 
 def formats() -> pd.DataFrame:

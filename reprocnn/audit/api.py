@@ -76,9 +76,9 @@ def audit(
     """Find the design flaws of a built model, the worst first. The model is left as it was.
 
     `loss` is as for `compile`; the default is the one the model was compiled with. `x` and `y` are as for `fit`: the
-    first rows of `x` run through the model instead of noise, and the labels `y` are compared with losses and outputs.
-    Of a tf.data.Dataset, a PyDataset or a generator, the first batch is taken. `ignore` switches rules off: it gives
-    the reason by the rule's code. Rules that lack what they need are skipped.
+    first rows of `x` run through the model instead of noise, and build it if need be; the labels `y` are compared with
+    losses and outputs. Of a tf.data.Dataset, a PyDataset or an iterator, the first batch is taken. `ignore` switches
+    rules off: it gives the reason by the rule's code. Rules that lack what they need are skipped.
 
     Raises UserError if the model is not built or cannot compute the batch, or if an argument is not as for `fit`.
     """
@@ -86,10 +86,14 @@ def audit(
         raise UserError(
             f"the audit runs on TensorFlow, and Keras on {keras.backend.backend()}. Save the model as .keras."
         )
-    ignored = ignore or {}
+    if not isinstance(model, keras.Model):
+        raise UserError(f"model: expected a Keras model, got {type(model).__name__}. `reprocnn audit` takes files.")
+    ignored = {} if ignore is None else ignore
     _check_codes(ignored)
     x, y = task.first_batch(x, y)
     _check_rows(x, y)
+    if not model.built and x is not None:
+        graph.build(model, x)
     given = task.read_losses(model, loss)
     with_loss = {place for place, *_ in given}
     trained = [place in with_loss for place in range(len(task.output_names(model)))]
@@ -111,9 +115,11 @@ def audit_by_name(name: str, ignore: dict[str, str] | None = None) -> list[Findi
     if name in SHAPES:
         keras.utils.set_random_seed(0)
         return audit(build(name), loss="categorical_crossentropy", num_classes=NUM_CLASSES, ignore=ignore)
-    if not name.endswith(".keras"):
-        other = " Load it and save it as .keras." if name.endswith((".h5", ".hdf5", ".pb")) else ""
-        raise UserError(f"{name}: expected a file that ends in .keras, or a network: {', '.join(SHAPES)}.{other}")
+    if not name.endswith((".keras", ".h5", ".hdf5")):
+        other = " Load it and save it as .keras." if name.endswith(".pb") else ""
+        raise UserError(
+            f"{name}: expected a file that ends in .keras or .h5, or a network: {', '.join(SHAPES)}.{other}"
+        )
     return audit(load(Path(name)), ignore=ignore)
 
 
@@ -125,12 +131,14 @@ def build(name: str) -> keras.Model:
     return build_network(name, shape, NUM_CLASSES, normalization, **asdict(sizes))
 
 
-def _check_codes(ignored: dict[str, str]) -> None:
+def _check_codes(ignored: Any) -> None:
+    if not isinstance(ignored, dict):
+        raise UserError(f"ignore: expected a reason by code, such as {{'one-unit': 'a line'}}, got {ignored!r}.")
     known = [rule.code for rule in RULES]
     for code, reason in ignored.items():
         if code not in known:
             raise UserError(f"ignore: {code}: expected the code of a rule: {', '.join(known)}")
-        if not str(reason).strip():
+        if not str(reason or "").strip():
             raise UserError(f"ignore: {code}: expected a reason. Say why the finding does not apply.")
 
 

@@ -62,9 +62,10 @@ class Audit(keras.callbacks.Callback):
 
 def _of_the_layers(read: graph.Graph) -> list[str]:
     lines = [
-        f"{call.name}: {call.dead:.0%} of its units are zero for all rows: lower the learning rate, or use leaky_relu"
+        f"{call.name}: {call.output.dead:.0%} of its units are zero for all rows: lower the learning rate, or use "
+        "leaky_relu"
         for call in read.calls
-        if activation(call) == "relu" and call.dead > DEAD
+        if activation(call) == "relu" and call.output.dead > DEAD
     ]
     sizes = {name: _relative_gradient(layer, read) for name, layer in read.leaves.items() if layer.trainable_weights}
     largest = max(sizes.values(), default=0.0)

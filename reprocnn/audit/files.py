@@ -1,4 +1,4 @@
-"""The model of a .keras file, loaded without running code of the file and within bounds of memory."""
+"""The model of a .keras or .h5 file, loaded without running code of the file and within bounds of memory."""
 
 import io
 import json
@@ -17,6 +17,7 @@ from reprocnn.core.errors import UserError
 MAX_CONFIG = 64 * 2**20  # bytes
 MAX_GROWTH, SMALL = 10, 64 * 2**20  # an archive of Keras' is not compressed
 MAX_PARAMETERS = 500_000_000  # 2 GB in float32, and gradients of the same size
+LEGACY = (".h5", ".hdf5")  # Keras' own format before .keras
 WEIGHTS = "model.weights.h5"
 STATES, SPARE = 4, 1_000_000  # an optimizer keeps up to three numbers for each weight
 MAX_VALUES = 1_000_000_000  # of all activations of the batch
@@ -26,9 +27,9 @@ def load(path: Path) -> keras.Model:
     """Load a model; raises UserError if the file holds none, code, layers that Keras does not know, or too much."""
     if not path.is_file():
         raise UserError(f"{path}: missing. `reprocnn export` writes export/mnist.keras and export/cifar.keras.")
-    config = _read_config(path)
+    config = _read_legacy_config(path) if path.suffix in LEGACY else _read_config(path)
     try:
-        outline = _outline(config)
+        outline = _outline(config, path.suffix in LEGACY)
     except Exception as error:  # the content decides what Keras raises
         raise _unreadable(path, error) from None
     try:
@@ -66,9 +67,25 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _outline(config: dict[str, Any]) -> Any:
+def _read_legacy_config(path: Path) -> dict[str, Any]:
+    try:
+        with h5py.File(path, "r") as file:
+            config = json.loads(file.attrs.get("model_config", "null"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        raise UserError(f"{path}: not a whole HDF5 file of Keras'. Save the model again with model.save().") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: no model_config, so weights without a model. Save it with model.save().")
+    return config
+
+
+def _outline(config: dict[str, Any], is_legacy: bool) -> Any:
     """Build the model without values for its weights."""
-    with keras.src.backend.common.stateless_scope.StatelessScope(initialize_variables=False):
+    source = keras.src
+    with source.backend.common.stateless_scope.StatelessScope(initialize_variables=False):
+        if is_legacy:
+            legacy = source.legacy.saving.saving_options.keras_option_scope(use_legacy_config=True)
+            with legacy, source.saving.serialization_lib.SafeModeScope(True):
+                return source.legacy.saving.saving_utils.model_from_config(config)
         return keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
 
 
@@ -94,6 +111,10 @@ def _check_size(path: Path, model: Any) -> None:
 def _stored_numbers(path: Path) -> int:
     """Count what the weights' file unpacks to: HDF5 compresses on its own."""
     sizes: list[int] = []
+    if path.suffix in LEGACY:
+        with h5py.File(path, "r") as file:
+            file.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)
+        return sum(size or 0 for size in sizes)
     with zipfile.ZipFile(path) as archive:
         if WEIGHTS in archive.namelist():
             with h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r") as file:

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,17 +22,53 @@ MAX_STEPS = 6  # for layers that get no gradient at the start because a later on
 STEP = 0.01  # the root mean square by which a step moves each variable
 
 
-@dataclass(frozen=True)
 class Signal:
-    """Statistics of one tensor; `spread` is the root mean square over all units of the deviation over the batch."""
+    """Statistics of one tensor, NaN for words. Computed when a rule asks for them: of most tensors none does."""
 
-    shape: tuple[int, ...]
-    rms: float
-    mean: float
-    spread: float
-    low: float = math.nan
-    high: float = math.nan
-    is_whole: bool = False  # every value is an integer
+    def __init__(self, tensor: Any) -> None:
+        self.shape = tuple(tensor.shape)
+        self._tensor = tensor
+
+    @cached_property
+    def _values(self) -> Any:
+        is_number = self._tensor.dtype.is_floating or self._tensor.dtype.is_integer
+        return tf.cast(self._tensor, tf.float32) if is_number and math.prod(self.shape) else tf.constant(math.nan)
+
+    @cached_property
+    def rms(self) -> float:
+        values = self._values
+        return float(tf.sqrt(tf.reduce_mean(tf.square(values))))
+
+    @cached_property
+    def mean(self) -> float:
+        return float(tf.reduce_mean(self._values))
+
+    @cached_property
+    def spread(self) -> float:
+        """The root mean square over all units of the deviation over the batch."""
+        values = self._values
+        return float(tf.sqrt(tf.reduce_mean(tf.math.reduce_variance(values, axis=0)))) if self.shape else 0.0
+
+    @cached_property
+    def low(self) -> float:
+        return float(tf.reduce_min(self._values))
+
+    @cached_property
+    def high(self) -> float:
+        return float(tf.reduce_max(self._values))
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Check whether every value is an integer."""
+        return bool(tf.reduce_all(self._values == tf.round(self._values)))
+
+    @cached_property
+    def dead(self) -> float:
+        """The share of units that are zero for every row."""
+        if not self._tensor.dtype.is_floating or len(self.shape) < 2 or not math.prod(self.shape):
+            return 0.0
+        is_zero = tf.reduce_all(tf.reshape(self._tensor, (-1, self.shape[-1])) == 0, axis=0)
+        return float(tf.reduce_mean(tf.cast(is_zero, tf.float32)))
 
 
 @dataclass(eq=False)
@@ -46,7 +82,6 @@ class Call:
     output: Signal
     before: list["Call"]  # in the order of the inputs; the model's own inputs have none
     after: list["Call"] = field(default_factory=list)
-    dead: float = 0.0  # the share of units that are zero for every row
 
 
 @dataclass(frozen=True)
@@ -76,10 +111,6 @@ def read(model: keras.Model, x: Any = None, trained: list[bool] | None = None) -
     except UserError:
         raise
     except Exception as error:  # what a model computes decides what it raises
-        import os
-
-        if os.environ.get("DEBUG"):
-            raise
         reason = one_line(error)
         raise UserError(
             f"{model.name}: cannot compute a batch ({reason}); give audit() a batch x that it takes"
@@ -87,6 +118,15 @@ def read(model: keras.Model, x: Any = None, trained: list[bool] | None = None) -
     finally:
         for variable, value in state:
             variable.assign(value)
+
+
+def build(model: keras.Model, x: Any) -> None:
+    """Build a model that waits for its first batch. Raises UserError if it does not take `x`."""
+    try:
+        rows = keras.tree.map_structure(lambda part: tf.convert_to_tensor(part[: noise.BATCH]), x)
+        model(rows)
+    except Exception as error:
+        raise UserError(f"{model.name}: cannot be built from x ({one_line(error)}).") from None
 
 
 def one_line(error: Exception) -> str:
@@ -187,7 +227,7 @@ class _Recorder:
             results = self._forward(model, batch)
             total = _total(results, self._trained, self._added)
         self.outputs = [self._made[id(result)] for result in results if id(result) in self._made]
-        self.results = list(map(_signal, results))
+        self.results = list(map(Signal, results))
         return _gradients(tape, total, model.trainable_variables)
 
     def _forward(self, model: keras.Model, batch: list[Any]) -> list[Any]:
@@ -229,12 +269,11 @@ class _Recorder:
         return result
 
     def _note(self, operation: Any, name: str, inputs: list[Any], outputs: list[Any]) -> None:
-        layer, signal = operation, _signal
+        layer, signal = operation, Signal
         if isinstance(operation, layers.TimeDistributed) and _is_leaf(operation.layer):
-            layer, signal = operation.layer, _signal_of_a_step
+            layer, signal = operation.layer, _signal_of_a_step  # type: ignore[assignment]
         before = [self._made[id(tensor)] for tensor in inputs if id(tensor) in self._made]
         call = Call(layer, name, list(map(signal, inputs)), list(map(id, inputs)), signal(outputs[0]), before)
-        call.dead = _share_of_zeros(outputs[0])
         for one in dict.fromkeys(before):
             one.after.append(call)
         self.calls.append(call)
@@ -280,27 +319,8 @@ def _normalizes(operation: Any) -> bool:
     return any(isinstance(layer, layers.BatchNormalization) for layer in operation._flatten_layers())
 
 
-def _signal(tensor: Any) -> Signal:
-    shape = tuple(tensor.shape)
-    if (not tensor.dtype.is_floating and not tensor.dtype.is_integer) or not math.prod(shape):
-        return Signal(shape, math.nan, math.nan, math.nan)
-    values = tf.cast(tensor, tf.float32)
-    spread = tf.sqrt(tf.reduce_mean(tf.math.reduce_variance(values, axis=0))) if shape else tf.zeros(())
-    rms, mean = tf.sqrt(tf.reduce_mean(tf.square(values))), tf.reduce_mean(values)
-    low, high = tf.reduce_min(values), tf.reduce_max(values)
-    is_whole = tf.reduce_all(values == tf.round(values))
-    return Signal(shape, float(rms), float(mean), float(spread), float(low), float(high), bool(is_whole))
-
-
-def _share_of_zeros(tensor: Any) -> float:
-    if not tensor.dtype.is_floating or len(tensor.shape) < 2 or not math.prod(tensor.shape):
-        return 0.0
-    is_zero = tf.reduce_all(tf.reshape(tensor, (-1, tensor.shape[-1])) == 0, axis=0)
-    return float(tf.reduce_mean(tf.cast(is_zero, tf.float32)))
-
-
 def _signal_of_a_step(tensor: Any) -> Signal:
-    return _signal(tf.reshape(tensor, (-1, *tensor.shape[2:])))
+    return Signal(tf.reshape(tensor, (-1, *tensor.shape[2:])))
 
 
 def _is_leaf(layer: keras.Layer) -> bool:

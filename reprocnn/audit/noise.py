@@ -30,13 +30,67 @@ def given(model: keras.Model, x: Any) -> list[Any]:
     return batch
 
 
-def by_input(inputs: list[Any], x: Any) -> list[Any]:
-    """Return the part of `x` of each input, as `fit` takes it."""
-    if isinstance(x, dict) and {tensor.name for tensor in inputs} == set(x):
-        return [x[tensor.name] for tensor in inputs]
-    if isinstance(x, list) and len(inputs) == 1 and not (len(x) == 1 and np.ndim(x[0]) == len(inputs[0].shape)):
-        return [np.asarray(x)]
-    return list(keras.tree.flatten(x))
+def by_input(inputs: list[Any], x: Any) -> list[np.ndarray]:
+    """Return the part of `x` of each input, as `fit` takes it; raises UserError if they do not belong together."""
+    names = [tensor.name for tensor in inputs]
+    if isinstance(x, dict) and inputs and set(names) != set(x):
+        raise UserError(
+            f"x: expected a part for each input ({', '.join(names)}), got {', '.join(map(str, x)) or 'none'}."
+        )
+    if isinstance(x, dict) and inputs:
+        parts = [x[name] for name in names]
+    elif isinstance(x, list) and len(inputs) == 1 and not _is_single(x, inputs[0]):
+        parts = [x]
+    else:
+        parts = list(keras.tree.flatten(x))
+    if inputs and parts and len(parts) != len(inputs):
+        raise UserError(f"x: expected {len(inputs)} parts, one per input ({', '.join(names)}), got {len(parts)}.")
+    arrays = list(map(_numbers, parts))
+    for tensor, array in zip(inputs, arrays, strict=len(parts) == len(inputs)):
+        _check(tensor, array)
+    return arrays
+
+
+def _is_single(x: list[Any], tensor: Any) -> bool:
+    return len(x) == 1 and getattr(x[0], "ndim", 0) >= len(tensor.shape)
+
+
+def _numbers(part: Any) -> np.ndarray:
+    try:
+        array = np.asarray(part)
+    except (ValueError, TypeError):
+        raise UserError("x: expected rows of one length, got rows of several. Pad them.") from None
+    if array.dtype.kind not in "biufUSO" or array.ndim == 0:
+        raise UserError(f"x: expected arrays of numbers or words, got {_kind(part)}.")
+    return array
+
+
+def _check(tensor: Any, array: np.ndarray) -> None:
+    """Check that rows have the shape of an input, but for a last axis of 1, which Keras adds or takes away."""
+    expected, found = tuple(tensor.shape[1:]), array.shape[1:]
+    if len(found) == len(expected) + 1 and found[-1] == 1:
+        found = found[:-1]
+    elif len(found) == len(expected) - 1 and expected[-1] == 1:
+        expected = expected[:-1]
+    fits = len(found) == len(expected) and all(size in (None, one) for size, one in zip(expected, found, strict=True))
+    if not fits:
+        raise UserError(f"x: {tensor.name}: expected rows of shape {_tuple(expected)}, got {_tuple(array.shape[1:])}.")
+    is_text = keras.backend.standardize_dtype(tensor.dtype) == "string"
+    if array.dtype.kind in "USO" and not is_text:
+        try:
+            array[:BATCH].astype("float32")
+        except (ValueError, TypeError):
+            raise UserError(f"x: {tensor.name}: expected numbers, got {array.flat[0]!r}.") from None
+
+
+def _kind(part: Any) -> str:
+    if hasattr(part, "dtype"):
+        return f"a {type(part).__name__} of {np.dtype(getattr(part.dtype, 'as_numpy_dtype', part.dtype))}"
+    return f"{type(part).__name__} {part!r}"[:80]
+
+
+def _tuple(sizes: tuple[int | None, ...]) -> str:
+    return f"({', '.join('any' if size is None else str(size) for size in sizes)})"
 
 
 def make(model: keras.Model) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from reprocnn.audit.rules.base import Finding, Rule
 
@@ -38,7 +39,7 @@ def _result(name: str, finding: Finding, index: int) -> dict[str, Any]:
         "message": {"text": f"{finding.layer}: {finding.message}. {finding.fix}"},
         "locations": [
             {
-                "physicalLocation": {"artifactLocation": {"uri": name.replace("\\", "/")}},
+                "physicalLocation": {"artifactLocation": {"uri": quote(name.replace("\\", "/"))}},
                 "logicalLocations": [{"name": finding.layer, "kind": "object"}],
             }
         ],

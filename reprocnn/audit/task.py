@@ -1,6 +1,5 @@
 """What a model is trained for: the loss, weight, metrics and labels of each output, and the optimizer."""
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,13 +19,18 @@ MAX_LABELS = 10_000_000  # numbers: rows beyond them are left out evenly
 def first_batch(x: Any, y: Any) -> tuple[Any, Any]:
     """Take x and y out of what `fit` takes as x: a tf.data.Dataset, a PyDataset or a generator, by its first batch."""
     if isinstance(x, tf.data.Dataset):
-        x = next(iter(x.take(1)), ())
+        batch = next(iter(x.take(1)), None)
     elif isinstance(x, keras.utils.PyDataset):
-        x = x[0]
-    elif inspect.isgenerator(x):
-        x = next(x, ())
+        batch = x[0] if len(x) else None
+    elif isinstance(x, Iterator):
+        batch = next(x, None)
     else:
         return x, y
+    if batch is None:
+        raise UserError(f"x: expected at least one batch, got none from a {type(x).__name__}, empty or used up.")
+    if y is not None:
+        raise UserError(f"y: expected none, since a {type(x).__name__} holds the labels too: batches of (x, y).")
+    x = batch
     if not isinstance(x, tuple):
         return x, y
     return (*(keras.tree.map_structure(np.asarray, part) for part in (*x, None, None)[:2]),)  # type: ignore[return-value]
@@ -41,6 +45,8 @@ def read_losses(model: keras.Model, loss: Any) -> list[tuple[int, Any, float | N
     if loss is None:
         return []
     names = output_names(model)
+    if len(names) == 1 and isinstance(loss, list | tuple) and len(loss) != 1:
+        raise UserError(f"loss: expected one, for one output, got {len(loss)}.")
     return [
         (place, one, weight)
         for place, (losses, weight) in enumerate(
@@ -65,11 +71,14 @@ def read(
     model: keras.Model, graph: Graph, losses: list[tuple[int, Any, float | None]], num_classes: Any, x: Any, y: Any
 ) -> Task:
     """Put together what is known of each output."""
-    if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int | np.integer)):
-        raise UserError(f"num_classes: expected a whole number, got {num_classes!r}. Give the number of classes.")
+    is_whole = isinstance(num_classes, int | np.integer) and not isinstance(num_classes, bool)
+    if num_classes is not None and not (is_whole and num_classes > 1):
+        raise UserError(
+            f"num_classes: expected a whole number above 1, got {num_classes!r}. Give the number of classes."
+        )
     names = output_names(model)
     if len(graph.outputs) != len(graph.results):
-        return Task((), getattr(model, "optimizer", None), *_read_inputs(model, x))
+        return Task((), getattr(model, "optimizer", None), *_read_inputs(model, x), model)
     names += [""] * (len(graph.outputs) - len(names))
     labels = [None if part is None else _labels(part) for part in _by_output(y, names, "y", spread=False)]
     metrics = list(map(_metric_list, _by_output(_compiled_metrics(model), names, "metrics")))
@@ -87,14 +96,14 @@ def read(
         if len(counted) > 1 and len(graph.outputs) > 1:  # nothing says of which
             counted = []
         heads = [replace(head, num_classes=int(num_classes)) if head in counted else head for head in heads]
-    return Task(tuple(heads), getattr(model, "optimizer", None), *_read_inputs(model, x))
+    return Task(tuple(heads), getattr(model, "optimizer", None), *_read_inputs(model, x), model)
 
 
 def _read_inputs(model: keras.Model, x: Any) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
     tensors = list(getattr(model, "inputs", None) or [])
     if x is None:
         return {}, {}
-    arrays = list(map(np.asarray, noise.by_input(tensors, x)))
+    arrays = noise.by_input(tensors, x)
     names = [tensor.name for tensor in tensors] or [f"input {place}" for place in range(len(arrays))]
     graph = model._functional if isinstance(model, keras.Sequential) else model
     ids = {
@@ -135,10 +144,13 @@ def _by_output(given: Any, names: list[str], what: str, spread: bool = True) -> 
 
 
 def _labels(y: Any) -> np.ndarray:
-    labels = np.asarray(y)
-    if labels.dtype.kind in "USO":
+    try:
+        labels = np.asarray(y)
+    except (ValueError, TypeError):
+        raise UserError("y: expected rows of one length, got rows of several. Pad them.") from None
+    if labels.dtype.kind not in "biuf":
         raise UserError(f"y: expected numbers, got {labels.ravel()[:1].tolist()!r}. Number the classes from 0.")
-    if not len(labels):
+    if not labels.ndim or not len(labels):
         raise UserError("y: expected at least one row, got none. Give audit() the y that fit() gets.")
     return labels[:: 1 + labels.size // MAX_LABELS]
 
@@ -154,12 +166,14 @@ def _read_loss(given: Any) -> Loss | None:
             raise UserError(
                 f"loss: Keras knows no loss {given!r}. Give a name of keras.losses, or a function."
             ) from None
+    if not callable(given) or isinstance(given, type):
+        raise UserError(f"loss: expected a name of keras.losses, a function or a loss, got {given!r}.")
     function = getattr(given, "fn", given)
     options = dict(getattr(given, "_fn_kwargs", {}))
     kind = getattr(function, "__name__", None) or type(function).__name__
     is_known = str(getattr(function, "__module__", "")).startswith("keras.src.losses")
     from_logits = kind == "ctc" or bool(options.get("from_logits", getattr(given, "from_logits", False)))
-    return Loss(kind, from_logits, is_known, options)
+    return Loss(kind, from_logits, is_known, options, given)
 
 
 def _compiled_metrics(model: keras.Model) -> Any:

@@ -64,6 +64,78 @@ def two(losses, units=(3, 1), last=("softmax", None), **options):
     return compiled(K.Model(inputs, outs), "adam", losses, **options)
 
 
+NEAR_ZERO = {f"{name}_initializer": keras.initializers.TruncatedNormal(stddev=1e-7) for name in ("kernel", "recurrent")}
+
+
+def pinball(y, p):
+    return ops.mean(ops.maximum(0.9 * (y - p), 0.1 * (p - y)))
+
+
+def my_mse(y, p):
+    return ops.mean(ops.square(y - p))
+
+
+def my_dice(y, p):
+    return 1 - (2 * ops.sum(y * p) + 1) / (ops.sum(y) + ops.sum(p) + 1)
+
+
+def given_labels():
+    words, given = Input((12,), dtype="int32"), Input((10,), dtype="int32")
+    _, state = layers.GRU(8, return_state=True)(layers.Embedding(50, 8)(words))
+    x = layers.GRU(8, return_sequences=True)(layers.Embedding(50, 8)(given), initial_state=state)
+    y = tokens(N, 10, 50)
+    model = compiled(K.Model([words, given], layers.Dense(50, activation="softmax")(x)))
+    return model, {"x": [tokens(N, 12, 50), y], "y": y}
+
+
+def half_read():
+    one, other = Input((8,), name="read"), Input((4,), name="unread")
+    return compiled(K.Model([one, other], layers.Dense(3, activation="softmax")(one)))
+
+
+def language_model(around=None, mask=True):
+    ids = inputs = Input((12,), dtype="int32")
+    x = layers.Add()([layers.Embedding(50, 8)(ids), layers.Embedding(12, 8)(ops.arange(12)[None])])
+    if around:
+        x = around(layers.GRU(8, return_sequences=True))(x)
+    else:
+        x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(x, x, use_causal_mask=mask)])
+    words = tokens(N, 13, 50)
+    known = {"x": words[:, :-1], "y": words[:, 1:]}
+    return compiled(K.Model(inputs, layers.Dense(50, activation="softmax")(x))), known
+
+
+def classifier_of_bags(positions=False):
+    inputs = Input((12,), dtype="int32")
+    x = layers.Embedding(50, 8)(inputs)
+    if positions:
+        x = layers.Add()([x, layers.Embedding(12, 8)(ops.arange(12)[None])])
+    x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(x, x)])
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling1D()(x))))
+
+
+def parallel(activation):
+    inputs = Input((20, 4))
+    paths = [layers.Conv1D(8, size, padding="same", activation=activation)(inputs) for size in (2, 3)]
+    x = layers.Concatenate()([layers.GlobalAveragePooling1D()(path) for path in paths])
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+def forecast(*stack):
+    return compiled(chain((None, 3), *stack, layers.Dense(1)), "adam", "mse")
+
+
+def averaged(table):
+    stack = [table, layers.GlobalAveragePooling1D(), layers.Dense(8, activation="relu")]
+    return compiled(chain((12,), *stack, layers.Dense(3, activation="softmax"), dtype="int32"))
+
+
+def doubled():
+    x = inputs = Input((8,))
+    x = layers.Dense(8, activation="relu")(x)
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x + x)))
+
+
 N = 40
 ONE_HOT = np.eye(3)[classes(N, 3)]
 X8 = RNG.normal(size=(N, 8))
@@ -792,7 +864,56 @@ def frozen_einsum():
 
 
 # What comes close to each fault and is sound.
+# more of what a graph and a batch show
+fault("an input that nothing reads", "unused-input", lambda: half_read())
+fault("reshape for permute", "reshaped-axes", lambda: cnn(layers.Reshape((16, 16, 3)), conv(), shape=(3, 16, 16)))
+fault("attention that sees the next token", "sees-next-step", lambda: language_model(mask=False))
+fault("a bidirectional language model", "sees-next-step", lambda: language_model(layers.Bidirectional))
+fault("attention without positions", "order-blind", lambda: classifier_of_bags())
+fault("a label among the columns", "label-among-inputs", lazy(mlp, units=1, last=None, loss="mse"), x=X8, y=X8[:, 2])
+fault("a decoder that is given its labels", "label-among-inputs", lambda: given_labels())
+fault("percentages of zero", "unscaled-labels", lazy(mlp, units=1, last=None, loss="mape"), y=np.arange(N) % 2)
+fault(
+    "a penalty of 100 for angles", "strong-penalty",
+    lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer=K.regularizers.OrthogonalRegularizer(100.0))),
+)  # fmt: skip
+fault("equal rows", "faint-input", mlp, x=np.repeat(X8[:1], N, axis=0))
+fault("equal targets", "one-class", lazy(mlp, units=1, last=None, loss="mse"), y=np.full(N, 3.0))
+fault("parallel layers without activation", "linear-pair", lambda: parallel(None))
+fault("prices in an LSTM", "unscaled-input", lambda: forecast(layers.LSTM(8)), x=RNG.uniform(1e3, 5e3, (N, 12, 3)))
+fault(
+    "a recurrence that explodes",
+    "broken-signal",
+    lambda: forecast(layers.SimpleRNN(32, activation="relu", recurrent_initializer=K.initializers.RandomNormal(0, 1))),
+    x=RNG.normal(size=(N, 100, 3)),
+)
+fault("an LSTM that starts near zero", "broken-signal", lambda: forecast(layers.LSTM(8, **NEAR_ZERO)))
+fault("sigmoid in a SimpleRNN", "activation-setting", lambda: forecast(layers.SimpleRNN(8, activation="sigmoid")))
+fault("layer norm over time", "norm-axis", lambda: forecast(layers.LayerNormalization(axis=1), layers.LSTM(8)))
+fault("an embedding of one number", "one-unit", lambda: averaged(layers.Embedding(50, 1)))
+fault("a tensor added to itself by +", "joined-with-itself", lambda: doubled())
+fault("pooling after upsampling", "repeated-layer", lambda: cnn(conv(), layers.UpSampling2D(), layers.MaxPooling2D()))
+fault("sigmoids with KL divergence", "sigmoid-output", lambda: mlp(last="sigmoid", loss="kl_divergence"))
+fault(
+    "targets above one with a quantile loss", "labels-range", lambda: mlp(units=1, last="sigmoid", loss=pinball),
+    x=X8, y=RNG.uniform(50, 100, N),
+)  # fmt: skip
+fault("softmax with a squared error of one's own", "loss-and-output", lambda: mlp(loss=my_mse))
+fault("linear masks with a Dice loss of one's own", "logits-as-probabilities", lambda: unet(my_dice, 1, None))
+fault("mean absolute error of class numbers", "metric-and-output", lambda: mlp(metrics=["mae"]))
+fault("precision of several classes", "metric-and-output", lambda: mlp(metrics=[K.metrics.Precision()]))
+fault(
+    "averaged weights that stay", "optimizer-setting",
+    lambda: mlp(optimizer=K.optimizers.Adam(use_ema=True, ema_momentum=1.0)),
+)  # fmt: skip
+
+
 NEAR = {
+    "unused-input": [lambda: two(["sparse_categorical_crossentropy", "mse"])],
+    "reshaped-axes": [lambda: cnn(layers.Reshape((16, 16, 1)), conv(), shape=(16, 16))],
+    "sees-next-step": [language_model, lambda: language_model(lambda layer: layer)],
+    "order-blind": [lambda: classifier_of_bags(positions=True), lambda: forecast(layers.LSTM(8))],
+    "label-among-inputs": [lambda: (mlp(units=1, last=None, loss="mse"), {"x": X8, "y": X8[:, 2] + X8[:, 3]})],
     "labels-range": [
         lambda: (scaled_head(), {"y": RNG.normal(0, 2, N)}),
         lambda: (mlp(units=1, last="sigmoid", loss="mse"), {"y": np.r_[1.0005, np.zeros(N - 1)]}),
@@ -931,6 +1052,7 @@ NEAR = {
         ),
     ],
     "one-unit": [
+        lambda: averaged(layers.Embedding(50, 4)),
         lambda: cnn(conv(8), conv(2), conv(8)),
         lambda: compiled(chain((8, 8, 4), conv(1), layers.Flatten(), layers.Dense(3, activation="softmax"))),
         lambda: compiled(chain((8, 8, 3), conv(1), conv(8), layers.Flatten(), layers.Dense(3, activation="softmax"))),

@@ -12,6 +12,7 @@ import numpy as np
 
 from reprocnn.audit.api import audit
 from reprocnn.backend import keras, layers
+from tests.audit.benchdl4real import section
 from tests.audit.faulty_networks import FAULTS
 from tests.audit.sound_networks import SOUND
 
@@ -91,6 +92,7 @@ def page() -> str:
             "|---|---|---|---|",
             *rows,
             "",
+            *section(),
             "## Sound networks",
             "",
             "On 25 networks of `keras.applications` it finds no error. Its warnings there are right: biases before",

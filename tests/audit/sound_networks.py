@@ -884,6 +884,60 @@ def dataset():
     return model, {"x": data}
 
 
+# ------------------------------------------------------------------ close to faults
+
+
+def parallel_convolutions():
+    inputs = Input((20, 4))
+    paths = [layers.Conv1D(8, size, padding="same", activation="relu")(inputs) for size in (2, 3)]
+    x = layers.Concatenate()([layers.GlobalAveragePooling1D()(path) for path in paths])
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+def four_lstms():
+    stack = [layers.LSTM(16, return_sequences=True) for _ in range(3)]
+    return compiled(chain((24, 3), *stack, layers.LSTM(16), layers.Dense(1)), "adam", "mse")
+
+
+def stateful_step_by_step():
+    stack = [layers.LSTM(12, stateful=True, return_sequences=True), layers.LSTM(12, stateful=True), layers.Dense(1)]
+    model = K.Sequential([Input(batch_shape=(1, 1, 3)), *stack])
+    return compiled(model, "adam", "mse"), {"x": RNG.normal(size=(1, 1, 3)), "y": RNG.normal(size=1)}
+
+
+def generator_with_its_discriminator():
+    fake = chain((8,), layers.Dense(64), layers.Reshape((8, 8, 1)), layers.LeakyReLU(0.2),
+                 layers.Conv2DTranspose(8, 4, 2, padding="same"), layers.LeakyReLU(0.2),
+                 layers.Conv2DTranspose(1, 4, 2, padding="same"))  # fmt: skip
+    judge = chain((32, 32, 1), layers.Conv2D(8, 3, strides=2), layers.LeakyReLU(0.2), layers.Flatten())
+    judge = K.Sequential([*judge.layers, layers.Dense(1, activation="sigmoid")])
+    inputs = Input((8,))
+    return compiled(K.Model(inputs, judge(fake(inputs))), "adam", "binary_crossentropy")
+
+
+def frozen_rotation():
+    turn = layers.Dense(8, use_bias=False, trainable=False)
+    model = chain((8,), turn, layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    turn.set_weights([np.linalg.qr(RNG.normal(size=(8, 8)))[0]])
+    return compiled(model)
+
+
+def q_values_of_frames():
+    stack = [layers.Rescaling(1 / 255), layers.Conv2D(16, 8, strides=4, activation="relu"),
+             layers.Conv2D(32, 4, strides=2, activation="relu"), layers.Flatten(),
+             layers.Dense(32, activation="relu"), layers.Dense(4)]  # fmt: skip
+    return compiled(chain((84, 84, 4), *stack), "adam", "huber")
+
+
+def dice_of_logits_masks():
+    def dice(y, p):
+        p = ops.sigmoid(p)
+        return 1 - (2 * ops.sum(y * p) + 1) / (ops.sum(y) + ops.sum(p) + 1)
+
+    stack = [layers.Conv2D(8, 3, padding="same", activation="relu"), layers.Conv2D(1, 1)]
+    return compiled(chain((16, 16, 3), *stack), "adam", dice)
+
+
 NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet")
 SOUND = {
     name: value

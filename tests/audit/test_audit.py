@@ -150,7 +150,7 @@ def test_refuses_a_model_that_is_not_built_or_cannot_compute_the_batch():
     with pytest.raises(UserError, match="expected a built model"):
         audit(keras.Sequential([layers.Dense(3)]))
     with pytest.raises(UserError, match="cannot compute a batch"):
-        audit(chain((8,), head()), x=np.zeros((4, 9)))
+        audit(chain((8,), layers.Lambda(lambda x: x + np.zeros((5, 8), "float32")), head()))
 
 
 WARMUP = {
@@ -242,16 +242,16 @@ APPLICATIONS = {
     "DenseNet121": (96, {}),
     "DenseNet169": (96, {}),
     "DenseNet201": (96, {}),
-    # Its 7x7 and 5x5 kernels meet maps of 6x6 and 3x3 because the image here is 96 wide; at 224 there are none. Right.
-    "NASNetMobile": (96, {"kernel-over-map": 22}),
+    # Two of its 7x7 kernels meet maps of 3x3 because the image here is 96 wide; at 224 there are none. Right.
+    "NASNetMobile": (96, {"kernel-over-map": 2}),
     "EfficientNetB0": (160, {}),
     "EfficientNetB1": (160, {}),
     "EfficientNetV2B0": (96, {}),
     "EfficientNetV2B1": (96, {}),
     "EfficientNetV2B2": (96, {}),
     "EfficientNetV2S": (96, {}),
-    # Likewise its depthwise 7x7 kernels on the 6x6 and 3x3 maps of a 96 wide image: nine and three blocks.
-    "ConvNeXtTiny": (96, {"kernel-over-map": 12}),
+    # Likewise its depthwise 7x7 kernels on the 3x3 maps of a 96 wide image: three blocks.
+    "ConvNeXtTiny": (96, {"kernel-over-map": 3}),
 }
 SOME = ("ResNet50", "MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny")  # a kind each
 
@@ -345,14 +345,51 @@ def test_reports_a_dead_layer_once_with_what_it_cuts_off():
         ({"y": np.array(["cat", "dog"])}, "y: expected numbers, got ['cat']"),
         ({"y": np.zeros(0)}, "y: expected at least one row, got none"),
         ({"loss": "crossentropi"}, "loss: Keras knows no loss 'crossentropi'"),
-        ({"num_classes": "3"}, "num_classes: expected a whole number, got '3'"),
-        ({"num_classes": 3.0}, "num_classes: expected a whole number, got 3.0"),
+        ({"num_classes": "3"}, "num_classes: expected a whole number above 1, got '3'"),
+        ({"num_classes": -1}, "num_classes: expected a whole number above 1, got -1"),
+        ({"loss": 3}, "loss: expected a name of keras.losses, a function or a loss, got 3"),
+        ({"loss": keras.losses.Huber}, "loss: expected a name of keras.losses, a function or a loss, got <class"),
+        ({"loss": ["mse", "mse"]}, "loss: expected one, for one output, got 2"),
+        ({"x": 3.0}, "x: expected arrays of numbers or words, got float 3.0"),
+        ({"x": "rows"}, "x: expected arrays of numbers or words, got str 'rows'"),
+        ({"x": np.zeros((4, 8)) * 1j}, "x: expected arrays of numbers or words, got a ndarray of complex128"),
+        ({"x": tf.sparse.from_dense(np.eye(8))}, "x: expected arrays of numbers or words, got a SparseTensor of float"),
+        ({"x": [[1, 2], [3]]}, "x: expected rows of one length"),
+        ({"x": np.array([["a"] * 8] * 4)}, "x: image: expected numbers, got"),
+        ({"x": np.zeros((4, 9))}, "x: image: expected rows of shape (8), got (9)"),
+        ({"x": np.zeros((4, 8, 8))}, "x: image: expected rows of shape (8), got (8, 8)"),
+        ({"x": {"other": np.zeros((4, 8))}}, "x: expected a part for each input (image), got other"),
+        ({"x": (np.zeros((4, 8)), np.zeros(4))}, "x: expected 1 parts, one per input (image), got 2"),
+        ({"x": iter([])}, "x: expected at least one batch, got none from a list_iterator"),
+        ({"x": tf.data.Dataset.range(0)}, "x: expected at least one batch, got none from a _"),
+        ({"x": iter([np.zeros((4, 8))]), "y": np.zeros(4)}, "y: expected none, since a list_iterator holds the labels"),
+        ({"y": 3}, "y: expected at least one row, got none"),
+        ({"y": [[1], [2, 3]]}, "y: expected rows of one length"),
+        ({"y": np.array(["2026-01-01"], "datetime64[D]")}, "y: expected numbers, got [datetime.date(2026, 1, 1)]"),
+        ({"ignore": ["one-unit"]}, "ignore: expected a reason by code, such as {'one-unit': 'a line'}, got ['one-u"),
+        ({"ignore": {"one-unit": None}}, "ignore: one-unit: expected a reason"),
     ],
 )
 def test_says_which_argument_is_wrong(known, message):
     with pytest.raises(UserError) as error:
-        audit(chain((8,), head()), **known)
+        audit(keras.Sequential([keras.Input((8,), name="image"), head()]), **known)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("model", [None, "model.keras", layers.Dense(3)])
+def test_says_what_is_no_model(model):
+    with pytest.raises(UserError, match=f"^model: expected a Keras model, got {type(model).__name__}"):
+        audit(model)
+
+
+def test_builds_a_model_from_x():
+    assert audit(keras.Sequential([dense(9, "hidden", activation="relu"), head()]), x=np.eye(8)) == []
+    with pytest.raises(UserError, match=r"cannot be built from x .*expected min_ndim=4, found ndim=3"):
+        audit(keras.Sequential([conv(8, 3, "first"), layers.Flatten(), head()]), x=np.zeros((4, 28, 28)))
+
+
+def test_finds_labels_that_are_not_finite_whatever_the_loss():
+    assert "missing-labels" in by_code(audit(chain((8,), head()), **SPARSE, y=np.full(4, np.nan)))
 
 
 def test_takes_x_and_y_as_fit_does():
@@ -367,7 +404,8 @@ def test_takes_x_and_y_as_fit_does():
 
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
     for given in ({"x": x, "y": y}, {"x": x.tolist(), "y": y.tolist()}, {"x": data}, {"x": Own()},
-                  {"x": ((x, y) for _ in range(2))}, {"x": [x], "y": y}):  # fmt: skip
+                  {"x": ((x, y) for _ in range(2))}, {"x": iter([(x, y)])}, {"x": data.repeat()},
+                  {"x": [x], "y": y}):  # fmt: skip
         findings = audit(chain((8,), head()), **SPARSE, **given)
         assert [one.message for one in findings if one.code == "wrong-outputs"] == ["3 output units for 8 classes"]
 

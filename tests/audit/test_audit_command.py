@@ -81,6 +81,34 @@ def test_reports_in_a_line_what_cannot_be_read(run, tmp_path, name):
     assert name in err
 
 
+def legacy(path, old="", new=""):
+    """Change the configuration in an .h5 file."""
+    with h5py.File(path, "r+") as file:
+        config = file.attrs["model_config"]
+        assert old in config
+        file.attrs["model_config"] = config.replace(old, new)
+    return path
+
+
+def test_audits_an_h5_file_within_the_same_bounds(run, tmp_path):
+    model = chain((8,), dense(7, "hidden", activation="softmax"), head(1))
+    model.compile("adam", "categorical_crossentropy")
+    path = tmp_path / "model.h5"
+    model.save(path)
+    code, out, _ = run(path)
+    assert code == 1
+    assert "error: single-output: head: a softmax of 1 unit" in out
+    assert "10,000,000,001 parameters, more than" in run(legacy(path, '"units": 7', '"units": 1000000000'))[2]
+    assert "cannot be loaded without running its code" in run(legacy(path, '"Dense"', '"NoSuchLayer"'))[2]
+    model.save(path)
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("more", shape=(10**6, 10**4), dtype="f4", chunks=(1000, 1000), compression="gzip")
+    assert "10,000,0" in run(path)[2]
+    with h5py.File(path, "w") as file:
+        file.create_dataset("weights", data=[1.0])
+    assert "no model_config, so weights without a model" in run(path)[2]
+
+
 def test_audits_a_model_that_takes_text(run, tmp_path):
     stack = [layers.Hashing(10), layers.Embedding(5, 2, name="table"), layers.LSTM(4), head()]
     keras.Sequential([keras.Input((3,), dtype="string"), *stack]).save(tmp_path / "text.keras")
@@ -189,7 +217,11 @@ def test_runs_no_code_of_a_file(tmp_path):
                 config["config"]["layers"][1] |= {"module": "evil", "class_name": "Evil", "registered_name": "Evil"}
                 content = json.dumps(config).encode()
             archive.writestr(name, content)
-    for name in ("lambda.keras", "module.keras"):
+    keras.Sequential([keras.Input((4,)), lambda_layer, layers.Dense(2)]).save(tmp_path / "lambda.h5")
+    chain((4,), dense(2, "plain")).save(tmp_path / "module.h5")
+    trace.unlink(missing_ok=True)
+    legacy(tmp_path / "module.h5", '"class_name": "Dense"', '"class_name": "evil>Evil"')
+    for name in ("lambda.keras", "module.keras", "lambda.h5", "module.h5"):
         path = tmp_path / name
         output = call(tmp_path, "python", "-m", "reprocnn", "audit", str(path), code=2, PYTHONPATH=str(ROOT))
         assert output.startswith(f"error: {path}: cannot be loaded without running its code")

@@ -293,7 +293,7 @@ CASES: dict[str, list[Case]] = {
         innocent(lambda: pooled(conv(32, 8, "wide"))),
         innocent(lambda: pooled(conv(8, (20, 7), "small"))),
         guilty(
-            lambda: pooled(conv(16, 8, "overlapping", strides=7), shape=(16, 16, 3)),
+            lambda: pooled(conv(16, 8, "overlapping", strides=3), shape=(16, 16, 3)),
             "overlapping",
             "a 8x8x3 kernel with 16 filters, 3,072 weights",
         ),
@@ -302,17 +302,15 @@ CASES: dict[str, list[Case]] = {
             "large",
             "a 10x10x1 kernel with 8 filters, 800 weights",
         ),
+        innocent(lambda: pooled(conv(16, 8, "half", strides=4))),
+        innocent(lambda: chain((16, 16, 3), conv(3, 9, "pixels")), loss="mse"),
         innocent(lambda: pooled(conv(16, 7, "stem", strides=2))),
         innocent(lambda: pooled(conv(96, 11, "alexnet", strides=4))),
         innocent(lambda: pooled(conv(16, 8, "patches", strides=8), shape=(16, 16, 3))),
         innocent(lambda: pooled(layers.DepthwiseConv2D(9, padding="same"))),
     ],
     "kernel-over-map": [
-        guilty(
-            lambda: pooled(conv(4, (3, 5), "wide", strides=2), shape=(3, 4, 3)),
-            "wide",
-            "a 3x5 kernel on a 3x4 map; 15 of its 15 positions ever see a value",
-        ),
+        innocent(lambda: pooled(conv(4, (3, 5), "wide", strides=2), shape=(3, 4, 3))),
         guilty(
             lambda: pooled(layers.DepthwiseConv2D(5, padding="same", name="deep"), shape=(6, 2, 3)),
             "deep",
@@ -323,11 +321,7 @@ CASES: dict[str, list[Case]] = {
             "wide",
             "a 5x5 kernel on a 2x2 map; 9 of its 25 positions ever see a value",
         ),
-        guilty(
-            lambda: pooled(conv(4, 3, "wide", dilation_rate=3), shape=(6, 6, 3)),
-            "wide",
-            "a 7x7 kernel on a 6x6 map; 9 of its 9 positions ever see a value",
-        ),
+        innocent(lambda: pooled(conv(4, 3, "wide", dilation_rate=3), shape=(6, 6, 3))),
         innocent(lambda: pooled(conv(4, 5, "exact"), shape=(5, 5, 3))),
         innocent(lambda: pooled(layers.DepthwiseConv2D(7, padding="same"), shape=(7, 7, 3))),
     ],

@@ -9,6 +9,13 @@ import numpy as np
 if TYPE_CHECKING:  # needs Keras, which the command's --help does not
     from reprocnn.audit.graph import Call, Graph, Signal
 
+REGRESSION = (
+    "mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_logarithmic_error",
+    "huber", "log_cosh",
+)  # fmt: skip
+# In the names of losses of one's own that compare a number with the output.
+NAMES = ("squared_error", "absolute_error", "mse", "mae", "rmse", "huber", "quantile", "pinball", "tilted")
+
 LEVELS = {
     "error": "cannot work, or barely",
     "warning": "probably a mistake",
@@ -31,11 +38,17 @@ class Loss:
     from_logits: bool = False
     is_known: bool = True  # one of Keras' own
     options: dict[str, Any] = field(default_factory=dict, compare=False)
+    function: Any = field(default=None, compare=False)
 
     @property
     def is_categorical(self) -> bool:
         """Check whether the classes exclude each other."""
         return "categorical_" in self.kind and self.kind != "categorical_hinge"
+
+    @property
+    def is_regression(self) -> bool:
+        """Check whether the labels are numbers that the output is to come near."""
+        return self.kind in REGRESSION if self.is_known else any(name in self.kind.lower() for name in NAMES)
 
     @property
     def is_sparse(self) -> bool:
@@ -87,7 +100,7 @@ class Head:
         if self.one_hot is not False or self.labels is None or self.loss is None:
             return None
         ignored = self.loss.options.get("ignore_class")
-        return self.labels if ignored is None else self.labels[self.labels != ignored]
+        return self.labels[np.isfinite(self.labels) & (self.labels != ignored)]
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,7 @@ class Task:
     optimizer: Any = None
     inputs: dict[str, np.ndarray] = field(default_factory=dict)  # all rows of `x`, by the names of the inputs
     ids: dict[int, np.ndarray] = field(default_factory=dict)  # those of them that an Embedding reads, by its id
+    model: Any = None
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,8 @@ def is_weighted(call: Call) -> bool:
 
 
 def is_first(call: Call) -> bool:
-    """Check whether the layer has weights and none before it has."""
-    inner = (*WEIGHTED, layers.Embedding)
-    return is_weighted(call) and not any(isinstance(one.layer, inner) for one in all_before(call))
+    """Check whether a Dense, convolution or recurrent layer has weights and none before it but normalizations."""
+    return isinstance(call.layer, WEIGHTED + RECURRENT) and not any(map(_has_weights, all_before(call)))
 
 
 def is_linear(call: Call) -> bool:
@@ -133,6 +132,11 @@ def units(call: Call) -> int:
 def kernel_area(call: Call) -> int:
     """Count the positions of a kernel: 9 of a 3x3, 1 of a Dense layer."""
     return math.prod(getattr(call.layer, "kernel_size", (1,)))
+
+
+def _has_weights(call: Call) -> bool:
+    is_norm = isinstance(call.layer, (*NORMS, layers.Normalization))
+    return not is_norm and bool(getattr(call.layer, "weights", None))
 
 
 def _reachable(call: Call, steps: Callable[[Call], list[Call]]) -> list[Call]:

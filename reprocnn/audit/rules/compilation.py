@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from reprocnn.audit.graph import Graph
-from reprocnn.audit.rules.base import Found, Head, Task, rule
+from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
 from reprocnn.audit.rules.common import PROBABILITIES, is_weighted
-from reprocnn.audit.rules.losses import REGRESSION
 from reprocnn.backend import keras
 
 STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)
@@ -76,7 +75,7 @@ def short_schedule(graph: Graph, task: Task) -> Found:
 )
 def optimizer_setting(graph: Graph, task: Task) -> Found:
     """clipnorm, clipvalue or global_clipnorm below 0.001; weight decay of 0.5 or more (SGD 0.1, Lion 5); a momentum or
-    beta of 0.9995 or more (beta_2 1), a beta_2 below 0.5, an epsilon of 10 or more.
+    beta of 0.9995 or more (beta_2 1), a beta_2 below 0.5, an epsilon of 10 or more, averaged weights that never move.
     """
     optimizer = task.optimizer
     name = type(optimizer).__name__
@@ -87,6 +86,8 @@ def optimizer_setting(graph: Graph, task: Task) -> Found:
         "beta_2": (0.5, 1.0),
         "epsilon": (0.0, 10.0),
     }
+    if getattr(optimizer, "use_ema", False):
+        limits["ema_momentum"] = (0.0, 1.0)
     for setting, (low, high) in limits.items():
         value = getattr(optimizer, setting, None)
         if isinstance(value, float | int) and not isinstance(value, bool) and not low <= value < high:
@@ -100,9 +101,10 @@ def optimizer_setting(graph: Graph, task: Task) -> Found:
     "or from_logits=True.",
 )
 def metric_and_output(graph: Graph, task: Task) -> Found:
-    """accuracy of a regression, a sparse metric for one-hot rows or the other way round, binary accuracy of classes
-    that exclude each other, a threshold of probabilities for logits or outside 0 to 1, top-k of no more than k classes,
-    mean IoU of probabilities or of another number of classes.
+    """accuracy of a regression, a sparse metric for one-hot rows or the other way round, a metric of two classes or of
+    numbers for class numbers, binary accuracy of classes that exclude each other, a threshold of probabilities for
+    logits or outside 0 to 1, top-k of no more than k classes, mean IoU of probabilities or of another number of
+    classes.
     """
     for head in task.heads:
         for metric in head.metrics:
@@ -127,6 +129,8 @@ def _unfit(metric: Any, head: Head) -> str | None:
         return f"{name} with {loss.kind}"
     if name == "accuracy" or name == "acc":
         name = "BinaryAccuracy" if head.units == 1 else ""
+    if loss.is_sparse and head.units > 1 and (name in (*THRESHOLDED, *CURVES) or _is_of_numbers(name)):
+        return f"{name} with {loss.kind}"
     logits = loss.from_logits and head.activation == "linear"
     is_sparse = "Categorical" in name and name.startswith("Sparse")
     if loss.is_categorical and "Categorical" in name and loss.is_sparse != is_sparse:
@@ -162,9 +166,18 @@ def _wrong_setting(metric: Any, name: str, logits: bool, head: Head) -> Iterator
             yield f"{name} of {metric.num_classes} classes for {head.units} units"
 
 
+def _is_of_numbers(name: str) -> bool:
+    return name == "R2Score" or name.lower() in ("mse", "mae") or name.endswith(("SquaredError", "AbsoluteError"))
+
+
 def _metric_name(metric: Any) -> str:
     if isinstance(metric, str):
-        aliases = {"binary_accuracy": "BinaryAccuracy", "categorical_accuracy": "CategoricalAccuracy"}
-        aliases["sparse_categorical_accuracy"] = "SparseCategoricalAccuracy"
-        return aliases.get(metric, metric)
+        if metric in ("accuracy", "acc", "crossentropy", "ce"):  # Keras chooses the kind when it sees the labels
+            return metric
+        try:
+            metric = keras.metrics.get(metric)
+        except ValueError:
+            return metric  # type: ignore[no-any-return]
+    if not isinstance(metric, keras.metrics.Metric) and getattr(metric, "__module__", "").startswith("keras."):
+        return "".join(word.title() for word in metric.__name__.split("_"))  # as its class is named
     return getattr(metric, "__name__", None) or type(metric).__name__

@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 
 from reprocnn.audit.graph import Call, Graph
-from reprocnn.audit.rules.base import Found, Task, rule
-from reprocnn.audit.rules.common import AFFINE, DROPOUTS, NORMS, after_pooling, is_first
-from reprocnn.backend import layers
+from reprocnn.audit.rules.base import Found, Head, Task, rule
+from reprocnn.audit.rules.common import AFFINE, DROPOUTS, NORMS, after_pooling, all_after, is_first
+from reprocnn.backend import keras, layers
 
 LOOKUPS = (layers.StringLookup, layers.IntegerLookup, layers.TextVectorization)
 PREPARING = (*LOOKUPS, layers.Hashing, layers.Discretization, *AFFINE, *DROPOUTS, *NORMS)
+POOLING = (layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D)
 FILLING = ("NanToNum", "Isnan", "Isfinite", "Where", "Lambda")  # what may replace a NaN
+MANY = 32  # rows, which are not equal by chance
+ROWS = 8
+SHIFTED = 0.9  # of the steps; the last has no next one
 FAINT = 0.05  # from the lowest to the highest value; pixels that are scaled twice have 0.004
 
 
@@ -66,15 +70,100 @@ def embedding_ids(graph: Graph, task: Task) -> Found:
     fix="Scale the inputs once, in the data or in the model.",
 )
 def faint_input(graph: Graph, task: Task) -> Found:
-    """All values that reach a first layer with weights lie within 0.05 of each other, and no normalization follows it.
-    Needs `x`.
+    """All values that reach a first layer with weights lie within 0.05 of each other, and no normalization follows it;
+    or all rows, at least 32, are equal. Needs `x`.
     """
+    for name, values in task.inputs.items():
+        if len(task.inputs) == 1 and len(values) >= MANY and (values == values[:1]).all():
+            yield name, f"all {len(values):,} rows are equal"
     for call in graph.calls:
         if not task.inputs or not is_first(call) or any(isinstance(one.layer, NORMS) for one in after_pooling(call)):
             continue
         signal = call.inputs[0]
         if signal.high - signal.low < FAINT and math.prod(signal.shape) > len(signal.shape):
             yield call.name, f"inputs from {signal.low:.3g} to {signal.high:.3g}"
+
+
+@rule(
+    "error",
+    why="The answer is in the input: the loss falls to zero, and the model predicts nothing it was not given.",
+    fix="Use use_causal_mask=True in attention, padding='causal' in convolutions, and no Bidirectional.",
+)
+def sees_next_step(graph: Graph, task: Task) -> Found:
+    """The labels are an input shifted by one step, and an output changes with the input of the next step. Needs `x`
+    and `y`.
+    """
+    ids = {name: values for name, values in task.inputs.items() if values.ndim == 2 and values.dtype.kind in "iuf"}
+    for head in task.heads:
+        labels = head.labels
+        if labels is None or labels.ndim != 2 or not head.loss or not head.loss.is_sparse or _keeps_state(graph):
+            continue
+        for name, values in ids.items():
+            if values.shape == labels.shape and (values[:, 1:] == labels[:, :-1]).mean() > SHIFTED and np.ptp(values):
+                changed = values[:ROWS].copy()
+                changed[:, -1] = np.where(changed[:, -1] == values.max(), values.max() - 1, changed[:, -1] + 1)
+                before, after = (_output(task, graph, head, one) for one in ({}, {name: changed}))
+                if np.abs(before[:, :-1] - after[:, :-1]).max() > 1e-5:
+                    yield head.call.name, f"the last step of {name} changes the outputs of the steps before"
+
+
+@rule(
+    "note",
+    why="Attention compares steps by their content alone: without positions it sees a bag of words.",
+    fix="Add an embedding of the positions to that of the tokens.",
+)
+def order_blind(graph: Graph, task: Task) -> Found:
+    """Self-attention over an Embedding of tokens, then pooling over all of them, with nothing between that knows of
+    their order: only attention, Dense layers, normalization, dropout, activations and sums.
+    """
+    for call in graph.calls:
+        if not isinstance(call.layer, layers.Embedding) or call.before:
+            continue
+        after = all_after(call)
+        attention = [one for one in after if isinstance(one.layer, layers.MultiHeadAttention)]
+        pools = [one for one in after if isinstance(one.layer, POOLING)]
+        behind = {id(one) for pool in pools for one in (pool, *all_after(pool))}
+        if attention and pools and all(id(one) in behind or _is_blind(one) for one in after):
+            yield attention[-1].name, f"no positions between {call.name} and {pools[0].name}"
+            return
+
+
+@rule(
+    "warning",
+    why="The answer is in the input: the score says nothing about data where it is not.",
+    fix="Remove the column from x.",
+)
+def label_among_inputs(graph: Graph, task: Task) -> Found:
+    """The labels are equal to one column of an input that has more, or to one of several inputs. Needs `x` and `y`."""
+    for head in task.heads:
+        for name, values in task.inputs.items() if len(task.inputs) > 1 else ():
+            is_same = head.labels is not None and np.array_equal(values, head.labels)
+            if is_same and len(values) >= ROWS and values.size > len(values):
+                yield name, f"this input is the label of {head.call.name}"
+        labels = None if head.labels is None else head.labels.squeeze()
+        if labels is None or labels.ndim != 1 or len(labels) < MANY or not np.ptp(labels):
+            continue
+        for name, values in task.inputs.items():
+            if values.ndim == 2 and values.shape[1] > 1 and len(values) == len(labels) and values.dtype.kind in "iuf":
+                columns = np.flatnonzero((values == labels[:, None]).all(axis=0))
+                if len(columns) == 1:
+                    yield name, f"column {columns[0]} is the label of {head.call.name}"
+
+
+def _keeps_state(graph: Graph) -> bool:
+    return any(getattr(call.layer, "stateful", False) for call in graph.calls)
+
+
+def _is_blind(call: Call) -> bool:
+    """Check whether a call treats all steps of a sequence alike and gets nothing but what other calls made."""
+    kinds = (layers.MultiHeadAttention, layers.Dense, layers.Activation, layers.Add, *NORMS, *DROPOUTS)
+    return isinstance(call.layer, kinds) and len(set(map(id, call.before))) == len(set(call.sources))
+
+
+def _output(task: Task, graph: Graph, head: Head, changed: dict[str, np.ndarray]) -> np.ndarray:
+    rows = [changed.get(name, values[:ROWS]) for name, values in task.inputs.items()]
+    place = graph.outputs.index(head.output)
+    return np.asarray(keras.tree.flatten(task.model(rows[0] if len(rows) == 1 else rows, training=False))[place])
 
 
 def _is_of_keras(layer: Any) -> bool:

@@ -21,7 +21,7 @@ from reprocnn.audit.rules.common import (
     is_weighted,
     variable,
 )
-from reprocnn.backend import layers
+from reprocnn.backend import keras, layers
 
 UNSCALED = 10.0  # root mean square: pixels have over 100, normalized values about 1
 DRIFT, BREAK = 1e3, 1e6  # times the signal at the first layer with weights
@@ -296,10 +296,21 @@ def _call_of(name: str, graph: Graph) -> Call | None:
     return next(calls, None)
 
 
+def _is_orthogonal(kernel: Any) -> bool:
+    if len(kernel.shape) != 2 or max(kernel.shape) > MAX_VALUES:
+        return False
+    values = kernel.value.numpy()
+    values = values if values.shape[0] >= values.shape[1] else values.T
+    products = values.T @ values
+    return bool(np.abs(products / products[0, 0] - np.eye(len(products))).max() < SAME)
+
+
 def _is_fresh(kernel: Any, initializer: Any, of_any_size: bool) -> bool:
     values = kernel.value.numpy().ravel()[:MAX_VALUES]
     drawn = np.asarray(initializer(kernel.shape, dtype="float32")).ravel()[:MAX_VALUES]
     if not np.ptp(values) or not np.ptp(drawn):  # constants are no random draw
+        return False
+    if _is_orthogonal(kernel) and not isinstance(initializer, keras.initializers.Orthogonal):  # a rotation, set
         return False
     if of_any_size:
         values, drawn = values / values.std(), drawn / drawn.std()

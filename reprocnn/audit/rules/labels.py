@@ -6,9 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from reprocnn.audit.graph import Graph
-from reprocnn.audit.rules.base import Found, Head, Task, rule
+from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
 from reprocnn.audit.rules.common import AFFINE, RANGES
-from reprocnn.audit.rules.losses import REGRESSION
 
 # What the labels of a loss lie between, whatever the output is.
 ALLOWED = {
@@ -67,7 +66,10 @@ def labels_range(graph: Graph, task: Task) -> Found:
     for. Hinge losses convert their labels, and an output that is scaled after its activation is left alone.
     """
     for head, labels in _labelled(task):
-        if head.loss is None or head.loss.kind not in BY_VALUE or head.one_hot is False or _is_scaled(head):
+        if head.loss is None or head.one_hot is False or _is_scaled(head):
+            continue
+        is_own = head.loss.is_regression and not head.loss.is_known and _agree(labels.shape[1:], head.shape[1:])
+        if head.loss.kind not in BY_VALUE and not is_own:
             continue
         low, high = ALLOWED.get(head.loss.kind, (-math.inf, math.inf))
         if not head.loss.from_logits:
@@ -131,9 +133,16 @@ def label_rows(graph: Graph, task: Task) -> Found:
     fix="Look at how the labels are read and split; shuffle before splitting.",
 )
 def one_class(graph: Graph, task: Task) -> Found:
-    """All labels, at least 32, are of the same class, with a loss for classes that exclude each other."""
+    """All labels, at least 32, are of the same class, with a loss for classes that exclude each other; or all numbers
+    for one output of a regression are equal, and neither 0 nor 1 nor -1, which GANs use.
+    """
     for head, labels in _labelled(task):
-        if head.one_hot is None or len(labels) < MANY:
+        if len(labels) < MANY:
+            continue
+        if head.one_hot is None:
+            is_constant = (labels == labels.flat[0]).all() and labels.flat[0] not in (-1, 0, 1)
+            if head.loss and head.loss.kind in REGRESSION and head.units == 1 and is_constant:
+                yield head.call.name, f"all {len(labels):,} labels are {labels.flat[0]:g}"
             continue
         rows = labels.argmax(axis=-1) if head.one_hot else labels
         if (rows == rows.flat[0]).all():
@@ -146,8 +155,12 @@ def one_class(graph: Graph, task: Task) -> Found:
     fix="Standardize the labels, and scale the predictions back.",
 )
 def unscaled_labels(graph: Graph, task: Task) -> Found:
-    """Labels of a mean squared or absolute error have a root mean square above 1,000."""
+    """Labels of a mean squared or absolute error have a root mean square above 1,000, or over 1 % of those of a mean
+    absolute percentage error are zero.
+    """
     for head, labels in _labelled(task):
+        if head.loss and head.loss.kind == "mean_absolute_percentage_error" and (labels == 0).mean() > SOME:
+            yield head.call.name, f"{(labels == 0).mean():.0%} of the labels are 0, by which {head.loss.kind} divides"
         if head.loss and head.loss.kind in ("mean_squared_error", "mean_absolute_error", "huber"):
             rms = float(np.sqrt(np.mean(np.square(labels.astype("float64")))))
             if rms > HUGE:

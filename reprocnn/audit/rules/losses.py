@@ -3,13 +3,9 @@
 import math
 
 from reprocnn.audit.graph import Graph
-from reprocnn.audit.rules.base import Found, Head, Loss, Task, rule
+from reprocnn.audit.rules.base import REGRESSION, Found, Head, Loss, Task, rule
 from reprocnn.audit.rules.common import DROPOUTS, NORMS, PROBABILITIES, RANGES, activation, is_linear, is_weighted
 
-REGRESSION = (
-    "mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_logarithmic_error",
-    "huber", "log_cosh",
-)  # fmt: skip
 HINGES = ("hinge", "squared_hinge", "categorical_hinge")
 FEW = 8  # units of a regression; more are features, which may be normalized
 WEIGHTS = 1e4  # times another output's
@@ -139,7 +135,8 @@ def _misfit(head: Head) -> str | None:
         return None
     if not loss.is_known:
         is_critic = "wasserstein" in loss.kind.lower() and kind in PROBABILITIES
-        return f"{kind} output with {loss.kind}" if is_critic else None
+        is_number = loss.is_regression and kind == "softmax" and head.units > 1
+        return f"{kind} output with {loss.kind}" if is_critic or is_number else None
     is_positive = RANGES.get(kind, (-1, 1))[0] >= 0
     other = (*REGRESSION, "binary_crossentropy", "binary_focal_crossentropy")
     if kind == "softmax" and loss.kind in other and head.units > 1 and not loss.from_logits:

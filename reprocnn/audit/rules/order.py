@@ -53,12 +53,13 @@ def hidden_softmax(graph: Graph, task: Task) -> Found:
     fix="Put an activation between them, or remove one.",
 )
 def linear_pair(graph: Graph, task: Task) -> Found:
-    """There is nothing but dropout, reshaping, mean pooling or batch norm between two layers with weights. A narrower
-    middle (a factorization, a linear bottleneck), depthwise with pointwise, 1xn with nx1, and outputs that are also
-    used elsewhere are left alone.
+    """There is nothing but dropout, reshaping, mean pooling or batch norm between two layers with weights, or a
+    concatenation of branches that all end like that. A narrower middle (a factorization, a linear bottleneck),
+    depthwise with pointwise, 1xn with nx1, a frozen first layer, and outputs that are also used elsewhere are left
+    alone.
     """
     for call in graph.calls:
-        if not _is_plain(call) or activation(call) is not None:
+        if not _is_plain(call) or activation(call) is not None or not call.layer.trainable:
             continue
         after = _end_of_linear_path(call, graph)
         if after is call or not _is_plain(after) or _is_narrow(call, after) or _are_crossed(call, after):
@@ -156,9 +157,16 @@ def _is_plain(call: Call) -> bool:
 def _end_of_linear_path(call: Call, graph: Graph) -> Call:
     """Follow the only path from `call` through linear layers; return the first layer that is not one, or the last."""
     end = call
-    while len(end.after) == 1 and end not in graph.outputs and (end is call or is_linear(end)):
+    while len(end.after) == 1 and end not in graph.outputs and (end is call or is_linear(end) or _joins_linear(end)):
         end = end.after[0]
     return end
+
+
+def _joins_linear(call: Call) -> bool:
+    if not isinstance(call.layer, layers.Concatenate):
+        return False
+    ends = list(preceding(call, is_linear))
+    return len(call.before) == len(call.inputs) and all(_is_plain(one) and activation(one) is None for one in ends)
 
 
 def _is_narrow(call: Call, after: Call) -> bool:

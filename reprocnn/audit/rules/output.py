@@ -2,11 +2,15 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from reprocnn.audit.graph import Call, Graph, following, preceding
-from reprocnn.audit.rules.base import Found, Task, rule
+from reprocnn.audit.rules.base import Found, Head, Task, rule
 from reprocnn.audit.rules.common import DROPOUTS, PROBABILITIES, activation, keeps_units, units
+from reprocnn.backend import keras
 
 CLOSE = 1e-3  # to 0 and 1
+MASKS = ("dice", "jaccard", "iou", "tversky")  # in the names of losses of one's own
 
 
 @rule(
@@ -33,11 +37,13 @@ def dropout_on_output(graph: Graph, task: Task) -> Found:
     fix="Use softmax, or logits with from_logits=True.",
 )
 def sigmoid_output(graph: Graph, task: Task) -> Found:
-    """Several sigmoid outputs meet a loss for mutually exclusive classes. With binary cross-entropy, whose classes may
-    occur together, or without a known loss, they are left alone.
+    """Several sigmoid outputs meet a loss for mutually exclusive classes, or a divergence of distributions. With binary
+    cross-entropy, whose classes may occur together, or without a known loss, they are left alone.
     """
     for head in task.heads:
-        if head.activation == "sigmoid" and head.units > 1 and head.loss and head.loss.is_categorical:
+        if head.activation != "sigmoid" or head.units == 1 or not head.loss:
+            continue
+        if head.loss.is_categorical or (head.loss.kind == "kl_divergence" and _are_distributions(head.labels)):
             yield head.call.name, f"{head.units} sigmoid outputs with {head.loss.kind}"
 
 
@@ -49,9 +55,12 @@ def sigmoid_output(graph: Graph, task: Task) -> Found:
 )
 def logits_as_probabilities(graph: Graph, task: Task) -> Found:
     """The output is linear, or has an activation that gives no probabilities, but the loss expects probabilities. Of an
-    output whose last layer is not in the graph, the values have to lie outside of 0 to 1.
+    output whose last layer is not in the graph, the values have to lie outside of 0 to 1. A Dice or IoU loss of one's
+    own counts if it is at its best where outputs and labels are equal.
     """
     for head in task.heads:
+        if head.loss and not head.loss.is_known and head.activation == "linear" and _compares_masks(head):
+            yield head.call.name, f"linear outputs with {head.loss.kind}"
         if not head.loss or not head.loss.takes_logarithms or head.loss.from_logits:
             continue
         if head.activation not in (*PROBABILITIES, "unknown"):
@@ -132,6 +141,22 @@ def spare_outputs(graph: Graph, task: Task) -> Found:
     for call, classes, is_spare in _miscounted(task):
         if is_spare:
             yield call.name, f"{units(call)} output units for {classes} classes"
+
+
+def _are_distributions(labels: np.ndarray | None) -> bool:
+    return labels is None or (labels.ndim > 1 and bool((np.abs(labels.sum(axis=-1) - 1) < CLOSE).mean() > 0.99))
+
+
+def _compares_masks(head: Head) -> bool:
+    """Check whether a loss that by its name compares masks takes them as they are, without a sigmoid of its own."""
+    if not head.loss or not any(name in head.loss.kind.lower() for name in MASKS):
+        return False
+    mask = np.indices(head.signal.shape).sum(axis=0) % 2
+    try:
+        values = np.asarray(head.loss.function(*(keras.ops.convert_to_tensor(mask.astype("float32")),) * 2))
+    except Exception:  # of a function that is not ours
+        return False
+    return bool(np.isclose(values, 0, atol=0.05).all() or np.isclose(values, -1, atol=0.05).all())
 
 
 def _miscounted(task: Task) -> Iterator[tuple[Call, int, bool]]:

@@ -25,6 +25,7 @@ POOLS = (
     layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,
     layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D,
 )  # fmt: skip
+UPSAMPLING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
 REPEATED = (POOLS, (layers.BatchNormalization,), DROPOUTS)
 WIDE = 4  # units, from which one unit is a bottleneck
 
@@ -36,18 +37,22 @@ WIDE = 4  # units, from which one unit is a bottleneck
 )
 def one_unit(graph: Graph, task: Task) -> Found:
     """A hidden layer of one unit or channel, with at least four before it, is all that the next layer sees. Gates and
-    scores, which are multiplied with something, and one channel that is flattened are left alone.
+    scores, which are multiplied with something, one channel that is flattened, and images with one channel, which end
+    a nested model or a tanh or sigmoid, are left alone. An embedding counts too.
     """
     for call in graph.calls:
         kinds = (layers.Dense, *CONVOLUTIONS, *TRANSPOSED, *RECURRENT)
-        if not isinstance(call.layer, kinds) or units(call) != 1 or call.inputs[0].shape[-1] < WIDE:
+        if not isinstance(call.layer, (*kinds, layers.Embedding)) or units(call) != 1:
+            continue
+        inputs = call.layer.input_dim if isinstance(call.layer, layers.Embedding) else call.inputs[0].shape[-1]
+        if inputs < WIDE or (len(call.output.shape) == 4 and _is_image(call)):
             continue
         nexts = list(following(call, _passes))
         takes = [isinstance(one.layer, kinds) and one.inputs[0].shape[-1] == 1 for one in nexts]
         if call not in graph.outputs and takes and all(takes):
             yield (
                 call.name,
-                f"one unit between {call.inputs[0].shape[-1]:,} and the {units(nexts[0]):,} of {nexts[0].name}",
+                f"one unit between {inputs:,} and the {units(nexts[0]):,} of {nexts[0].name}",
             )
 
 
@@ -78,11 +83,12 @@ def stride_gaps(graph: Graph, task: Task) -> Found:
     fix="Join two different tensors, or remove the layer.",
 )
 def joined_with_itself(graph: Graph, task: Task) -> Found:
-    """Add, Concatenate, Average, Maximum, Minimum or Subtract gets the same tensor twice. A product with itself is a
-    square, and left alone.
+    """Add, Concatenate, Average, Maximum, Minimum or Subtract, or the operation of that name, gets the same tensor
+    twice. A product with itself is a square, and left alone.
     """
+    merges = {merge.__name__ for merge in MERGES}
     for call in graph.calls:
-        if isinstance(call.layer, MERGES) and len(set(call.sources)) < len(call.sources):
+        if type(call.layer).__name__ in merges and len(set(call.sources)) < len(call.sources):
             yield call.name, f"{type(call.layer).__name__} gets the same tensor twice"
 
 
@@ -133,11 +139,14 @@ def one_step(graph: Graph, task: Task) -> Found:
     fix="Remove one of them, or put a layer with weights between.",
 )
 def repeated_layer(graph: Graph, task: Task) -> Found:
-    """Pooling with strides above 1, batch norm or dropout directly follows another of its kind."""
+    """Pooling with strides above 1, batch norm or dropout directly follows another of its kind, or pooling follows
+    upsampling.
+    """
     for call in graph.calls:
         kind = next((kind for kind in REPEATED if isinstance(call.layer, kind)), ())
         for one in call.before:
-            if kind and isinstance(one.layer, kind) and len(one.after) == 1 and _acts(one) and _acts(call):
+            before = (*kind, *UPSAMPLING) if kind is POOLS else kind
+            if kind and isinstance(one.layer, before) and len(one.after) == 1 and _acts(one) and _acts(call):
                 yield call.name, f"{type(call.layer).__name__} directly after {one.name}"
 
 
@@ -153,6 +162,37 @@ def channels_first(graph: Graph, task: Task) -> Found:
         is_last = isinstance(call.layer, layers.Conv2D) and call.layer.data_format == "channels_last"
         if is_last and is_first(call) and len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > WIDE:
             yield call.name, f"inputs of {_by_x(shape[1:])} with channels last: a map of {_by_x(shape[1:3])}"
+
+
+@rule(
+    "warning",
+    why="Reshape keeps the order of the numbers: what were rows, columns and channels is mixed.",
+    fix="Move axes with Permute.",
+)
+def reshaped_axes(graph: Graph, task: Task) -> Found:
+    """Reshape gives a map or sequence the same sizes in another order. Sizes of 1 do not count."""
+    for call in graph.calls:
+        if isinstance(call.layer, layers.Reshape):
+            sizes = [[size for size in signal.shape[1:] if size > 1] for signal in (call.inputs[0], call.output)]
+            if sizes[0] != sizes[1] and sorted(sizes[0]) == sorted(sizes[1]):
+                yield call.name, f"reshapes {_by_x(call.inputs[0].shape[1:])} to {_by_x(call.output.shape[1:])}"
+
+
+@rule(
+    "warning",
+    why="What goes into the model there has no effect on what comes out.",
+    fix="Connect the input, or remove it.",
+)
+def unused_input(graph: Graph, task: Task) -> Found:
+    """No layer reads an input of the model."""
+    functional = getattr(task.model, "_functional", task.model)
+    nodes = [node for depth in getattr(functional, "_nodes_by_depth", {}).values() for node in depth]
+    read = {id(tensor) for node in nodes for tensor in node.input_tensors}
+    inputs = getattr(task.model, "inputs", None) or []
+    ends = {id(tensor) for tensor in getattr(task.model, "outputs", None) or []}
+    for tensor in inputs if nodes else []:
+        if id(tensor) not in read | ends:
+            yield tensor.name, f"no layer reads this input of shape {_by_x(tensor.shape[1:])}"
 
 
 @rule(
@@ -175,6 +215,11 @@ def norm_of_one(graph: Graph, task: Task) -> Found:
             and (gamma is None or gamma.numpy().any())
         ):
             yield call.name, f"all outputs are {call.output.mean:.2g}, for inputs of {_by_x(signal.shape[1:])}"
+
+
+def _is_image(call: Call) -> bool:
+    leaves = [one.name.rpartition("/")[0] != call.name.rpartition("/")[0] for one in call.after]
+    return activation(call) in ("tanh", "sigmoid") or any(leaves)
 
 
 def _acts(call: Call) -> bool:

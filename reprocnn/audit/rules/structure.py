@@ -71,26 +71,27 @@ def fewer_filters(graph: Graph, task: Task) -> Found:
     fix="Use two or three layers of 3x3 with more filters.",
 )
 def large_kernel(graph: Graph, task: Task) -> Found:
-    """A convolution has a kernel of 8x8 or more and fewer than 32 filters. Depthwise convolutions are left alone, and
-    so are those whose stride is the kernel's size (patches).
+    """A convolution has a kernel of 8x8 or more and fewer than 32 filters. Depthwise convolutions and outputs are left
+    alone, and so is a stride of at least half the kernel's size, as for patches.
     """
     for call in graph.calls:
         layer = call.layer
         if not isinstance(layer, layers.Conv2D) or min(layer.kernel_size) < LARGE_KERNEL:
             continue
-        if layer.filters < LARGE_FILTERS and max(layer.strides) < min(layer.kernel_size):
+        is_output = any(call is head.call for head in task.heads)
+        if layer.filters < LARGE_FILTERS and 2 * max(layer.strides) < min(layer.kernel_size) and not is_output:
             weights = math.prod(layer.kernel.shape)
             yield call.name, f"a {_kernel(call)} kernel with {layer.filters} filters, {weights:,} weights"
 
 
 @rule(
     "warning",
-    why="The kernel never lies within the map: it sees padding, and its outer weights may never see a value.",
+    why="The kernel never lies within the map: it sees padding, and its outer weights never see a value.",
     fix="Use a smaller kernel, pool less before it, or give the network larger images.",
 )
 def kernel_over_map(graph: Graph, task: Task) -> Found:
-    """A kernel is larger than the map it gets, which only padding makes possible. This depends on the input size that
-    the model is built for.
+    """A kernel is larger than the map it gets, which only padding makes possible, and some of its weights never see a
+    value. This depends on the input size that the model is built for.
     """
     for call in graph.calls:
         if not isinstance(call.layer, CONVOLUTIONS + DEPTHWISE):
@@ -101,8 +102,9 @@ def kernel_over_map(graph: Graph, task: Task) -> Found:
         if all(length <= size for length, size in zip(reach, sizes, strict=True)):
             continue
         seen = math.prod(_positions_seen(*axis) for axis in zip(kernel, sizes, strides, dilation, strict=True))
-        share = f"{seen} of its {math.prod(kernel)} positions ever see a value"
-        yield call.name, f"a {_by_x(reach)} kernel on a {_by_x(sizes)} map; {share}"
+        if seen < math.prod(kernel):
+            share = f"{seen} of its {math.prod(kernel)} positions ever see a value"
+            yield call.name, f"a {_by_x(reach)} kernel on a {_by_x(sizes)} map; {share}"
 
 
 @rule(

@@ -26,6 +26,7 @@ from reprocnn.backend import keras, layers
 
 DROPPED = 0.9  # of the values
 L1, L2 = 0.01, 0.1  # per weight: usual are up to 1e-3 and 1e-2
+FACTOR = 10.0  # of an OrthogonalRegularizer, by default 0.01
 MOMENTUM = (0.2, 0.9999)
 EPSILON = 0.1  # beside a variance of about 1
 LINEAR = keras.activations.linear
@@ -55,7 +56,9 @@ def dropout_rate(graph: Graph, task: Task) -> Found:
     fix="Start with an L2 of 1e-4 and an L1 of 1e-5.",
 )
 def strong_penalty(graph: Graph, task: Task) -> Found:
-    """A layer has an L1 penalty of 0.01 or more, or an L2 penalty of 0.1 or more, on weights or activations."""
+    """A layer has an L1 penalty of 0.01 or more, or an L2 penalty of 0.1 or more, on weights or activations, or one of
+    10 or more for rows that are not orthogonal.
+    """
     for call in graph.calls:
         for _, layer in _inside(call):
             strong = [text for penalty in _settings(layer, "regularizer") for text in _strong(penalty)]
@@ -86,7 +89,7 @@ def tight_constraint(graph: Graph, task: Task) -> Found:
 )
 def activation_setting(graph: Graph, task: Task) -> Found:
     """LeakyReLU, PReLU or ReLU has a slope below 0, or of 1 or more; ReLU has a limit of 0.1 or less or a threshold of
-    3 or more; a recurrent layer has a linear activation.
+    3 or more; a recurrent layer has a linear activation, or a SimpleRNN a sigmoid.
     """
     for name, outer in _every(graph):
         for layer in (outer, getattr(outer, "activation", None)):
@@ -101,6 +104,8 @@ def activation_setting(graph: Graph, task: Task) -> Found:
                 yield name, f"a threshold of {layer.threshold:g}"
         if isinstance(outer, layers.SimpleRNN | layers.LSTM | layers.GRU) and outer.activation is LINEAR:
             yield name, "no activation in a recurrent layer"
+        if isinstance(outer, layers.SimpleRNN) and outer.activation is keras.activations.sigmoid:
+            yield name, "sigmoid in a SimpleRNN, at each step a quarter of the gradient or less"
 
 
 @rule(
@@ -122,16 +127,22 @@ def norm_setting(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="The statistics are taken per row, column or time step instead of per channel.",
+    why="The statistics are those of rows, columns or time steps instead of channels.",
     fix="Leave the axis at its default of -1, the channels.",
 )
 def norm_axis(graph: Graph, task: Task) -> Found:
-    """Batch norm keeps an axis that is not the last, on maps or sequences whose channels are last."""
+    """Batch norm keeps an axis that is not the last, or layer norm normalizes over one that is not, on maps or
+    sequences whose channels are last.
+    """
     for call in graph.calls:
-        if not isinstance(call.layer, layers.BatchNormalization) or not isinstance(call.layer.axis, int):
+        if not isinstance(call.layer, layers.BatchNormalization | layers.LayerNormalization):
             continue
         shape = call.inputs[0].shape
-        axis = call.layer.axis % len(shape)
+        given = call.layer.axis
+        single = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+        if not isinstance(single, int):
+            continue
+        axis = single % len(shape)
         is_first = any(getattr(one.layer, "data_format", "") == "channels_first" for one in nearest_weighted(call))
         if axis < len(shape) - 1 and not is_first:
             yield call.name, f"axis {axis} of {len(shape)}, which has {shape[axis]}"
@@ -220,7 +231,7 @@ def _settings(layer: Any, kind: str) -> list[Any]:
 
 
 def _strong(penalty: Any) -> list[str]:
-    limits = {"l1": L1, "l2": L2}
+    limits = {"l1": L1, "l2": L2, "factor": FACTOR}
     values = {name: float(getattr(penalty, name, None) or 0) for name in limits}
     return [f"{name} of {value:g}" for name, value in values.items() if value >= 0.999 * limits[name]]  # float32
 
