@@ -78,16 +78,20 @@ def good(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Path) -> Path:
     """The sample's pipeline, run and committed, once for all workers.
 
     Read only: tests that run a command in it take a `copy`. ../opened/STAGE lists what each stage opened to read.
     FINISHED names a folder that outlives this run of pytest, for the next one: there, as .ci/run has it, each stage is
     a true process of its own.
     """
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
     shared = Path(os.environ.get("FINISHED", shared))
     folder, done = shared / "finished/repository", shared / "finished/done"
     with FileLock(shared / "finished.lock"):
