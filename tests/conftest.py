@@ -1,5 +1,6 @@
 """A repository of the sample, run once for all tests that need a result, and small projects."""
 
+import importlib
 import json
 import os
 import shutil
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-import reprocnn.backend  # noqa: F401, before any test imports Keras
 from reprocnn.commands.demo import make_copy
 from tests.support import mirror
 from tests.support.commands import OVERRIDES, ROOT, call, commit
@@ -20,7 +20,12 @@ from tests.support.warm import server
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start, in the process above all workers, the server from which commands are forked; COLD=1 does without."""
+    """Start, in the process above all workers, the server from which commands are forked; COLD=1 does without.
+
+    The processes that run tests import Keras as the project does, before a test may do so in another way.
+    """
+    if config.getoption("dist", "no") == "no":
+        importlib.import_module("reprocnn.backend")
     if hasattr(config, "workerinput") or os.environ.get("COLD") or not hasattr(os, "pidfd_open"):
         return
     folder = tempfile.TemporaryDirectory(prefix="warm-")
@@ -73,15 +78,20 @@ def good(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample's pipeline, run and committed, once for all workers, each stage a process of its own.
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Path) -> Path:
+    """The sample's pipeline, run and committed, once for all workers.
 
     Read only: tests that run a command in it take a `copy`. ../opened/STAGE lists what each stage opened to read.
-    FINISHED names a folder that outlives this run of pytest, for the next one.
+    FINISHED names a folder that outlives this run of pytest, for the next one: there, as .ci/run has it, each stage is
+    a true process of its own.
     """
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
     shared = Path(os.environ.get("FINISHED", shared))
     folder, done = shared / "finished/repository", shared / "finished/done"
     with FileLock(shared / "finished.lock"):
@@ -90,7 +100,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             make_copy(ROOT, folder, OVERRIDES)
             opened = folder.parent / "opened"
             opened.mkdir()
-            call(folder, "dvc", "repro", PYTHONPATH=str(ROOT / "tests/support/opened"), OPENED_FOLDER=str(opened))
+            true_processes = {"WARM": ""} if "FINISHED" in os.environ else {}
+            call(folder, "dvc", "repro", PYTHONPATH=server.OPENED, OPENED_FOLDER=str(opened), **true_processes)
             call(folder, "git", "add", "--all")
             commit(folder)
             done.touch()

@@ -1,6 +1,7 @@
 """The packages: which may import which, how large each is, and that importing one does nothing."""
 
 import ast
+import functools
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -34,6 +35,29 @@ def files(root: Path) -> list[Path]:
     return sorted([*(root / "reprocnn").rglob("*.py"), *(root / "stages").rglob("*.py")])
 
 
+@functools.cache  # the copies differ from the original in a file each
+def nodes_of(text: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(text)))
+
+
+@functools.cache
+def work_in(text: str) -> list[str]:
+    """Say line and code of each exit, print and change of the environment that importing a module makes."""
+    found = []
+    waiting: list[Any] = list(ast.parse(text).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        if does_work(node):
+            found.append(f"{node.lineno}: {ast.unparse(node)}")
+        waiting += [child for child in ast.iter_child_nodes(node) if hasattr(child, "lineno")]
+    return found
+
+
 def room_of(parts: tuple[str, ...]) -> str:
     """Give the package or module below reprocnn that a dotted name or path lies in; stages is one room."""
     if parts[0] == "stages" or len(parts) == 1:
@@ -47,7 +71,7 @@ def arrows(root: Path) -> dict[tuple[str, str], str]:
     for path in files(root):
         relative = path.relative_to(root)
         start = room_of(relative.with_suffix("").parts)
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path.read_text()):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -121,19 +145,8 @@ def work_at_import(root: Path) -> list[str]:
     faults = []
     for path in files(root):
         name = path.relative_to(root).as_posix()
-        if name == "reprocnn/backend.py":
-            continue
-        waiting: list[Any] = list(ast.parse(path.read_text()).body)
-        while waiting:
-            node = waiting.pop()
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-                continue
-            if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
-                waiting += node.orelse
-                continue
-            if does_work(node):
-                faults.append(f"{name}:{node.lineno}: {ast.unparse(node)}")
-            waiting += [child for child in ast.iter_child_nodes(node) if hasattr(child, "lineno")]
+        if name != "reprocnn/backend.py":
+            faults += [f"{name}:{work}" for work in work_in(path.read_text())]
     return faults
 
 

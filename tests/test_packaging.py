@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from tests.support.commands import ROOT, commit, environment
 
@@ -55,9 +56,22 @@ def built(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(built, tmp_path_factory) -> Path:
-    """Install the wheel with its dependencies, of the pinned versions, into a new environment; give its bin/."""
-    folder = tmp_path_factory.mktemp("environment")
+def installed(built, shared) -> Path:
+    """Install the wheel with its dependencies, of the pinned versions, into a new environment; give its bin/.
+
+    Once for all workers.
+    """
+    folder = shared / "environment"
+    with FileLock(shared / "environment.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            install(built, folder)
+            (folder / "done").touch()
+    return folder / "venv/bin"
+
+
+def install(built: Path, folder: Path) -> None:
+    folder.mkdir()
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
     pip = [str(folder / "venv/bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
     if subprocess.run([*pip, "install", "--dry-run", "--no-deps", "tabulate"], capture_output=True).returncode:
@@ -69,13 +83,13 @@ def installed(built, tmp_path_factory) -> Path:
         [*pip, "install", "--constraint", str(folder / "constraints.txt"), str(wheel)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    return folder / "venv/bin"
 
 
-@pytest.fixture
-def foreign(installed, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def committed(installed, tmp_path_factory) -> Path:
     """Make a DVC repository that has its own package `stages`, and run and commit it."""
-    (tmp_path / "stages").mkdir()
+    folder = tmp_path_factory.mktemp("foreign")
+    (folder / "stages").mkdir()
     for name, text in {
         "stages/__init__.py": "",
         "stages/scores.py": "ACCURACY = 0.95\n",
@@ -83,12 +97,18 @@ def foreign(installed, tmp_path: Path) -> Path:
         "dvc.yaml": DVC_YAML,
         "params.yaml": PARAMS,
     }.items():
-        (tmp_path / name).write_text(text)
-    subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=tmp_path, check=True)
+        (folder / name).write_text(text)
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=folder, check=True)
     for command in (["dvc", "init", "--quiet"], ["dvc", "repro"], ["git", "add", "--all"]):
-        assert run(installed, tmp_path, *command).returncode == 0
-    commit(tmp_path)
-    return tmp_path
+        assert run(installed, folder, *command).returncode == 0
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def foreign(committed, tmp_path: Path) -> Path:
+    """A copy of it, for one test alone."""
+    return Path(shutil.copytree(committed, tmp_path / "foreign", symlinks=True))
 
 
 def run(installed: Path, folder: Path, *command: str) -> subprocess.CompletedProcess:

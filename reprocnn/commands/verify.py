@@ -61,9 +61,9 @@ def main(arguments: list[str] | None = None) -> None:
     if options.attest:
         attestation.private_key(options.attest)  # before the long run
     try:
-        faults = (
-            lock.damaged() + lock.faults() + lock.undeclared_code() + version_mismatches() + unpinned_dependencies()
-        )
+        with lock.one_repository():
+            found = lock.damaged() + lock.faults() + lock.undeclared_code()
+            faults = found + version_mismatches() + unpinned_dependencies()
     except (UserError, OSError, ModuleNotFoundError):
         raise
     except Exception as error:  # it is no verdict
@@ -153,13 +153,11 @@ def _at_the_results(path: Path) -> str | None:
 
 def direct_dependencies() -> set[str]:
     """List the distributions whose modules the code of a stage imports itself."""
-    modules: set[str] = set()
     with lock.open_repository("workspace") as repo:
         code = Code(Path(repo.root_dir), repo.fs)
-        for stage in repo.index.stages:
-            if getattr(stage, "cmd", None):
-                for file in code.of_command(stage.cmd, Path(stage.wdir)):
-                    modules |= code.foreign_modules(file)
+        stages = [stage for stage in repo.index.stages if getattr(stage, "cmd", None)]
+        files = {file for stage in stages for file in code.of_command(stage.cmd, Path(stage.wdir))}
+        modules = {module for file in files for module in code.foreign_modules(file)}
     known = packages_distributions()
     return {distribution for module in modules for distribution in known.get(module, [])}
 

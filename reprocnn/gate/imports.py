@@ -17,13 +17,14 @@ TYPES_ONLY = ("TYPE_CHECKING", "typing.TYPE_CHECKING")  # code behind them does 
 
 
 class Code:
-    """The Python files below `root`, each parsed once."""
+    """The Python files below `root`, each read once."""
 
     def __init__(self, root: Path, fs: Any) -> None:
         """Take an absolute `root` in a file system of DVC's, which may be that of a revision; so are all files."""
         self.root = root
         self._fs = fs
-        self._trees: dict[Path, ast.Module] = {}
+        self._nodes: dict[Path, list[ast.AST]] = {}
+        self._imports: dict[tuple[Path, ...], list[Path]] = {}
 
     def of_command(self, command: str | list[str], wdir: Path) -> set[Path]:
         """Give the files that a stage's `cmd` runs in `wdir`, directly or through others; none if it runs no Python.
@@ -60,20 +61,21 @@ class Code:
     def is_trivial(self, file: Path) -> bool:
         """Return whether a module holds nothing but a docstring, so that it changes nothing."""
         try:
-            body = self._parse(file).body
+            nodes = self._parse(file)
         except UserError:  # of a file that no stage imports, such as a template
             return False
-        return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+        return all(isinstance(node, ast.Module | ast.Expr | ast.Constant) for node in nodes)
 
     def foreign_modules(self, file: Path) -> set[str]:
         """Name the top modules that a file imports from neither the standard library nor, it seems, the repository."""
         names = set()
-        for node in _running(self._parse(file)):
+        nodes = self._parse(file)
+        for node in nodes:
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module)
-        for part in _importing_by_name(self._parse(file)):
+        for part in _importing_by_name(nodes):
             names |= {name for name in _strings(part) if re.fullmatch(r"\w+(\.\w+)*", name)}
         tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
         return {top for top in tops if not self._find(top, [self.root, self.root / "src", file.parent])}
@@ -85,14 +87,17 @@ class Code:
             file = waiting.pop()
             if file not in found:
                 found.add(file)
-                waiting += self._imported(file, roots)
+                key = (file, *roots)
+                if key not in self._imports:
+                    self._imports[key] = self._imported(file, roots)
+                waiting += self._imports[key]
         return found
 
     def _imported(self, file: Path, roots: list[Path]) -> list[Path]:
         """List the files that the imports of one file run; a name imported from a package counts if it is a module."""
-        tree = self._parse(file)
+        nodes = self._parse(file)
         files = []
-        for node in _running(tree):
+        for node in nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     files += self._find(alias.name, roots)
@@ -103,7 +108,7 @@ class Code:
             elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
                     files += self._find(f"{node.module}.{alias.name}", roots)
-        for part in _importing_by_name(tree):
+        for part in _importing_by_name(nodes):
             files += self._named(file, part, roots)
         return [file for file in files if file.is_relative_to(self.root)]
 
@@ -175,15 +180,17 @@ class Code:
     def _is_file(self, path: Path) -> bool:
         return bool(self._fs.isfile(str(path)))
 
-    def _parse(self, file: Path) -> ast.Module:
-        if file not in self._trees:
+    def _parse(self, file: Path) -> list[ast.AST]:
+        """Give the nodes that run, the module itself first."""
+        if file not in self._nodes:
             try:
                 with warnings.catch_warnings(action="ignore"):
-                    self._trees[file] = ast.parse(self._fs.cat_file(str(file)), file)
+                    tree = ast.parse(self._fs.cat_file(str(file)), file)
             except (SyntaxError, ValueError, RecursionError) as error:
                 where = f"{file.relative_to(self.root).as_posix()}:{getattr(error, 'lineno', None) or 1}"
                 raise UserError(f"{where}: invalid Python ({getattr(error, 'msg', error)}); fix it") from None
-        return self._trees[file]
+            self._nodes[file] = list(_running(tree))
+        return self._nodes[file]
 
 
 def _words(command: str) -> Iterator[str]:
@@ -201,9 +208,8 @@ def _words(command: str) -> Iterator[str]:
             yield from _words(word)
 
 
-def _importing_by_name(tree: ast.Module) -> list[ast.AST]:
+def _importing_by_name(nodes: list[ast.AST]) -> list[ast.AST]:
     """Give the calls that import or run what a string in them names; the whole file if one's name is made elsewhere."""
-    nodes = list(_running(tree))
     imported = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
     known = BY_NAME | {alias.asname for alias in imported if alias.name in BY_NAME and alias.asname}
     uses = [node for node in nodes if _last_name(node) in known]
@@ -214,7 +220,7 @@ def _importing_by_name(tree: ast.Module) -> list[ast.AST]:
         for call in calls
         if _last_name(call.func) != "spec_from_file_location"
     )
-    return [*calls] if plain else [tree]
+    return [*calls] if plain else nodes[:1]
 
 
 def _last_name(node: ast.AST) -> str | None:
@@ -231,7 +237,7 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, ast.If) and ast.unparse(node.test) in TYPES_ONLY:
+        if isinstance(node, ast.If) and _last_name(node.test) and ast.unparse(node.test) in TYPES_ONLY:
             waiting += node.orelse
         else:
             waiting += ast.iter_child_nodes(node)

@@ -127,7 +127,10 @@ def open_repository(rev: str) -> Iterator[Repo]:
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # it would report on stdout
     shared = _shared.get()
     try:
-        with nullcontext(shared) if shared else Repo() as repo, switch(repo, rev):
+        with (
+            nullcontext(shared) if shared else Repo() as repo,
+            nullcontext() if rev == "workspace" else switch(repo, rev),  # which makes it read all again
+        ):
             yield repo
     except NotDvcRepoError:
         raise UserError("this folder is not a DVC repository; run from the top folder, or `dvc init` first") from None

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from reprocnn.commands import verify
+from reprocnn.core import startup
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from tests.support.commands import QUICKLY, ROOT, call, commit, environment
@@ -30,6 +31,14 @@ def edit(path: str, old: str, new: str) -> None:
     text = Path(path).read_text(encoding="utf-8")
     assert old in text
     Path(path).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def refused() -> str:
+    """Give what the command ends with, run in this process: other tests see it start and end."""
+    with pytest.raises(SystemExit) as ended:
+        startup.run(lambda: verify.main([]))
+    assert isinstance(ended.value.code, str)  # which Python prints, for exit code 1
+    return ended.value.code
 
 
 def test_a_clone_without_data_is_current(clone):
@@ -82,17 +91,14 @@ def test_a_figure_that_is_missing_or_edited_is_reported(clone):
 )
 def test_a_lock_that_is_out_of_date_is_reported(clone, path, old, new, message):
     edit(path, old, new)
-    assert any(message in line for line in lock.faults())
-    assert message in call(clone, "python", "-m", "reprocnn", "verify", code=1)
+    assert message in refused()
 
 
 def test_a_further_param_of_a_stage_is_reported(clone):
     pipeline = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))
     pipeline["stages"]["train_mnist"]["params"].append("gate.alpha")
     Path("dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
-    message = "train_mnist: out of date (gate.alpha new)"
-    assert any(message in line for line in lock.faults())
-    assert message in call(clone, "python", "-m", "reprocnn", "verify", code=1)
+    assert "train_mnist: out of date (gate.alpha new)" in refused()
 
 
 def test_halves_of_two_locks_do_not_pass_for_one(clone):
@@ -114,9 +120,7 @@ def test_a_lock_that_is_missing_or_broken_is_reported(clone):
     Path("dvc.lock").write_text(text[:300] + "<<<<")
     with pytest.raises(UserError, match=r"restore dvc\.lock"):
         lock.faults()
-    output = call(clone, "python", "-m", "reprocnn", "verify", code=1)
-    assert "Traceback" not in output
-    assert "restore dvc.lock" in output
+    assert "restore dvc.lock" in refused()
 
 
 def test_other_versions_are_reported(clone):
@@ -129,8 +133,10 @@ def test_other_versions_are_reported(clone):
     assert line.startswith("evaluation/mnist.json: trained with keras 2.0.0, installed is ")
 
 
-def test_every_library_that_a_stage_imports_is_compared_with_its_pin(clone):
-    assert {"tensorflow", "keras", "scikit-learn", "pillow", "scipy", "pandas"} <= verify.direct_dependencies()
+def test_every_library_that_a_stage_imports_is_compared_with_its_pin(clone, monkeypatch):
+    libraries = verify.direct_dependencies()
+    assert {"tensorflow", "keras", "scikit-learn", "pillow", "scipy", "pandas"} <= libraries
+    monkeypatch.setattr(verify, "direct_dependencies", lambda: libraries)  # the code stays as it is
     for name in ("requirements.lock", "requirements-gpu.lock"):
         shutil.copy(ROOT / name, ".")
         call(clone, "git", "add", name)
@@ -146,12 +152,12 @@ def test_every_library_that_a_stage_imports_is_compared_with_its_pin(clone):
     first, second = verify.unpinned_dependencies()
     assert first.startswith("requirements.lock: the results are of scikit-learn 0.1, installed is ")
     assert second.startswith("requirements.lock: the results are of scipy 0.1, installed is ")
-    assert "scipy 0.1" in call(clone, "python", "-m", "reprocnn", "verify", code=1)
+    assert "scipy 0.1" in refused()
 
 
 def test_a_module_or_a_param_that_dvc_yaml_has_no_more_is_reported(clone):
     edit("dvc.yaml", "[data/raw, stages/prepare.py, reprocnn/core,", "[data/raw, stages/prepare.py,")
-    found = call(clone, "python", "-m", "reprocnn", "verify", code=1).splitlines()
+    found = refused().splitlines()
     assert "error: dvc.lock: prepare: out of date (reprocnn/core removed from dvc.yaml); " in found[0]
     assert "error: dvc.yaml: prepare: deps: add reprocnn/core; run `reprocnn lineage --fix`" in found[1]
     call(clone, "git", "restore", "dvc.yaml")

@@ -1,6 +1,7 @@
 """Verifying on small repositories: the versions, what a second run changes, and what explains it."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import math
@@ -46,6 +47,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for check in ("faults", "damaged", "undeclared_code"):
         monkeypatch.setattr(lock, check, list)
     monkeypatch.setattr(verify, "unpinned_dependencies", list)
+    monkeypatch.setattr(lock, "one_repository", contextlib.nullcontext)
     for name, accuracy in (("mnist", 0.95), ("cifar", 0.8)):
         write(f"evaluation/{name}.json", details())
         write(f"metrics/{name}.json", {name: {"test": {"accuracy": accuracy, "loss": 0.1}}})

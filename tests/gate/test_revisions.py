@@ -1,6 +1,9 @@
 """Which revision a result is compared with, in the clones that people and CI services make. Never with itself."""
 
+import contextlib
+import functools
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,19 +33,32 @@ def branch(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """Make, once for a name of the main branch, what each test has a copy of."""
+
+    @functools.cache
+    def make(branch: str) -> Path:
+        folder = tmp_path_factory.mktemp("original")
+        with contextlib.chdir(folder):
+            git("init", "--quiet", f"--initial-branch={branch}")
+            add("first")
+            git("switch", "--quiet", "--create", "feature")
+            add("a feature")
+            add("more of it")
+            git("switch", "--quiet", branch)
+            add("second")
+        return folder
+
+    return make
+
+
 @pytest.fixture
-def forge(tmp_path, monkeypatch, branch):
+def forge(originals, tmp_path, monkeypatch, branch):
     """A repository with two commits on the main branch and two on `feature`, which begins at the first."""
     folder = tmp_path / "forge"
-    folder.mkdir()
+    shutil.copytree(originals(branch), folder)
     monkeypatch.chdir(folder)
-    git("init", "--quiet", f"--initial-branch={branch}")
-    add("first")
-    git("switch", "--quiet", "--create", "feature")
-    add("a feature")
-    add("more of it")
-    git("switch", "--quiet", branch)
-    add("second")
     return folder
 
 

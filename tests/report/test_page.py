@@ -1,5 +1,7 @@
 """The report as a reader has it: in a browser, on a phone and on a screen, in the light and in the dark."""
 
+import contextlib
+import functools
 import re
 from pathlib import Path
 
@@ -19,8 +21,22 @@ def chromium():
         yield started
 
 
+@pytest.fixture(scope="module")
+def page(chromium):
+    """Opens the report once for each width and scheme."""
+
+    @functools.cache
+    def open_it(width: int, scheme: str):
+        return stack.enter_context(browser.opened(chromium, PAGE, width, scheme))
+
+    with contextlib.ExitStack() as stack:
+        yield lambda width, scheme="light": open_it(width, scheme)
+
+
 def edited(tmp_path: Path, old: str, new: str) -> Path:
+    """Change the report, of which the beginning is enough: up to the end of its first figure."""
     text = PAGE.read_text(encoding="utf-8")
+    text = text[: text.index("</svg>") + len("</svg>")]
     assert old in text
     path = tmp_path / "page.html"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
@@ -28,19 +44,17 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
 
 
 @pytest.mark.parametrize(("width", "scheme"), LOOKS)
-def test_the_page_has_no_faults(chromium, width, scheme):
-    with browser.opened(chromium, PAGE, width, scheme) as seen:
-        seen.unfold()
-        assert seen.complaints == []
-        assert seen.requests == []
-        assert seen.broken_images() == []
-        assert seen.overlaps() == []
-        assert seen.wider_than_the_window() == []
-        assert seen.faint_texts() == []
-        assert seen.small_letters() == []
-        assert len(seen.page.query_selector_all("svg[role=img][aria-label]")) == len(
-            seen.page.query_selector_all("svg")
-        )
+def test_the_page_has_no_faults(page, width, scheme):
+    seen = page(width, scheme)
+    seen.unfold()
+    assert seen.complaints == []
+    assert seen.requests == []
+    assert seen.broken_images() == []
+    assert seen.overlaps() == []
+    assert seen.wider_than_the_window() == []
+    assert seen.faint_texts() == []
+    assert seen.small_letters() == []
+    assert len(seen.page.query_selector_all("svg[role=img][aria-label]")) == len(seen.page.query_selector_all("svg"))
 
 
 def test_the_pages_of_the_sample_are_as_good(chromium, finished):
@@ -52,26 +66,24 @@ def test_the_pages_of_the_sample_are_as_good(chromium, finished):
             assert (seen.overlaps(), seen.wider_than_the_window(), seen.small_letters()) == ([], [], [])
 
 
-def test_dark_is_dark(chromium):
+def test_dark_is_dark(page):
     background = "getComputedStyle(document.body).backgroundColor"
     colours = {}
     for scheme in ("light", "dark"):
-        with browser.opened(chromium, PAGE, 390, scheme) as seen:
-            colours[scheme] = [int(value) for value in re.findall(r"\d+", seen.page.evaluate(background))]
+        colours[scheme] = [int(value) for value in re.findall(r"\d+", page(390, scheme).page.evaluate(background))]
     assert min(colours["light"]) > 200
     assert max(colours["dark"]) < 50
 
 
-def test_the_contents_lead_to_their_chapters(chromium):
-    with browser.opened(chromium, PAGE, 390) as seen:
-        targets = [link.get_attribute("href") for link in seen.page.query_selector_all("nav a")]
-        assert len(targets) >= 2
-        assert [target for target in targets if len(seen.page.query_selector_all(target)) != 1] == []
+def test_the_contents_lead_to_their_chapters(page):
+    report = page(390).page
+    targets = [link.get_attribute("href") for link in report.query_selector_all("nav a")]
+    assert len(targets) >= 2
+    assert [target for target in targets if len(report.query_selector_all(target)) != 1] == []
 
 
-def test_no_id_is_there_twice(chromium):
-    with browser.opened(chromium, PAGE, 390) as seen:
-        ids = seen.page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
+def test_no_id_is_there_twice(page):
+    ids = page(390).page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
     assert len(ids) == len(set(ids))
 
 

@@ -35,13 +35,14 @@ LOADED = (
 READ_EARLY = ("HOME", "LANG", "LC_", "TZ", "PYTHON", "TF_", "ONEDNN", "DNNL", "KERAS", "OMP_", "XLA")
 MOUNTS = 0x00020000  # CLONE_NEWNS
 ROOT = str(Path(__file__).parents[3])
+OPENED = str(Path(ROOT, "tests/support/opened"))  # the one folder whose sitecustomize.py runs here too
 
 SHIM = """\
 #!{python} -IS
 import array, json, os, socket, sys
 name, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
 early = {{key: value for key, value in os.environ.items() if key.startswith({read_early!r})}}
-if early.get("PYTHONPATH") == {root!r}:
+if early.get("PYTHONPATH") in ({root!r}, {opened!r}):
     del early["PYTHONPATH"]
 ours = name == "dvc" or (arguments[:1] == ["-m"] and arguments[1].partition(".")[0] in ("dvc", "stages", "reprocnn"))
 if not (ours and os.environ.get("WARM") and early == {early!r}):
@@ -69,8 +70,9 @@ def write_programs(folder: Path) -> None:
     if early.get("PYTHONPATH") == ROOT:
         del early["PYTHONPATH"]
     text = SHIM.format(
-        python=sys.executable, read_early=READ_EARLY, early=early, root=ROOT, folder=str(Path(sys.executable).parent)
-    )
+        python=sys.executable, read_early=READ_EARLY, early=early, root=ROOT, opened=OPENED,
+        folder=str(Path(sys.executable).parent),
+    )  # fmt: skip
     for name in ("python", "dvc"):
         (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(0o755)
@@ -78,6 +80,7 @@ def write_programs(folder: Path) -> None:
 
 def start(folder: Path) -> subprocess.Popen[str]:
     """Start the server with its programs in `folder`/bin, and set WARM for the commands of the tests."""
+    os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}  # as reprocnn/backend.py does
     write_programs(folder / "bin")
     address = str(folder / "socket")
     server = subprocess.Popen(
@@ -131,8 +134,7 @@ def serve(address: str) -> None:
 def _load() -> None:
     if "dvc.cli" in sys.modules:
         return
-    # As reprocnn/backend.py does; TensorFlow's libraries write to stderr before they can be kept from it.
-    os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # TensorFlow's libraries write to stderr before they can be kept from it.
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -200,7 +202,10 @@ def _run(arguments: list[str], folder: str) -> Any:
 
         sys.argv = arguments
         return main(arguments[1:])
-    sys.path[:0] = [folder, *filter(None, [os.environ.get("PYTHONPATH")])]
+    path = os.environ.get("PYTHONPATH")
+    sys.path[:0] = [folder, *filter(None, [path])]
+    if path == OPENED:
+        runpy.run_path(f"{OPENED}/sitecustomize.py")
     sys.argv = [arguments[0], *arguments[3:]]
     runpy.run_module(arguments[2], run_name="__main__", alter_sys=True)
     return 0
