@@ -42,6 +42,7 @@ def test_finds_nothing_in_common_designs(build):
 def test_finds_nothing_in_a_transformer():
     inputs = keras.Input((20,), dtype="int32")
     x = layers.Embedding(100, 16, mask_zero=True)(inputs)
+    x = layers.Add()([x, layers.Embedding(20, 16)(np.arange(20)[None])])
     x = layers.Add()([x, layers.MultiHeadAttention(2, 8, name="attention")(x, x)])
     x = layers.LayerNormalization()(x)
     y = layers.Dense(16)(layers.Dropout(0.1)(layers.Dense(32, activation="gelu")(x)))
