@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         attestation.private_key(options.attest)  # before the long run
     try:
         with lock.one_repository():
-            found = lock.damaged() + lock.faults() + lock.undeclared_code()
-            faults = found + version_mismatches() + unpinned_dependencies()
+            faults = lock.damaged() + lock.faults() + lock.undeclared_code()
+            faults += version_mismatches() + unpinned_dependencies()
     except (UserError, OSError, ModuleNotFoundError):
         raise
     except Exception as error:  # it is no verdict
