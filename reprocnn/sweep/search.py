@@ -105,7 +105,7 @@ def _earlier_trials(
     """Read experiments, and pruned trials, that this search could have drawn, as Optuna's trials."""
     known = {
         name: ({key: params.at(values, key) for key in space}, experiments.value(name), experiments.history(name))
-        for name in experiments.names()
+        for name in sorted(experiments.names())
         for values in [experiments.params(name)]
     }
     known |= {
