@@ -2,13 +2,14 @@
 
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 POLL_SECONDS = 0.5
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -54,14 +55,18 @@ def run(
 
 
 def _kill(process: Any) -> None:
-    process.kill()
-    with suppress(ProcessLookupError):  # it may have ended, or just begun
-        os.killpg(process.pid, signal.SIGKILL)
+    # Not by a process group of its own: in that of Ray's worker, it ends with the worker.
+    with suppress(psutil.NoSuchProcess):  # it may have ended just now
+        dvc = psutil.Process(process.pid)
+        dvc.suspend()  # so that it starts nothing more
+        for child in dvc.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        dvc.kill()
     process.join()
 
 
 def _dvc(arguments: tuple[str, ...], folder: Path, environment: dict[str, str], log: Path, lock: Connection) -> None:
-    os.setsid()  # so that it and its stages can be killed together
     os.chdir(folder)
     sys.argv = ["dvc", *arguments]
     os.environ.clear()

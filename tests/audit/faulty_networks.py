@@ -121,8 +121,8 @@ def parallel(activation):
     return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
 
 
-def forecast(*stack):
-    return compiled(chain((None, 3), *stack, layers.Dense(1)), "adam", "mse")
+def forecast(*stack, steps=None):
+    return compiled(chain((steps, 3), *stack, layers.Dense(1)), "adam", "mse")
 
 
 def averaged(table):
@@ -889,7 +889,9 @@ fault(
 )
 fault("an LSTM that starts near zero", "broken-signal", lambda: forecast(layers.LSTM(8, **NEAR_ZERO)))
 fault("sigmoid in a SimpleRNN", "activation-setting", lambda: forecast(layers.SimpleRNN(8, activation="sigmoid")))
-fault("layer norm over time", "norm-axis", lambda: forecast(layers.LayerNormalization(axis=1), layers.LSTM(8)))
+fault(
+    "layer norm over time", "norm-axis", lambda: forecast(layers.LayerNormalization(axis=1), layers.LSTM(8), steps=20)
+)
 fault("an embedding of one number", "one-unit", lambda: averaged(layers.Embedding(50, 1)))
 fault("a tensor added to itself by +", "joined-with-itself", lambda: doubled())
 fault("pooling after upsampling", "repeated-layer", lambda: cnn(conv(), layers.UpSampling2D(), layers.MaxPooling2D()))
