@@ -1,4 +1,4 @@
-"""Run dvc in processes forked from one that has loaded it, which saves three quarters of a short trial's time."""
+"""Run dvc in processes forked from one that has loaded it, which nearly halves the time of a short trial."""
 
 import multiprocessing
 import os
@@ -34,8 +34,8 @@ def run(
 ) -> int | None:
     """Run dvc in `folder` with its output in `log`; return its exit code, below 0 if a signal ended it.
 
-    It holds `lock` until it ends, even if this process is killed. Where `stop` becomes true or raises, kill it and its
-    stages, and return None.
+    It holds `lock` until it ends, even if this process is killed. When `stop` becomes true, kill it and its stages, and
+    return None. An error of `stop` kills them too.
     """
     held = Connection(os.dup(lock.fileno()), writable=False)  # a connection, since multiprocessing passes on no file
     process = CONTEXT.Process(target=_dvc, args=(arguments, folder, environment, log, held))
