@@ -9,14 +9,18 @@ import pytest
 from reprocnn.commands import summary
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import sha256
+from tests.support.commands import ROOT
 
 
 def write(name: str, source: str = "public", accuracy: float = 0.99, recorded: bool = False) -> None:
-    interval = {"accuracy_low": accuracy - 0.0213, "accuracy_high": accuracy + 0.0052}
+    interval = {"accuracy_low": accuracy - 0.0213, "accuracy_high": min(accuracy + 0.0052, 1)}
     contents: dict[str, Any] = {
-        f"metrics/{name}.json": {name: {"test": {"accuracy": accuracy}}},
-        f"evaluation/{name}.json": {"source": source, "test": interval, "parameters": 1234567},
+        path: json.loads((ROOT / path).read_text(encoding="utf-8"))
+        for path in (f"metrics/{name}.json", f"evaluation/{name}.json")
     }
+    contents[f"metrics/{name}.json"][name]["test"]["accuracy"] = accuracy
+    details = contents[f"evaluation/{name}.json"]
+    details |= {"source": source, "test": details["test"] | interval, "parameters": 1234567}
     if recorded:
         weights = Path("models") / name / "model.weights.h5"
         weights.parent.mkdir(parents=True, exist_ok=True)
@@ -80,3 +84,89 @@ def test_a_missing_result_is_an_error(project):
     write("mnist")
     with pytest.raises(UserError, match=r"^metrics/cifar\.json: missing; run `dvc repro`"):
         summary.main([])
+
+
+GONE: Any = object()
+RESTORE = "; restore it with git checkout, or run `dvc repro`"
+DELETE = "; delete the file; the table then shows neither time nor device"
+
+
+def change(path: str, key: str, value: Any) -> None:
+    """Set a dotted key of a JSON file, or remove it."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    *above, last = key.split(".")
+    place = content
+    for part in above:
+        place = place[part]
+    if value is GONE:
+        del place[last]
+    else:
+        place[last] = value
+    Path(path).write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.fixture
+def results(project) -> None:
+    write("mnist", recorded=True)
+    write("cifar", recorded=True)
+
+
+def refused() -> str:
+    with pytest.raises(UserError) as refusal:
+        summary.main([])
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "value", "message"),
+    [
+        ("metrics/mnist.json", "mnist", GONE, "mnist: missing"),
+        ("metrics/mnist.json", "mnist.test", None, "mnist.test: found None, expected keys with values"),
+        ("metrics/mnist.json", "mnist.test.accuracy", GONE, "mnist.test.accuracy: missing"),
+        ("metrics/cifar.json", "cifar.test.accuracy", "0.9", "cifar.test.accuracy: found '0.9', expected a number from "
+         "0 to 1"),
+        ("evaluation/mnist.json", "source", "other", "source: found 'other', expected public or sample"),
+        ("evaluation/cifar.json", "parameters", -1, "parameters: found -1, expected a whole number, not negative"),
+        ("evaluation/mnist.json", "test.accuracy_low", float("nan"), "test.accuracy_low: found nan, expected a number "
+         "from 0 to 1"),
+    ],
+)  # fmt: skip
+def test_a_key_that_is_not_right_is_named(results, path, key, value, message):
+    change(path, key, value)
+    assert refused() == f"{path}: {message}{RESTORE}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("weights", GONE, "weights: expected a digest, got none"),
+        ("seconds", "83", "seconds: expected a number, got '83'"),
+        ("seconds", float("inf"), "seconds: expected a number, got inf"),
+        ("device", "cpu", "device.kind: expected cpu or gpu, got none"),
+        ("device.name", None, "device.name: expected a name, got None"),
+    ],
+)
+def test_a_record_of_the_training_that_is_not_right_is_named(results, capsys, key, value, message):
+    path = Path("runs/train_cifar.json")
+    change(str(path), key, value)
+    assert refused() == f"{path}: {message}{DELETE}"
+    path.unlink()
+    assert table(capsys)[3][-2:] == ["-", "trained elsewhere"]
+
+
+@pytest.mark.parametrize("text", ["", '{"seconds": 1', "[" * 100_000, b"\xff"])
+def test_damaged_files_are_named(results, text):
+    for path, advice in (("runs/train_mnist.json", DELETE), ("metrics/mnist.json", RESTORE)):
+        Path(path).write_bytes(text if isinstance(text, bytes) else text.encode())
+        message = refused()
+        assert message.startswith(f"{path}: ")
+        assert message.endswith(advice)
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize("content", [[], 3, None])
+def test_a_file_without_keys_is_named(results, content):
+    Path("runs/train_mnist.json").write_text(json.dumps(content))
+    assert refused() == f"runs/train_mnist.json: weights: expected a digest, got none{DELETE}"
+    Path("evaluation/mnist.json").write_text(json.dumps(content))
+    assert refused() == f"evaluation/mnist.json: found {content}, expected keys with values{RESTORE}"
