@@ -44,22 +44,26 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="reprocnn audit", description="Find design flaws of a Keras network.", epilog=EXIT_CODES
+        prog="reprocnn audit", description="Find design flaws in a Keras network.", epilog=EXIT_CODES
     )
     parser.add_argument(
         "models",
         nargs="*",
         metavar="NAME_OR_FILE",
-        help="a network of params.yaml, such as mnist_cnn, or a .keras file",
+        help="a network of params.yaml, such as mnist_cnn, or a .keras or .h5 file",
     )
     parser.add_argument("--format", choices=("text", "json", "sarif"), default="text", help="how to print the findings")
     parser.add_argument(
-        "--ignore", action="append", default=[], metavar="CODE=REASON", help="switch a rule off and say why; repeatable"
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="CODE=REASON",
+        help="switch a rule off, with the reason; repeatable",
     )
     parser.add_argument("--rules", action="store_true", help="print the rules as Markdown instead")
     options = parser.parse_args(arguments)
     if not options.models and not options.rules:
-        parser.error("name a network or a .keras file")
+        parser.error("name a network, or a .keras or .h5 file")
     return options
 
 

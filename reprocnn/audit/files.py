@@ -54,16 +54,16 @@ def _read_config(path: Path) -> dict[str, Any]:
             if size > max(SMALL, MAX_GROWTH * path.stat().st_size):
                 raise UserError(f"{path}: {path.stat().st_size:,} bytes unpack to {size:,}. Save the model again.")
             if "config.json" not in archive.namelist():
-                raise UserError(f"{path}: no config.json, so no model. Save it again with model.save().")
+                raise UserError(f"{path}: no config.json, so it has no model. Save it again with model.save().")
             with archive.open("config.json") as file:
                 text = file.read(MAX_CONFIG + 1)
         config = json.loads(text) if len(text) <= MAX_CONFIG else None
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError):
-        raise UserError(f"{path}: not a whole .keras archive. Save the model again with model.save().") from None
+        raise UserError(f"{path}: invalid .keras archive. Save the model again with model.save().") from None
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise UserError(f"{path}: config.json describes no model. Save the model again with model.save().")
+        raise UserError(f"{path}: config.json does not describe a model. Save the model again with model.save().")
     return config
 
 
@@ -72,9 +72,9 @@ def _read_legacy_config(path: Path) -> dict[str, Any]:
         with h5py.File(path, "r") as file:
             config = json.loads(file.attrs.get("model_config", "null"))
     except (OSError, ValueError, TypeError, RecursionError):
-        raise UserError(f"{path}: not a whole HDF5 file of Keras'. Save the model again with model.save().") from None
+        raise UserError(f"{path}: invalid HDF5 file. Save the model again with model.save().") from None
     if not isinstance(config, dict):
-        raise UserError(f"{path}: no model_config, so weights without a model. Save it with model.save().")
+        raise UserError(f"{path}: no model_config: weights without a model. Save it with model.save().")
     return config
 
 

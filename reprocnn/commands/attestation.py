@@ -60,9 +60,13 @@ def check(path: Path, key: Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected a statement of {PREDICATE}, found {statement.get('predicateType')}")
     [subject] = statement["subject"]
     if subject["digest"]["sha256"] != sha256(LOCK):
-        raise UserError(f"{path}: of another {LOCK}; check out {subject['digest']['gitCommit']}, or attest this one")
+        raise UserError(
+            f"{path}: signed for another {LOCK}; check out {subject['digest']['gitCommit']}, or attest this one"
+        )
     if not _is_ancestor(subject["digest"]["gitCommit"]):
-        raise UserError(f"{path}: of commit {subject['digest']['gitCommit']}, which is not in the history of HEAD")
+        raise UserError(
+            f"{path}: signed for commit {subject['digest']['gitCommit']}, which is not in the history of HEAD"
+        )
     if statement["predicate"]["result"] != "PASSED":
         raise UserError(f"{path}: its result is {statement['predicate']['result']}, expected PASSED")
     return statement["predicate"]

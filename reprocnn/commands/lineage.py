@@ -1,8 +1,8 @@
 """Compare the code deps that dvc.yaml declares with the code that each stage imports, in any DVC repository.
 
 A stage's code is the Python files that its `cmd` names, as scripts or behind `-m`, and what they import, found in the
-source without running it: inside functions too, but not behind `if TYPE_CHECKING`. Of what is imported by name, as with
-`importlib.import_module`, the strings count: those of the call, or all of a file that puts names together elsewhere.
+source without running it: inside functions too, but not behind `if TYPE_CHECKING`. If code imports by name, as with
+`importlib.import_module`, the strings of the call count, or all strings of a file that builds the name elsewhere.
 A dep may be a folder: it stands for all Python files below it. Stages that run no Python file of the repository are
 skipped, and so are modules that hold nothing but a docstring.
 """

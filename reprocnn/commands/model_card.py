@@ -56,7 +56,8 @@ def model_card(dataset: Dataset, shape: tuple[int, ...], files: dict[str, str]) 
     results = read_results(name)
     if results.details["weights"] != sha256(Path("models") / name / "model.weights.h5"):
         raise UserError(
-            f"evaluation/{name}.json: measured of other weights than models/{name} has; run `dvc repro evaluate_{name}`"
+            f"evaluation/{name}.json: measured with other weights than those in models/{name}; "
+            f"run `dvc repro evaluate_{name}`"
         )
     stage = _locked_stage(f"train_{name}")
     params = stage["params"][FILE.name]  # as they were when it was trained
@@ -159,7 +160,7 @@ Its params, as in `dvc.lock`:
 def _commit() -> str:
     """Name the commit of the working tree, and say if files of it have changed since."""
     try:
-        changed = ", with changes that are not committed," if git("status", "--porcelain", "-uno").strip() else ""
+        changed = ", with uncommitted changes," if git("status", "--porcelain", "-uno").strip() else ""
         return f"commit `{git('rev-parse', 'HEAD').strip()}`{changed}"
     except UserError:  # no repository, or none with a commit
         return "the repository"

@@ -1,16 +1,17 @@
 """Check that the committed results are what the committed code makes.
 
-In seconds, without data and training: dvc.lock matches the code and the params, the results in git match dvc.lock, so
-do the bytes of what data and models are here, and the installed libraries are those that trained the networks. With
---full, everything runs once more from the published files, in a clone of HEAD with a cache of its own. Where an output
-differs from dvc.lock, it names what explains that (another processor, thread count, precision ...), how much each
-metric changes, and whether the test accuracies differ by more than those of two seeds (benchmarks/results/seeds.csv).
+In seconds, without data and training, it checks that dvc.lock matches the code and the params, that the results in git
+and the data and models in this folder match dvc.lock, and that the installed libraries are those that trained the
+networks. With --full, everything runs again from the published files, in a clone of HEAD with a cache of its own. If an
+output differs from dvc.lock, it names what explains that (another processor, thread count, precision ...), how much
+each metric changes, and whether the test accuracies differ by more than those of two seeds
+(benchmarks/results/seeds.csv).
 
---attest signs what came out of the full run, and --attestation checks such a statement: that the owner of a key ran the
+--attest signs the outcome of the full run. --attestation checks such a statement: that the owner of a key ran the
 pipeline of this dvc.lock again.
 
-Exit code 1 if something is stale; in full also if an output differs without a reason, or an accuracy by more than
-seeds explain. 2 if the check itself failed.
+Exit code 1: something is stale or, with --full, an output differs without a reason, or an accuracy by more than seeds
+explain. 2: the check itself failed.
 """
 
 import argparse
@@ -123,8 +124,8 @@ def unpinned_dependencies() -> list[str]:
         pins = {canonical(name): pin for name, pin in re.findall(PIN, text, re.MULTILINE)}
         found.append(
             [
-                f"{path}: the results are of {library} {pins[canonical(library)]}, installed is {installed}; install "
-                f"the pinned versions with make, or make the results again with `dvc repro -f`"
+                f"{path}: the results were made with {library} {pins[canonical(library)]}, installed is {installed}; "
+                f"install the pinned versions with make, or make the results again with `dvc repro -f`"
                 for library, installed in libraries.items()
                 if pins.get(canonical(library), installed) != installed
             ]

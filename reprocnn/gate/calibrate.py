@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+")
     parser.add_argument("--metric", required=True, help="by its dotted name, such as digits.test.accuracy")
     parser.add_argument("--false-alarms", type=float, default=0.01, metavar="SHARE", help="0.01 if not given")
-    parser.add_argument("--run", metavar="COMMAND", help="what trains and evaluates seed {seed}")
+    parser.add_argument("--run", metavar="COMMAND", help="the command that trains and evaluates seed {seed}")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many seeds to --run; 10 if not given")
     options = parser.parse_args(arguments)
     if not 0 < options.false_alarms < 0.5:

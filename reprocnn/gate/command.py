@@ -1,18 +1,18 @@
 """Judge the metrics against the targets of params.yaml and against another revision.
 
-REV is the merge base with the main branch by default (the target branch of the pull request in GitHub Actions and
-GitLab CI), and on that branch the commit before. Judged are the metrics by the stricter of both revisions' limits: what
-was loosened, removed or renamed since REV fails unless --accept names it.
+By default, REV is the merge base with the main branch (in GitHub Actions and GitLab CI, with the pull request's target
+branch), and on that branch the commit before. The stricter of both revisions' limits count: what was loosened, removed
+or renamed since REV fails unless --accept names it.
 
 Exit code 0: passed. 1: a target is missed, a metric with a target got worse, or a limit was loosened. 2: no judgement,
 because a metric is missing or invalid, the test images differ, the results are stale or those of the sample, or there
 is nothing to compare with; stderr says why.
 
-The metric NAME.test.accuracy is judged image by image, by McNemar's exact test, where both revisions have
-plots/NAME/predictions.csv (y_true, y_pred); a metric whose target gives its noise over seeds, by that; another accuracy
-by its count NAME.test.n, by Fisher's exact test of two proportions; anything else by `gate.tolerance` alone. The count,
-the digest of the test images (NAME.test.digest) and NAME.source are in the metrics file, or without NAME in
-evaluation/NAME.json.
+The metric NAME.test.accuracy is judged image by image, with McNemar's exact test, if both revisions have
+plots/NAME/predictions.csv (y_true, y_pred). Otherwise a metric is judged by its noise over seeds if its target has it;
+an accuracy by its count NAME.test.n, with Fisher's exact test of two proportions; anything else by `gate.tolerance`
+alone. The count, the digest of the test images (NAME.test.digest) and NAME.source are in the metrics file, or without
+NAME in evaluation/NAME.json.
 
 `reprocnn gate calibrate` finds alpha and noise from several seeds.
 """
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="take what was loosened or removed of a metric, or of gate.alpha or gate.tolerance; repeatable",
+        help="accept that a metric, gate.alpha or gate.tolerance was loosened or removed; repeatable",
     )
     parser.add_argument(
         "--metrics",

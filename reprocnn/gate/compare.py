@@ -187,7 +187,7 @@ def _forgotten(before: MetricFiles, here: MetricFiles) -> Iterator[Loosening]:
                 gone = is_code or not (Path(path).exists() or path in here.made)
             if not gone:
                 yield Loosening(
-                    f"{stage}:{key or path}", "no param of the stage any more" if key else "no dep any more"
+                    f"{stage}:{key or path}", "no longer a param of the stage" if key else "no longer a dep"
                 )
 
 

@@ -94,7 +94,7 @@ def _loosened(judgement: Judgement) -> list[str]:
         clean(
             f"ACCEPTED: {one.name}: {one.what}"
             if one.accepted
-            else f"LOOSENED: {one.name}: {one.what}; judged by the baseline's; --accept {one.name} takes it"
+            else f"LOOSENED: {one.name}: {one.what}; the baseline's limit counts; --accept {one.name} accepts it"
         )
         for one in judgement.loosened
     ]

@@ -106,7 +106,7 @@ def test_audits_an_h5_file_within_the_same_bounds(run, tmp_path):
     assert "10,000,0" in run(path)[2]
     with h5py.File(path, "w") as file:
         file.create_dataset("weights", data=[1.0])
-    assert "no model_config, so weights without a model" in run(path)[2]
+    assert "no model_config: weights without a model" in run(path)[2]
 
 
 def test_audits_a_model_that_takes_text(run, tmp_path):
@@ -183,9 +183,9 @@ def paths(weights):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "no config.json, so no model"),
-        ({"config.json": "no JSON"}, "config.json describes no model"),
-        ({"config.json": "[]"}, "config.json describes no model"),
+        ({}, "no config.json, so it has no model"),
+        ({"config.json": "no JSON"}, "config.json does not describe a model"),
+        ({"config.json": "[]"}, "config.json does not describe a model"),
         (
             {"config.json": '{"module": "keras.layers", "class_name": "Dense", "config": {"units": 1}}'},
             "expected a model",

@@ -286,7 +286,7 @@ def test_the_text_says_how_good_it_is_and_how_to_make_it_again(evaluated):
 
 def test_changes_that_are_not_committed_are_said(evaluated):
     edit(Path("evaluation/cifar.json"), ["parameters"], 1)
-    assert re.search(r"commit `\w{40}`, with changes that are not committed,", model_card(CIFAR, (32, 32, 3), {}))
+    assert re.search(r"commit `\w{40}`, with uncommitted changes,", model_card(CIFAR, (32, 32, 3), {}))
 
 
 def test_the_sample_is_no_published_data_set(evaluated):

@@ -150,8 +150,8 @@ def test_every_library_that_a_stage_imports_is_compared_with_its_pin(clone, monk
     Path("dvc.lock").write_text(Path("dvc.lock").read_text() + "\n")
     commit(clone)
     first, second = verify.unpinned_dependencies()
-    assert first.startswith("requirements.lock: the results are of scikit-learn 0.1, installed is ")
-    assert second.startswith("requirements.lock: the results are of scipy 0.1, installed is ")
+    assert first.startswith("requirements.lock: the results were made with scikit-learn 0.1, installed is ")
+    assert second.startswith("requirements.lock: the results were made with scipy 0.1, installed is ")
     assert "scipy 0.1" in refused()
 
 

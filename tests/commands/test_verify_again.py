@@ -373,7 +373,7 @@ def test_a_statement_is_of_one_key_one_lock_and_one_history(again, keys, tmp_pat
     with pytest.raises(UserError, match="not in the history of HEAD"):
         check(keys[1])
     Path("dvc.lock").write_text(Path("dvc.lock").read_text() + "\n")
-    with pytest.raises(UserError, match=r"of another dvc\.lock"):
+    with pytest.raises(UserError, match=r"signed for another dvc\.lock"):
         check(keys[1])
     assert envelope == json.loads(Path("attestation.json").read_text())
 

@@ -143,6 +143,6 @@ def test_what_was_loosened_and_what_was_accepted_is_loud_in_every_format():
     judgement = Judgement("v1", 1, "failed", ["a: LOOSENED"], [], loosened)
     for written in (render.text(judgement), render.markdown(judgement)):
         assert "ACCEPTED: gate.alpha: 0.01 -> 0" in written
-        assert "LOOSENED: a: ≥ 0.9 -> removed; judged by the baseline's; --accept a takes it" in written
+        assert "LOOSENED: a: ≥ 0.9 -> removed; the baseline's limit counts; --accept a accepts it" in written
         assert "gate: failed: a: LOOSENED; ACCEPTED: gate.alpha" in written
     assert json.loads(render.as_json(judgement))["loosened"] == [vars(one) for one in loosened]
