@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     folder = tempfile.TemporaryDirectory(prefix="warm-")
     process = server.start(Path(folder.name))
+    config.option.tx = [f"popen//python={folder.name}/bin/python" for _ in config.getoption("tx", [])]
 
     def stop() -> None:
         assert process.stdin is not None
