@@ -46,14 +46,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of the finished repository first: one worker makes it while the others run what comes after.
 
-    They are slow, since that takes a minute. Tests on the real data are skipped where it is not.
+    A process that is alone runs them last. They are slow, since that takes a minute. Tests on the real data are skipped
+    where it is not.
     """
-    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", ()))
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    items.sort(key=lambda item: alone == needs_finished(item))
     for item in items:
-        if "finished" in getattr(item, "fixturenames", ()) and not any(map(item.get_closest_marker, TIERS)):
+        if needs_finished(item) and not any(map(item.get_closest_marker, TIERS)):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("data") and not os.environ.get("DATASETS_MIRROR"):
             item.add_marker(pytest.mark.skip(reason="DATASETS_MIRROR names no real data"))
+
+
+def needs_finished(item: pytest.Item) -> bool:
+    return "finished" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture
