@@ -7,6 +7,9 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # Tests side by side on all cores, but at most four: each process holds a TensorFlow.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Packages are installed uncompiled: what is imported is compiled then, once, unless this variable (of many a
+# container) forbids it, and TensorFlow takes 20 s more in each process.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help repro test test-slow test-nightly test-data test-kill fuzz mutants coverage demo pull export formats gate gate-comment verify lineage audit bench bench-seeds bench-sweep bench-pruning bench-waits bench-search bench-tried bench-insights bench-flaws generate docs check extras lock clean

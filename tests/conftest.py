@@ -18,6 +18,8 @@ from tests.support import mirror
 from tests.support.commands import OVERRIDES, ROOT, call, commit
 from tests.support.warm import server
 
+TIERS = ("slow", "nightly", "data", "kill", "fuzz")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start, in the process above all workers, the server from which commands are forked; COLD=1 does without.
@@ -30,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     folder = tempfile.TemporaryDirectory(prefix="warm-")
     process = server.start(Path(folder.name))
+    config.option.tx = [f"popen//python={folder.name}/bin/python" for _ in config.getoption("tx", [])]
 
     def stop() -> None:
         assert process.stdin is not None
@@ -43,12 +46,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of the finished repository first: one worker makes it while the others run what comes after.
 
-    Tests on the real data are skipped where it is not.
+    A process that is alone runs them last. They are slow, since that takes a minute. Tests on the real data are skipped
+    where it is not.
     """
-    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", ()))
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    items.sort(key=lambda item: alone == needs_finished(item))
     for item in items:
+        if needs_finished(item) and not any(map(item.get_closest_marker, TIERS)):
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("data") and not os.environ.get("DATASETS_MIRROR"):
             item.add_marker(pytest.mark.skip(reason="DATASETS_MIRROR names no real data"))
+
+
+def needs_finished(item: pytest.Item) -> bool:
+    return "finished" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture

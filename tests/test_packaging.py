@@ -80,7 +80,9 @@ def install(built: Path, folder: Path) -> None:
     (folder / "constraints.txt").write_text("\n".join(pins))
     (wheel,) = built.glob("*.whl")
     done = subprocess.run(
-        [*pip, "install", "--constraint", str(folder / "constraints.txt"), str(wheel)], capture_output=True, text=True
+        [*pip, "install", "--no-compile", "--constraint", str(folder / "constraints.txt"), str(wheel)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
 

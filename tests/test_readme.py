@@ -42,6 +42,14 @@ def test_help_lists_every_target():
     assert re.findall(r"^  make ([a-z-]+)", listed, re.MULTILINE) == targets
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_lets_python_keep_what_it_compiles():
+    """Packages are installed uncompiled, and many a container sets this variable."""
+    probe = "probe: ; @python -c 'import sys; print(sys.dont_write_bytecode)'"
+    command = ["make", "--no-print-directory", "--eval", probe, "probe"]
+    assert call(ROOT, *command, PYTHONDONTWRITEBYTECODE="1") == "False\n"
+
+
 def test_its_files_are_there():
     paths = {
         ROOT / name for name in re.findall(r"`((?:stages|reprocnn|tests|benchmarks|docs|report)/[\w/.]+\w)`", TEXT)

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from reprocnn.evaluation import stored
 from reprocnn.gate import lineage
 from reprocnn.gate.values import Value, flatten
 
-_shared: ContextVar[Repo | None] = ContextVar("shared", default=None)
+_shared: ContextVar[tuple[ExitStack, dict[str, Repo]] | None] = ContextVar("shared", default=None)
 MAX_REASONS = 3  # named for a stage
 COMMIT = "run `dvc repro` and commit"
 
@@ -39,9 +39,12 @@ def faults() -> list[str]:
     with open_repository("workspace") as repo:
         found = _changed_results(repo)
         outs = {out.fs_path: out for out in repo.index.outs}
+        locked: dict[str, Any] = {}  # what dvc.lock has of each stage, by the path of dvc.yaml
         for stage in repo.index.stages:
             if isinstance(stage, PipelineStage):
-                found += _stale_stage(stage, outs) or _undeclared(stage)
+                if stage.path not in locked:
+                    locked[stage.path] = stage.dvcfile.lockfile_contents.get("stages") or {}
+                found += _stale_stage(stage, outs) or _undeclared(stage, locked[stage.path].get(stage.name) or {})
         return found or _would_run(repo, outs)
 
 
@@ -86,9 +89,9 @@ def changed_results(rev: str) -> list[str]:
 
 @contextmanager
 def one_repository() -> Iterator[None]:
-    """Open the repository once for all that is read of it meanwhile: it must not change."""
-    with open_repository("workspace") as repo:
-        token = _shared.set(repo)
+    """Read the repository once at each revision for all that is asked of it meanwhile: it must not change."""
+    with ExitStack() as stack:
+        token = _shared.set((stack, {}))
         try:
             yield
         finally:
@@ -97,14 +100,14 @@ def one_repository() -> Iterator[None]:
 
 def metrics(rev: str | None = None) -> dict[str, Value]:
     """Read the metrics as `dvc metrics show` does, at a revision or here, by dotted key."""
-    with open_repository("workspace") as repo:
-        return _merged(repo, repo.metrics.show(revs=rev if rev is None else [rev], on_error="raise"))
+    with open_repository(rev or "workspace") as repo:
+        return _merged(repo, repo.metrics.show(on_error="raise"))
 
 
 def params(rev: str | None = None) -> dict[str, Value]:
     """Read the params as `dvc params show` does, at a revision or here, by dotted key."""
-    with open_repository("workspace") as repo:
-        return _merged(repo, repo.params.show(revs=rev if rev is None else [rev], on_error="raise"))
+    with open_repository(rev or "workspace") as repo:
+        return _merged(repo, repo.params.show(on_error="raise"))
 
 
 def _merged(repo: Repo, shown: Any) -> dict[str, Value]:
@@ -125,13 +128,14 @@ def text(path: str, rev: str) -> str | None:
 def open_repository(rev: str) -> Iterator[Repo]:
     """Open the repository around the working folder, as it is at a revision or in the `workspace`."""
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # it would report on stdout
-    shared = _shared.get()
     try:
-        with (
-            nullcontext(shared) if shared else Repo() as repo,
-            nullcontext() if rev == "workspace" else switch(repo, rev),  # which makes it read all again
-        ):
-            yield repo
+        with ExitStack() as own:
+            stack, repositories = _shared.get() or (own, {})
+            if rev not in repositories:
+                repositories[rev] = stack.enter_context(Repo())
+                if rev != "workspace":
+                    stack.enter_context(switch(repositories[rev], rev))
+            yield repositories[rev]
     except NotDvcRepoError:
         raise UserError("this folder is not a DVC repository; run from the top folder, or `dvc init` first") from None
     except DvcException as error:
@@ -176,7 +180,7 @@ def _stale_stage(stage: Any, outs: dict[str, Any]) -> list[str]:
     return [f"dvc.lock: {stage.addressing}: out of date ({named}); {COMMIT}"]
 
 
-def _undeclared(stage: Any) -> list[str]:
+def _undeclared(stage: Any, locked: dict[str, Any]) -> list[str]:
     """Give a line if dvc.lock has deps, params or outs that dvc.yaml has no more: DVC itself ignores those."""
     declared = {dep.def_path for dep in [*stage.deps, *stage.outs]}
     whole: set[tuple[str, str]] = set()  # params files of which all counts
@@ -184,7 +188,6 @@ def _undeclared(stage: Any) -> list[str]:
     for dep in stage.deps:
         if isinstance(dep, ParamsDependency):
             (keys if dep.params else whole).update((dep.def_path, key) for key in dep.params or [""])
-    locked = ((stage.dvcfile._lockfile.load() or {}).get("stages") or {}).get(stage.name) or {}
     gone = [entry["path"] for kind in ("deps", "outs") for entry in locked.get(kind) or []]
     gone = [path for path in gone if path not in declared]
     for file, values in (locked.get("params") or {}).items():

@@ -254,7 +254,7 @@ APPLICATIONS = {
     # Likewise its depthwise 7x7 kernels on the 3x3 maps of a 96 wide image: three blocks.
     "ConvNeXtTiny": (96, {"kernel-over-map": 3}),
 }
-SOME = ("ResNet50", "MobileNetV3Small", "EfficientNetB0", "ConvNeXtTiny")  # a kind each
+SOME = ("ResNet50", "MobileNetV3Small")  # the others take minutes
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ def codes(build):
     return {one.code: one.message for one in audit(model, **known)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOUND)
 def test_finds_nothing_in_a_sound_network(name):
     assert codes(SOUND[name]) == {}
@@ -46,6 +47,6 @@ def test_every_rule_has_a_guilty_and_an_innocent_model():
     assert not set(CASES) & set(NEAR)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_score_on_published_faults_is_current():
     assert Path(published_faults.PAGE).read_text() == published_faults.page(), "python -m tests.audit.published_faults"

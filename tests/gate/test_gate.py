@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.fs import GitFileSystem, LocalFileSystem
+from dvc.repo.index import Index
 
 from reprocnn.core import params as params_module
 from reprocnn.core.errors import UserError
@@ -508,6 +510,18 @@ def play(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_scenario(scenario, repository, capsys):
     play(scenario, capsys)
+
+
+def test_each_revision_is_read_once(repository, capsys, monkeypatch):
+    """A judgement asks some ten times for what dvc.yaml and dvc.lock say."""
+    read = []
+    from_repo = Index.from_repo
+    monkeypatch.setattr(Index, "from_repo", lambda repo, *more: read.append(type(repo.fs)) or from_repo(repo, *more))
+    BASE.write()
+    save()
+    State(wrong((0, 39))).write()
+    assert outcome(capsys, "--against=HEAD")[0] == 0
+    assert read == [LocalFileSystem, GitFileSystem]
 
 
 def test_the_three_formats_and_the_exit_code_agree(repository, capsys):

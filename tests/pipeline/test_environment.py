@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.commands import call, column
 
-pytestmark = pytest.mark.slow
 HOSTILE = {
     "KERAS_BACKEND": "jax",
     "KERAS_MAX_EPOCHS": "1",
@@ -27,7 +26,11 @@ MODEL = ("models/mnist/model.weights.h5", "models/mnist/model.json", "models/mni
 
 @pytest.mark.parametrize(
     ("variables", "config"),
-    [(HOSTILE, json.dumps(CONFIG)), ({}, json.dumps({"floatx": "float31"})), ({"HOME": "/nonexistent"}, "")],
+    [
+        pytest.param(HOSTILE, json.dumps(CONFIG), id="hostile", marks=pytest.mark.slow),
+        pytest.param({}, json.dumps({"floatx": "float31"}), id="no such type", marks=pytest.mark.nightly),
+        pytest.param({"HOME": "/nonexistent"}, "", id="no home", marks=pytest.mark.nightly),
+    ],
 )
 def test_they_change_nothing(copy, tmp_path, variables, config):
     before = [(copy / path).read_bytes() for path in (*MODEL, "plots/mnist/history.csv")]

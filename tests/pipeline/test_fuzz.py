@@ -299,6 +299,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", INPUTS)
 def test_a_few_inputs(project, name):
     assert INPUTS[name].run(40) >= 20

@@ -143,13 +143,11 @@ def test_killed_many_times(fresh, finished, tmp_path):
         print(f"kill: {done} survived", flush=True)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("number", "group"),
-    [
-        pytest.param(signal.SIGTERM, False, id="SIGTERM to dvc", marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, True, id="Ctrl-C", marks=pytest.mark.nightly),
-        pytest.param(signal.SIGTERM, True, id="SIGTERM to all", marks=pytest.mark.nightly),
-    ],
+    [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGTERM, True)],
+    ids=["SIGTERM to dvc", "Ctrl-C", "SIGTERM to all"],
 )
 def test_asked_to_end(fresh, finished, number, group):
     """The training ends by itself, nothing keeps writing, and the next run resumes."""

@@ -10,7 +10,7 @@ import pytest
 from tests.support import browser
 from tests.support.commands import ROOT
 
-pytestmark = browser.needs_chromium
+pytestmark = [browser.needs_chromium, pytest.mark.slow]
 PAGE = ROOT / "report/index.html"
 LOOKS = [(width, scheme) for width in (390, 1280) for scheme in ("light", "dark")]
 

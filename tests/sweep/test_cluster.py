@@ -13,7 +13,7 @@ from tests.support import tiny
 from tests.support.commands import ROOT, call, commit
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_worker_that_is_killed(cluster, repository, held):
     cluster.add_node(num_cpus=1)
     cluster.add_node(num_cpus=1)

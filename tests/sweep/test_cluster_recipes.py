@@ -38,6 +38,7 @@ def test_slurms_options_are_known():
     assert all(line.startswith("#") for line in header.splitlines() if line)
 
 
+@pytest.mark.slow
 def test_rays_options_and_commands_are_known():
     """Those of `ray start` and `ray symmetric-run`, in the scripts, the manifest and the page."""
     texts = [path.read_text(encoding="utf-8") for path in [*SCRIPTS, PAGE]]

@@ -1,9 +1,10 @@
 """Start Python processes that have TensorFlow, DVC and the other libraries loaded: forks of one that has.
 
 A folder of its own holds `python` and `dvc`, which tests put first on PATH. For the commands of this project they ask
-this server for a process with their arguments, variables, working folder and open files, and end as it ends. Whatever
-else they are asked for, they are the real ones; so they are where a variable is set that libraries read while they are
-loaded. No module of ours is loaded here: each process imports the code of its working folder.
+this server for a process with their arguments, variables, working folder and open files, and end as it ends; so does
+pytest-xdist for its workers. Whatever else they are asked for, they are the real ones; so they are where a variable is
+set that libraries read while they are loaded. No module of ours is loaded here: each process imports the code of its
+working folder.
 """
 
 import array
@@ -45,6 +46,7 @@ early = {{key: value for key, value in os.environ.items() if key.startswith({rea
 if early.get("PYTHONPATH") in ({root!r}, {opened!r}):
     del early["PYTHONPATH"]
 ours = name == "dvc" or (arguments[:1] == ["-m"] and arguments[1].partition(".")[0] in ("dvc", "stages", "reprocnn"))
+ours = ours or arguments[:2] == ["-u", "-c"]  # a worker of pytest-xdist
 if not (ours and os.environ.get("WARM") and early == {early!r}):
     os.execv(os.path.join({folder!r}, name), [os.path.join({folder!r}, name), *arguments])
 umask = os.umask(0)
@@ -196,6 +198,9 @@ def _become(asked: dict[str, Any], opened: array.array) -> None:
 
 
 def _run(arguments: list[str], folder: str) -> Any:
+    if arguments[1] == "-u":
+        exec(arguments[3], {"__name__": "__main__"})
+        return 0
     sys.executable = str(Path(arguments[0]).with_name("python"))  # what it starts in turn is forked too
     if os.path.basename(arguments[0]) == "dvc":
         from dvc.cli import main
