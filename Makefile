@@ -7,8 +7,8 @@ SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # Tests side by side on all cores, but at most four: each process holds a TensorFlow.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Packages are installed uncompiled: what is imported is compiled then, once, unless this variable (of many a
-# container) forbids it, and TensorFlow takes 20 s more in each process.
+# Packages are installed uncompiled, and Python keeps what it compiles on import. With this variable, which many
+# containers set, it would not: each process would compile TensorFlow again, which takes some 20 s.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     folder = tempfile.TemporaryDirectory(prefix="warm-")
     process = server.start(Path(folder.name))
+    # The workers are forked from it too: TensorFlow is loaded once.
     config.option.tx = [f"popen//python={folder.name}/bin/python" for _ in config.getoption("tx", [])]
 
     def stop() -> None:

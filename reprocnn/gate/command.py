@@ -1,8 +1,8 @@
 """Judge the metrics against the targets of params.yaml and against another revision.
 
 By default, REV is the merge base with the main branch (in GitHub Actions and GitLab CI, with the pull request's target
-branch), and on that branch the commit before. The stricter of both revisions' limits count: what was loosened, removed
-or renamed since REV fails unless --accept names it.
+branch), and on that branch the commit before. The stricter of the two revisions' limits counts: what was loosened,
+removed or renamed since REV fails unless --accept names it.
 
 Exit code 0: passed. 1: a target is missed, a metric with a target got worse, or a limit was loosened. 2: no judgement,
 because a metric is missing or invalid, the test images differ, the results are stale or those of the sample, or there

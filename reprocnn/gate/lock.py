@@ -132,9 +132,10 @@ def open_repository(rev: str) -> Iterator[Repo]:
         with ExitStack() as own:
             stack, repositories = _shared.get() or (own, {})
             if rev not in repositories:
-                repositories[rev] = stack.enter_context(Repo())
+                repo = stack.enter_context(Repo())
                 if rev != "workspace":
-                    stack.enter_context(switch(repositories[rev], rev))
+                    stack.enter_context(switch(repo, rev))
+                repositories[rev] = repo  # not before: a repository that could not be switched is the workspace
             yield repositories[rev]
     except NotDvcRepoError:
         raise UserError("this folder is not a DVC repository; run from the top folder, or `dvc init` first") from None

@@ -10,6 +10,7 @@ from reprocnn.commands import summary
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import sha256
 from tests.support.commands import ROOT
+from tests.support.edits import GONE, put
 
 
 def write(name: str, source: str = "public", accuracy: float = 0.99, recorded: bool = False) -> None:
@@ -86,23 +87,8 @@ def test_a_missing_result_is_an_error(project):
         summary.main([])
 
 
-GONE: Any = object()
 RESTORE = "; restore it with git checkout, or run `dvc repro`"
 DELETE = "; delete the file; the table then shows neither time nor device"
-
-
-def change(path: str, key: str, value: Any) -> None:
-    """Set a dotted key of a JSON file, or remove it."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    *above, last = key.split(".")
-    place = content
-    for part in above:
-        place = place[part]
-    if value is GONE:
-        del place[last]
-    else:
-        place[last] = value
-    Path(path).write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.fixture
@@ -132,7 +118,7 @@ def refused() -> str:
     ],
 )  # fmt: skip
 def test_a_key_that_is_not_right_is_named(results, path, key, value, message):
-    change(path, key, value)
+    put(path, key, value)
     assert refused() == f"{path}: {message}{RESTORE}"
 
 
@@ -148,7 +134,7 @@ def test_a_key_that_is_not_right_is_named(results, path, key, value, message):
 )
 def test_a_record_of_the_training_that_is_not_right_is_named(results, capsys, key, value, message):
     path = Path("runs/train_cifar.json")
-    change(str(path), key, value)
+    put(str(path), key, value)
     assert refused() == f"{path}: {message}{DELETE}"
     path.unlink()
     assert table(capsys)[3][-2:] == ["-", "trained elsewhere"]

@@ -257,6 +257,13 @@ def test_a_further_file_among_the_data_is_its_own_stages_fault(original, monkeyp
         further.unlink()
 
 
+def test_a_revision_that_cannot_be_read_is_never_taken_for_the_workspace(clone):
+    with lock.one_repository():
+        for _ in range(2):
+            with pytest.raises(UserError):
+                lock.metrics("nowhere")
+
+
 def test_a_repository_without_a_pipeline_is_a_line(clone):
     Path("dvc.yaml").unlink()
     with pytest.raises(UserError, match=r"^dvc: '.*dvc\.yaml' does not exist; fix dvc\.yaml or restore dvc\.lock$"):

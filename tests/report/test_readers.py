@@ -17,12 +17,12 @@ from reprocnn.datasets import MNIST
 from reprocnn.report import results
 from tests.report.test_plot import write_stage_outputs
 from tests.support.commands import ROOT, call
+from tests.support.edits import GONE, put
 
 METRICS, DETAILS, IMAGES = Path("metrics/mnist.json"), Path("evaluation/mnist.json"), Path("evaluation/mnist.npz")
 HISTORY, PREDICTIONS = Path("plots/mnist/history.csv"), Path("plots/mnist/predictions.csv")
 RESTORE = "; restore it with git checkout, or run `dvc repro`"
 RESTORE_KEPT = "; delete it, then run `dvc checkout` or `dvc repro`"
-GONE: Any = object()
 
 
 @pytest.fixture(autouse=True)
@@ -35,19 +35,6 @@ def refused() -> str:
     with pytest.raises(UserError) as refusal:
         results.load(MNIST)
     return str(refusal.value)
-
-
-def put(path: Path, key: str, value: Any) -> None:
-    values = json.loads(path.read_text())
-    *above, last = [int(part) if part.isdigit() else part for part in key.split(".")]
-    place = values
-    for part in above:
-        place = place[part]
-    if value is GONE:
-        del place[last]
-    else:
-        place[last] = value
-    path.write_text(json.dumps(values))
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def _become(asked: dict[str, Any], opened: array.array) -> None:
 
 
 def _run(arguments: list[str], folder: str) -> Any:
-    if arguments[1] == "-u":
+    if arguments[1:2] == ["-u"]:
         exec(arguments[3], {"__name__": "__main__"})
         return 0
     sys.executable = str(Path(arguments[0]).with_name("python"))  # what it starts in turn is forked too
