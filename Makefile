@@ -3,6 +3,9 @@ SHELL := /bin/sh
 BIN := .venv/bin
 LOCK := requirements$(if $(GPU),-gpu).lock
 INSTALLED := .venv/.installed$(if $(GPU),-gpu)
+# uv, where there is one, installs in seconds what takes pip minutes. $(call install,PYTHON) is followed by what.
+UV := $(shell command -v uv)
+install = $(if $(UV),uv pip install --python $(1),$(1) -m pip install --disable-pip-version-check) --quiet --no-compile
 SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 # Tests side by side on all cores, but at most four: each process holds a TensorFlow.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
@@ -42,7 +45,7 @@ mutants: $(INSTALLED) ## plant known faults one at a time and list those that no
 	@python -m tests.support.mutants $(AREA)
 
 coverage: $(INSTALLED) ## measure line coverage of the tests that CI and the nights run, including sub-processes: at least 95 %
-	@python -m pip install --quiet --disable-pip-version-check 'coverage>=7.10'
+	@$(call install,$(BIN)/python) 'coverage>=7.10'
 	@coverage erase
 	@coverage run -m pytest $(SIDE_BY_SIDE) -m "not (data or kill or fuzz)"
 	@coverage combine --quiet && coverage report
@@ -60,7 +63,7 @@ export: $(INSTALLED) ## write the trained networks to export/, with a model card
 formats: $(INSTALLED) ## install what writes and opens ONNX, LiteRT and OpenVINO (340 MB)
 	@python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
 	  print(*extras["onnx"], *extras["litert"], *extras["openvino"], sep="\n")' > .venv/formats.txt
-	@python -m pip install --quiet --disable-pip-version-check --no-compile --requirement .venv/formats.txt
+	@$(call install,$(BIN)/python) --requirement .venv/formats.txt
 
 # A branch's name may hold anything: it goes through the environment, and neither make nor the shell reads it as code.
 unexport AGAINST ACCEPT FORMAT PR
@@ -166,7 +169,7 @@ clean: ## remove leftovers; keeps data, models, results and environments
 	@python -m venv --clear .venv-docs
 	@python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
 	  > .venv-docs/requirements.txt
-	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --requirement .venv-docs/requirements.txt
+	@$(call install,.venv-docs/bin/python) --requirement .venv-docs/requirements.txt
 	@touch $@
 
 # Reinstalls only if pyproject.toml or the pins change.
@@ -180,7 +183,7 @@ $(INSTALLED): pyproject.toml $(LOCK)
 	  echo "making .venv with $$($$python --version)"; $$python -m venv .venv || exit 1; \
 	fi
 	@echo "installing $(LOCK)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement $(LOCK)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(call install,$(BIN)/python) --require-hashes --requirement $(LOCK)
+	@$(call install,$(BIN)/python) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m reprocnn vega
 	@touch $@

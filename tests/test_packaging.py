@@ -73,17 +73,17 @@ def installed(built, shared) -> Path:
 def install(built: Path, folder: Path) -> None:
     folder.mkdir()
     subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
-    pip = [str(folder / "venv/bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    if subprocess.run([*pip, "install", "--dry-run", "--no-deps", "tabulate"], capture_output=True).returncode:
+    python = str(folder / "venv/bin/python")
+    install = ["uv", "pip", "install", "--python", python] if shutil.which("uv") else [python, "-m", "pip", "install"]
+    if subprocess.run([*install, "--dry-run", "--no-deps", "tabulate"], capture_output=True).returncode:
         pytest.skip("needs a package index")
     pins = re.findall(r"^(\S+==[^\\\n]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     (folder / "constraints.txt").write_text("\n".join(pins))
     (wheel,) = built.glob("*.whl")
     done = subprocess.run(
-        [*pip, "install", "--no-compile", "--constraint", str(folder / "constraints.txt"), str(wheel)],
-        capture_output=True,
+        [*install, "--no-compile", "--constraint", str(folder / "constraints.txt"), str(wheel)], capture_output=True,
         text=True,
-    )
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 

@@ -50,6 +50,20 @@ def test_make_lets_python_keep_what_it_compiles():
     assert call(ROOT, *command, PYTHONDONTWRITEBYTECODE="1") == "False\n"
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_installs_with_uv_where_there_is_one(tmp_path):
+    probe = "probe: ; @echo $(call install,here/python) thing"
+    command = [shutil.which("make"), "--no-print-directory", "--eval", probe, "probe"]
+    for name in ("sh", "echo"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    pip = "here/python -m pip install --disable-pip-version-check --quiet --no-compile thing\n"
+    assert call(ROOT, *command, PATH=str(tmp_path)) == pip
+    (tmp_path / "uv").write_text("#!/bin/sh\n")
+    (tmp_path / "uv").chmod(0o755)
+    uv = "uv pip install --python here/python --quiet --no-compile thing\n"
+    assert call(ROOT, *command, PATH=str(tmp_path)) == uv
+
+
 def test_its_files_are_there():
     paths = {
         ROOT / name for name in re.findall(r"`((?:stages|reprocnn|tests|benchmarks|docs|report)/[\w/.]+\w)`", TEXT)
