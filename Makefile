@@ -98,7 +98,7 @@ bench-seeds: $(INSTALLED) ## train every setting with several seeds (three hours
 	@for setting in cifar cifar-quick cifar-94; do python -m benchmarks seeds $$setting 3 || exit 1; done
 	@python -m benchmarks seeds cifar-plain 1
 
-bench: $(INSTALLED) .venv-bench/.installed ## compare all settings with their peers (up to four hours, resumable; QUICK=1: MNIST, 15 minutes)
+bench: $(INSTALLED) .venv-bench/.installed ## compare all settings with their peers (up to five hours, resumable; QUICK=1: MNIST, 15 minutes)
 	@python -m benchmarks bench .venv-bench/bin/python $(if $(QUICK),--quick)
 ifndef QUICK
 	@python -m benchmarks step .venv-bench/bin/python

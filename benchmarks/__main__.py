@@ -13,6 +13,7 @@ from reprocnn.core.startup import run
 SCRIPTS = {
     "seeds": "train a setting with several seeds: results/seeds.csv, results/mistakes.csv",
     "bench": "the settings beside their peers: results/bench.csv",
+    "airbench": "airbench alone, as its authors train it: airbench/seeds.csv",
     "step": "a training step beside Keras' own layers and PyTorch: results/step.csv",
     "gpu": "CIFAR-10 in Keras on JAX, on a GPU: results/gpu.csv, results/gpu_step.csv",
     "growth": "cost over the number of images and of filters: results/growth.csv",
@@ -32,7 +33,7 @@ SCRIPTS = {
     "watched": "train as the stage does, and note the test accuracy after each epoch (for seeds)",
     "keras_mnist": "the peers of MNIST in Keras (for bench)",
     "pytorch_mnist": "the peers of MNIST in PyTorch (for bench, step)",
-    "pytorch_cifar": "the peer of CIFAR-10 in PyTorch (for bench, step, gpu)",
+    "pytorch_cifar": "the peer of CIFAR-10 in PyTorch (for airbench, bench, step, gpu)",
 }
 
 

@@ -16,8 +16,11 @@ from reprocnn.core import startup
 from reprocnn.core.errors import UserError
 
 # Environment variables that these libraries read while they are loaded. Each is set, dropped or recorded.
-# Set: TensorFlow, and a home below which there is no keras.json with another float type or image format.
-SET = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull}
+# Set: TensorFlow; a home below which there is no keras.json with another float type or image format; an allocator
+# that keeps the memory of a step for the next, since Linux takes long to clear new gigabytes in each.
+SET = {"KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull, "TF_CPU_ALLOCATOR_USE_BFC": "true"}
+# Set unless the user has: oneDNN's kernels also on processors without AVX-512, where TensorFlow takes Eigen's.
+DEFAULTS = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 # Dropped: whatever begins like this, but for the next three. NumPy's BLAS has its thread counts and kernels here.
 PREFIXES = (
     "KERAS_", "TF_", "XLA_", "ONEDNN_", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE",
@@ -42,13 +45,13 @@ def fix_environment() -> None:
             del os.environ[name]
         names = ", ".join(dropped)  # without their values, which may be secrets of another program
         print(f"ignored, since params.yaml alone drives the results: {names}", file=sys.stderr, flush=True)
-    os.environ |= SET
+    os.environ |= DEFAULTS | os.environ | SET
 
 
 def recorded_environment() -> dict[str, str]:
     """Give the variables with which other bits may come out, by name."""
     names = sorted(name for name in os.environ if name.startswith(RECORDED) and not name.startswith(HARMLESS))
-    return {name: os.environ[name] for name in names}
+    return {name: os.environ[name] for name in names if os.environ[name] != DEFAULTS.get(name)}
 
 
 def _import_tensorflow() -> Any:

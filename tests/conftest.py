@@ -26,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The processes that run tests import Keras as the project does, before a test may do so in another way.
     """
+    os.environ |= server.VARIABLES
     if config.getoption("dist", "no") == "no":
         importlib.import_module("reprocnn.backend")
     if hasattr(config, "workerinput") or os.environ.get("COLD") or not hasattr(os, "pidfd_open"):

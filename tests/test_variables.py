@@ -4,6 +4,7 @@ from unittest import mock
 import pytest
 
 from reprocnn import backend
+from tests.support.warm import server
 
 
 @pytest.fixture
@@ -27,6 +28,7 @@ def test_what_would_change_the_bits_is_dropped_with_a_line(variables, capsys):
     backend.fix_environment()
     assert dict(os.environ) == {
         "PATH": "/bin", "LANG": "C", "KERAS_BACKEND": "tensorflow", "KERAS_HOME": os.devnull,
+        "TF_CPU_ALLOCATOR_USE_BFC": "true", "TF_ENABLE_ONEDNN_OPTS": "1",
     }  # fmt: skip
     assert backend.recorded_environment() == {}
     printed = capsys.readouterr().err
@@ -40,7 +42,7 @@ def test_what_would_change_the_bits_is_dropped_with_a_line(variables, capsys):
 def test_another_backend_or_home_of_keras_is_replaced(variables, capsys):
     variables(KERAS_BACKEND="jax", KERAS_HOME="/somewhere")
     backend.fix_environment()
-    assert dict(os.environ) == backend.SET
+    assert dict(os.environ) == backend.SET | backend.DEFAULTS
     assert capsys.readouterr().err == ""
 
 
@@ -66,9 +68,22 @@ def test_messages_memory_and_terraform_change_no_bit(variables, capsys):
     }  # fmt: skip
     variables(**harmless)
     backend.fix_environment()
-    assert dict(os.environ) == harmless | backend.SET
+    assert dict(os.environ) == harmless | backend.SET | backend.DEFAULTS
     assert backend.recorded_environment() == {}
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_set_anyway_is_not_recorded(variables):
+    """A person's value that is the default gives the same bits."""
+    variables(TF_ENABLE_ONEDNN_OPTS="1", TF_CPU_ALLOCATOR_USE_BFC="false")
+    backend.fix_environment()
+    assert dict(os.environ) == backend.SET | backend.DEFAULTS
+    assert backend.recorded_environment() == {}
+
+
+def test_the_tests_load_tensorflow_with_what_the_project_sets():
+    own = {"KERAS_HOME": os.devnull}
+    assert server.VARIABLES | own == backend.SET | backend.DEFAULTS
 
 
 @pytest.mark.parametrize(("given", "value"), [({}, "AVX2"), ({"ONEDNN_MAX_CPU_ISA": "AVX"}, "AVX")])

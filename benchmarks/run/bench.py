@@ -22,7 +22,7 @@ SEEDS = {
     "one-epoch recipe, PyTorch": (10, 3),
     "mnist-fast": (10, 3),
     "mnist": (5, 1),
-    "airbench, PyTorch": (1, 0),
+    "airbench, PyTorch": (3, 0),
     "cifar-quick": (3, 0),
     "cifar": (3, 0),
     "cifar-94": (3, 0),
@@ -43,12 +43,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--quick", action="store_true", help="only MNIST, with one to three seeds")
     options = parser.parse_args(arguments)
     known = results.known(TABLE, "side", "seed")
-    device = backend.configure_device("cpu", 0)
+    device = backend.configure_device("cpu", 0, "auto")
     for seed in range(max(most for most, _ in SEEDS.values())):
         for side, (most, quick) in SEEDS.items():
             if seed < (quick if options.quick else most) and (side, str(seed)) not in known:
                 peak = matrix_peak("float32")
-                measured = train(side, seed, options.python)
+                measured = train(side, seed, options.python, device.precision)
                 dataset = "cifar" if "cifar" in PEERS.get(side, [side])[0] else "mnist"
                 columns = {"data_set": dataset, "test_accuracy_tta": None} | measured
                 del columns["epochs"]
@@ -57,13 +57,17 @@ def main(arguments: list[str]) -> None:
                 results.add(TABLE, rows, digits=6)
 
 
-def train(side: str, seed: int, python: str) -> dict[str, Any]:
-    """Train once; return `epochs`, a list with a row each, and the figures of the training as a whole."""
+def train(side: str, seed: int, python: str, precision: str) -> dict[str, Any]:
+    """Train once; return `epochs`, a list with a row each, and the figures of the training as a whole.
+
+    `precision` is that of airbench's convolutions: the project's settings and the other peers have their own.
+    """
     if side in SETTINGS:
         row, watched = seeds.measure(side, seed)
         # The stage evaluates in float32; during training, convolutions were in bfloat16.
         watched["epochs"][-1]["test_accuracy"] = row["test_accuracy"]
         return {key: row[key] for key in ("test_accuracy_tta", "tflop", "peak_memory_mib")} | watched
     script, *arguments = PEERS[side]
-    measured: dict[str, Any] = command.ask(sys.executable if "keras" in script else python, script, *arguments, seed)
+    arguments += [str(seed), precision] if script == "pytorch_cifar" else [str(seed)]
+    measured: dict[str, Any] = command.ask(sys.executable if "keras" in script else python, script, *arguments)
     return measured

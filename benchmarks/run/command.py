@@ -15,9 +15,14 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     )
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of the PyTorch peers' precision."""
+    parser.add_argument("precision", choices=("float32", "mixed_bfloat16"), help="of the convolutions")
+
+
 def add_step_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the PyTorch peers' `step`."""
-    parser.add_argument("precision", choices=("float32", "mixed_bfloat16"), help="of the convolutions")
+    add_precision(parser)
     for name in ("filters", "depth", "images", "steps"):
         parser.add_argument(name, type=int)
 

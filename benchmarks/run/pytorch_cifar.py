@@ -1,10 +1,11 @@
-"""Train the PyTorch peer of CIFAR-10: airbench's network, optimizer and augmentation (arXiv 2404.00498).
+"""Train the PyTorch peer of CIFAR-10: airbench94_muon (arXiv 2404.00498), as its authors train it but on the CPU.
 
 Other scripts run it in an environment of its own; it prints JSON. `step` times training steps, on a GPU if there is
-one, with the network compiled. `train` trains once, in float32 on the CPU, on the images of both splits, and measures
-the test accuracy with and without test-time augmentation.
+one, with the network compiled. `train` trains once on the images of both splits, with convolutions in PRECISION, and
+measures the test accuracy with and without test-time augmentation.
 """
 
+import itertools
 import json
 import statistics
 import time
@@ -20,8 +21,13 @@ from benchmarks.run.pytorch_mnist import flops, peak_memory_mib, since_the_proce
 from reprocnn.images import arrays
 
 DATA = Path("data/prepared/cifar")
-BATCH_SIZE = 1000
-LR, MOMENTUM, SGD_MOMENTUM, BIAS_RATE, HEAD_RATE = 0.24, 0.6, 0.85, 440.0, 0.085
+BATCH_SIZE = 2000
+WHITENING_EPOCHS = 3  # in which the bias of the whitening layer is trained
+# Learning rates for a loss that is summed over the batch, and the part of biases and head lost in a step at full rate.
+LR, BIAS_LR, HEAD_LR, DECAY = 0.24, 0.053, 0.67, 2e-6 * BATCH_SIZE
+MOMENTUM, SGD_MOMENTUM = 0.6, 0.85  # of convolutions, and of biases and head
+# Of the pixels of all 50,000 training images, from 0 to 1.
+MEAN, DEVIATION = (torch.tensor(rgb).view(3, 1, 1) for rgb in ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]))
 
 
 def main(arguments: list[str]) -> None:
@@ -32,6 +38,7 @@ def main(arguments: list[str]) -> None:
     trained = task.add_parser("train")
     for name in ("filters", "epochs", "seed"):
         trained.add_argument(name, type=int)
+    command.add_precision(trained)
     options = vars(parser.parse_args(arguments))
     tasks: dict[str, Any] = {"step": step, "train": train}
     print(json.dumps(tasks[options.pop("task")](**options)))
@@ -55,9 +62,20 @@ def build(filters: int, depth: int, x: torch.Tensor) -> nn.Module:
             layers += [convolution, *pool, norm, nn.GELU()]
             channels = width
     head = nn.Linear(channels, 10, bias=False)
-    nn.init.normal_(head.weight, std=1 / channels)
-    model = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), head)
+    head.weight.data /= head.weight.data.std()
+    model = nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), head, Scale(1 / channels))
     return model.to(memory_format=torch.channels_last)
+
+
+class Scale(nn.Module):
+    """Multiply by a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.factor
 
 
 def whitening_kernel(x: torch.Tensor) -> torch.Tensor:
@@ -68,31 +86,41 @@ def whitening_kernel(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([kernel, -kernel])
 
 
-class Muon:
-    """Newton-Schulz steps for convolutions, Nesterov momentum for the rest, as reprocnn/training/muon.py."""
+class Muon(torch.optim.Optimizer):
+    """Newton-Schulz steps for convolution kernels, as reprocnn/training/muon.py."""
+
+    def __init__(self, kernels: list[torch.Tensor]) -> None:
+        super().__init__(kernels, {"lr": LR})
+
+    def step(self) -> None:  # type: ignore[override]
+        """Take a step."""
+        with torch.no_grad():
+            for kernel in self.param_groups[0]["params"]:
+                momentum = self.state[kernel].setdefault("momentum", torch.zeros_like(kernel))
+                momentum.mul_(MOMENTUM).add_(kernel.grad)
+                kernel.mul_(len(kernel) ** 0.5 / kernel.norm())
+                kernel.sub_(self.param_groups[0]["lr"] * orthogonalize(kernel.grad + MOMENTUM * momentum))
+
+
+class Optimizer:
+    """Muon for convolutions and Nesterov momentum for biases and head."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.momenta = [torch.zeros_like(parameter) for parameter in self.parameters]
+        whitening, *rest = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        kernels, biases, head = ([one for one in rest if one.ndim == ndim] for ndim in (4, 1, 2))
+        rates = (([whitening], BIAS_LR), (biases, BIAS_LR), (head, HEAD_LR))
+        groups = [{"params": group, "lr": rate, "weight_decay": DECAY / rate} for group, rate in rates]
+        self.both = (torch.optim.SGD(groups, momentum=SGD_MOMENTUM, nesterov=True), Muon(kernels))
+        self.groups = [group for one in self.both for group in one.param_groups]  # the whitening's bias first
+        self.rates = [group["lr"] for group in self.groups]
 
-    def step(self, rate: float) -> None:
-        """Take a step with the learning rate `rate`."""
-        with torch.no_grad():
-            self._step(rate)
-
-    def _step(self, rate: float) -> None:
-        for parameter, momentum in zip(self.parameters, self.momenta, strict=True):
-            gradient = parameter.grad
-            assert gradient is not None
-            if parameter.ndim == 4:
-                momentum.mul_(MOMENTUM).add_(gradient)
-                parameter.mul_(len(parameter) ** 0.5 / (parameter.norm() + 1e-7))
-                parameter.add_(orthogonalize(gradient + MOMENTUM * momentum), alpha=-rate)
-            else:
-                momentum.mul_(SGD_MOMENTUM).add_(gradient)
-                factor = BIAS_RATE if parameter.ndim == 1 else HEAD_RATE
-                parameter.add_(gradient + SGD_MOMENTUM * momentum, alpha=-rate * factor)
-            parameter.grad = None
+    def step(self, whitened: float, done: float) -> None:
+        """Take a step; `done` is the part of the training that lies behind, `whitened` that of the whitening's bias."""
+        for group, rate, part in zip(self.groups, self.rates, (whitened, done, done, done), strict=True):
+            group["lr"] = rate * (1 - part)
+        for one in self.both:
+            one.step()
+            one.zero_grad()
 
 
 def orthogonalize(kernel: torch.Tensor) -> torch.Tensor:
@@ -107,10 +135,14 @@ def orthogonalize(kernel: torch.Tensor) -> torch.Tensor:
     return (x.T if tall else x).reshape(kernel.shape)
 
 
-def train_step(model: nn.Module, optimizer: Muon, x: torch.Tensor, y: torch.Tensor, rate: float) -> None:
-    """Take a step on a batch."""
-    functional.cross_entropy(model(x), y, label_smoothing=0.2).backward()
-    optimizer.step(rate)
+def train_step(
+    model: nn.Module, optimizer: Optimizer, x: torch.Tensor, y: torch.Tensor, *parts: float, precision: str
+) -> None:
+    """Take a step on a batch; `parts` are those of `Optimizer.step`."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+        loss = functional.cross_entropy(model(x), y, label_smoothing=0.2, reduction="sum")
+    loss.backward()
+    optimizer.step(*parts)
 
 
 def step(precision: str, filters: int, depth: int, images: int, steps: int) -> dict[str, float]:
@@ -119,48 +151,42 @@ def step(precision: str, filters: int, depth: int, images: int, steps: int) -> d
     device = "cuda" if gpu else "cpu"
     x, y = load("train")
     model = build(filters, depth, x).to(device)
-    optimizer = Muon(model)
+    optimizer = Optimizer(model)
     model = torch.compile(model) if gpu else model
     x, y = x.to(device), y.to(device)
     seconds = []
     for batch in torch.randperm(len(x), device=device).split(images)[: steps + 1]:
         start = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "mixed_bfloat16"):
-            train_step(model, optimizer, x[batch].contiguous(memory_format=torch.channels_last), y[batch], 0.01)
+        part = x[batch].contiguous(memory_format=torch.channels_last)
+        train_step(model, optimizer, part, y[batch], 0.0, 0.0, precision=precision)
         if gpu:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return {"milliseconds": 1000 * statistics.median(seconds[1:])}
 
 
-def train(filters: int, epochs: int, seed: int) -> dict[str, Any]:
+def train(filters: int, epochs: int, seed: int, precision: str) -> dict[str, Any]:
     """Train once; return `epochs`, with the test accuracy after each, and the figures of the training as a whole."""
     torch.manual_seed(seed)
     x, y = (torch.cat(parts) for parts in zip(load("train"), load("val"), strict=True))
     model = build(filters, 2, x)
-    optimizer = Muon(model)
+    optimizer = Optimizer(model)
     start = time.perf_counter()
-    mirrored = torch.rand(len(x)) < 0.5
-    padded = functional.pad(x, (2, 2, 2, 2), "reflect")
-    steps = epochs * (len(x) // BATCH_SIZE)
+    mirrored = (torch.rand(len(x)) < 0.5).view(-1, 1, 1, 1)
+    x = functional.pad(torch.where(mirrored, x.flip(3), x), (2, 2, 2, 2), "reflect")
+    per_epoch = len(x) // BATCH_SIZE
     done, first = 0, 0.0
     x_test, y_test = load("test")
     seconds, rows = time.perf_counter() - start, []
     for epoch in range(epochs):
         start = time.perf_counter()
-        for batch in torch.randperm(len(x)).split(BATCH_SIZE)[: len(x) // BATCH_SIZE]:
-            images = torch.stack(
-                [
-                    padded[index, :, down : down + 32, right : right + 32]
-                    for index, (down, right) in zip(
-                        batch.tolist(), torch.randint(0, 5, (len(batch), 2)).tolist(), strict=True
-                    )
-                ]
-            )
-            flipped = mirrored[batch] ^ bool(epoch % 2)
-            images[flipped] = images[flipped].flip(3)
-            images = images.contiguous(memory_format=torch.channels_last)
-            train_step(model, optimizer, images, y[batch], LR * (1 - done / steps))
+        images = moved(x, torch.randint(0, 5, (len(x), 2)))
+        images = images.flip(3) if epoch % 2 else images  # each image mirrored in every other epoch
+        for batch in torch.randperm(len(x)).split(BATCH_SIZE)[:per_epoch]:
+            model[0].bias.requires_grad_(epoch < WHITENING_EPOCHS)
+            parts = done / per_epoch / WHITENING_EPOCHS, done / per_epoch / epochs
+            part = images[batch].contiguous(memory_format=torch.channels_last)
+            train_step(model, optimizer, part, y[batch], *parts, precision=precision)
             done += 1
             first = first or since_the_process_began()
         seconds += time.perf_counter() - start
@@ -173,9 +199,19 @@ def train(filters: int, epochs: int, seed: int) -> dict[str, Any]:
         "test_accuracy_tta": averaged,
         "first_step_seconds": first,
         "peak_memory_mib": peak_memory_mib(),
-        "tflop": steps * BATCH_SIZE * 3 * flops(model, x[:1]) / 1e12,
+        "tflop": done * BATCH_SIZE * 3 * flops(model, x_test[:1]) / 1e12,
         "epochs": rows,
     }
+
+
+def moved(padded: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
+    """Cut images out of those with a margin of 2 pixels; `moves` (n, 2), from 0 to 4, say where: down, right."""
+    height, width = padded.shape[2] - 4, padded.shape[3] - 4
+    images = torch.empty(*padded.shape[:2], height, width)
+    for down, right in itertools.product(range(5), repeat=2):
+        chosen = (moves == torch.tensor([down, right])).all(1)
+        images[chosen] = padded[chosen, :, down : down + height, right : right + width]
+    return images
 
 
 def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor, shift: int) -> float:
@@ -200,6 +236,6 @@ def _accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor, shift: int) ->
 
 
 def load(part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Load images from -0.5 to 0.5, (n, 3, 32, 32), and labels."""
+    """Load images with mean 0 and deviation 1 per channel of the training images, (n, 3, 32, 32), and labels."""
     x, y = arrays.load(DATA / part)
-    return torch.from_numpy(x).float().permute(0, 3, 1, 2) / 255 - 0.5, torch.from_numpy(y).argmax(1)
+    return (torch.from_numpy(x).permute(0, 3, 1, 2) / 255 - MEAN) / DEVIATION, torch.from_numpy(y).argmax(1)

@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 
 from benchmarks import __main__ as command_line
 from benchmarks.run import (
+    airbench,
     bench,
     command,
     figures,
@@ -369,27 +370,29 @@ def test_a_setting_beside_its_peers(monkeypatch):
     watched = {"first_step_seconds": 4.0, "epochs": [{"epoch": 1, "test_accuracy": 0.5},
                                                      {"epoch": 2, "test_accuracy": 0.8}]}  # fmt: skip
     monkeypatch.setattr(bench.seeds, "measure", lambda setting, seed: (row, watched))
-    measured = bench.train("cifar", 1, "python")
+    measured = bench.train("cifar", 1, "python", "float32")
     assert measured == {
         "test_accuracy_tta": 0.95, "tflop": 3.0, "peak_memory_mib": 7, "first_step_seconds": 4.0,
         "epochs": [{"epoch": 1, "test_accuracy": 0.5}, {"epoch": 2, "test_accuracy": 0.9}],
     }  # fmt: skip
     asked = Fake("keras", "torch")
     monkeypatch.setattr(command, "ask", asked)
-    assert [bench.train(side, 3, "other") for side in ("Keras' example", "airbench, PyTorch")] == ["keras", "torch"]
+    sides = ("Keras' example", "airbench, PyTorch")
+    assert [bench.train(side, 3, "other", "mixed_bfloat16") for side in sides] == ["keras", "torch"]
     assert asked.calls == [
-        (sys.executable, "keras_mnist", "example", 3), ("other", "pytorch_cifar", "train", "64", "8", 3),
-    ]  # fmt: skip
+        (sys.executable, "keras_mnist", "example", "3"),
+        ("other", "pytorch_cifar", "train", "64", "8", "3", "mixed_bfloat16"),
+    ]
 
 
 def test_bench_adds_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bench.backend, "configure_device", lambda kind, threads: Device("cpu", "a processor", 2))
+    monkeypatch.setattr(bench.backend, "configure_device", lambda *asked: Device("cpu", "a processor", 2))
     monkeypatch.setattr(bench, "matrix_peak", lambda precision: 2.5e11)
     monkeypatch.setattr(bench, "SEEDS", {"Keras' example": (2, 1), "airbench, PyTorch": (1, 0)})
     trained = []
 
-    def train(side, seed, python):
+    def train(side, seed, python, precision):
         trained.append((side, seed))
         epochs = [{"epoch": 1, "seconds": 1.5}, {"epoch": 2, "seconds": 2.5}]
         return {"tflop": 1.23456789, "first_step_seconds": 3.0, "peak_memory_mib": 9, "epochs": epochs}
@@ -406,6 +409,27 @@ def test_bench_adds_what_is_missing(tmp_path, monkeypatch):
         ("Keras' example", "1", "1", "1.5", "mnist"), ("Keras' example", "1", "2", "2.5", "mnist"),
     ]  # fmt: skip
     assert [rows[0][key] for key in ("tflop", "matrix_peak_gflops", "test_accuracy_tta")] == ["1.23457", "250", ""]
+
+
+def test_airbench_alone_trains_the_seeds_that_are_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(airbench.backend, "configure_device", lambda *asked: Device("cpu", "a processor", 2))
+    trained = []
+
+    def train(side, seed, python, precision):
+        trained.append((side, seed, python, precision))
+        epochs = [{"epoch": 1, "test_accuracy": 0.5}, {"epoch": 2, "test_accuracy": 0.93}]
+        return {"test_accuracy_tta": 0.94, "tflop": 2.0, "epochs": epochs}
+
+    monkeypatch.setattr(bench, "train", train)
+    airbench.main(["other", "1"])
+    airbench.main(["other", "2"])
+    assert trained == [(airbench.SIDE, 0, "other", "float32"), (airbench.SIDE, 1, "other", "float32")]
+    rows = results.read(airbench.TABLE)
+    assert [(row["seed"], row["epoch"], row["test_accuracy"], row["test_accuracy_tta"]) for row in rows] == [
+        ("0", "2", "0.93", "0.94"), ("1", "2", "0.93", "0.94"),
+    ]  # fmt: skip
+    assert {row["hardware"] for row in rows} == {"a processor, 2 threads"}
 
 
 def test_what_does_not_count_is_left_out(tmp_path, monkeypatch):

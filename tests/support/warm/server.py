@@ -34,6 +34,8 @@ LOADED = (
 )  # fmt: skip
 # What libraries read while they are loaded: with another value, the real program starts.
 READ_EARLY = ("HOME", "LANG", "LC_", "TZ", "PYTHON", "TF_", "ONEDNN", "DNNL", "KERAS", "OMP_", "XLA")
+# What reprocnn/backend.py sets for its own programs, and TensorFlow reads while it is loaded.
+VARIABLES = {"KERAS_BACKEND": "tensorflow", "TF_CPU_ALLOCATOR_USE_BFC": "true", "TF_ENABLE_ONEDNN_OPTS": "1"}
 MOUNTS = 0x00020000  # CLONE_NEWNS
 ROOT = str(Path(__file__).parents[3])
 OPENED = str(Path(ROOT, "tests/support/opened"))  # the one folder whose sitecustomize.py runs here too
@@ -82,7 +84,7 @@ def write_programs(folder: Path) -> None:
 
 def start(folder: Path) -> subprocess.Popen[str]:
     """Start the server with its programs in `folder`/bin, and set WARM for the commands of the tests."""
-    os.environ |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}  # as reprocnn/backend.py does
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     write_programs(folder / "bin")
     address = str(folder / "socket")
     server = subprocess.Popen(
