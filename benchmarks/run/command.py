@@ -2,8 +2,12 @@
 
 import argparse
 import json
+import os
 import subprocess
 from typing import Any
+
+# glibc keeps what a step has freed for the next one, as TensorFlow's allocator does for the project's own side.
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -30,5 +34,5 @@ def add_step_arguments(parser: argparse.ArgumentParser) -> None:
 def ask(python: str, *arguments: object) -> Any:
     """Run `PYTHON -m benchmarks ARGUMENTS` and give the JSON that it prints. Raises CalledProcessError if it fails."""
     command = [python, "-m", "benchmarks", *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | KEEP_MEMORY)
     return json.loads(done.stdout)

@@ -411,6 +411,14 @@ def test_bench_adds_what_is_missing(tmp_path, monkeypatch):
     assert [rows[0][key] for key in ("tflop", "matrix_peak_gflops", "test_accuracy_tta")] == ["1.23457", "250", ""]
 
 
+def test_a_peer_keeps_its_memory_and_the_variables_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINE", "kept")
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "[\\"$*\\", \\"$MALLOC_MMAP_MAX_\\", \\"$MINE\\"]"\n')
+    python.chmod(0o755)
+    assert command.ask(str(python), "step", 3) == ["-m benchmarks step 3", "0", "kept"]
+
+
 def test_airbench_alone_trains_the_seeds_that_are_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(airbench.backend, "configure_device", lambda *asked: Device("cpu", "a processor", 2))
