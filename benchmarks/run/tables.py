@@ -31,6 +31,7 @@ CALIBRATION = Path("benchmarks/calibration")
 AUDIT = Path("benchmarks/audit/seconds.csv")
 FORMATS = Path("benchmarks/formats/mnist-fast.csv")
 PRUNING = Path("benchmarks/sweeps/pruning.csv")
+AIRBENCH = Path("benchmarks/airbench/seeds.csv")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 HEADLINES = ("mnist", "cifar", "cifar-94")  # of the README; their networks are those of params.yaml
 MARKED = re.compile(r"<!-- ([a-z][\w -]*) -->\n((?:(?!<!--).)*)<!-- end -->", re.DOTALL)
@@ -61,6 +62,7 @@ VIEWS = {
     "bench": View("bench", ("side", "epochs", "test accuracy", "with TTA", "n", "time to target")),
     "bench cost": View("bench", ("side", "seconds", "images/s", "peak memory", "time to first step")),
     "bench arithmetic": View("bench", ("side", "TFLOP", "share of peak", "relative to mnist-fast")),
+    "airbench": View("airbench", ("processor", "precision", "epochs", "test accuracy", "with TTA", "n")),
     "growth": View("growth", ("data set", "growing", "seconds per epoch", "exponent of seconds")),
     "growth memory": View("growth", ("data set", "growing", "peak memory, MiB", "exponent of memory")),
     "overhead": View("overhead", ("what", "seconds", "baseline", "ratio")),
@@ -129,7 +131,7 @@ def views() -> dict[str, str]:
     tables |= {"headlines": headlines(), "this commit": this_commit()}
     tables |= {"over seeds": over_seeds(), "false alarms": false_alarms()}
     tables |= {"calibration": calibration(), "losses found": losses_found(), "formats": formats()}
-    tables |= {"pruning": pruning(), "audit seconds": audit_seconds()}
+    tables |= {"pruning": pruning(), "audit seconds": audit_seconds(), "airbench": airbench()}
     tables["search"] = tables["search"].rename(columns={f"errors of {n_val:,}": "errors"})
     texts = {}
     for marker, (table, columns, where) in VIEWS.items():
@@ -268,6 +270,18 @@ def formats() -> pd.DataFrame:
         "kB": [f"{value / 1000:.0f}" for value in measured["bytes"]],
     }  # fmt: skip
     return pd.DataFrame(columns)
+
+
+def airbench() -> pd.DataFrame:
+    """Tabulate airbench in PyTorch, a row per processor and precision."""
+    rows = [
+        {
+            "processor": hardware, "precision": precision, "epochs": own["epochs"].max(),
+            "test accuracy": spread(own["test_accuracy"]), "with TTA": spread(own["test_accuracy_tta"]), "n": len(own),
+        }
+        for (hardware, precision), own in pd.read_csv(AIRBENCH).groupby(["hardware", "precision"])
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def pruning() -> pd.DataFrame:
