@@ -178,6 +178,9 @@ def test_the_record_of_a_machine(monkeypatch):
     peak, resident = found["peak_memory_bytes"], psutil.Process().memory_info().rss
     assert isinstance(peak, int)
     assert resident * 0.9 < peak < max(resident * 8, 2**34)
+    monkeypatch.setattr(backend.resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=3))
+    again = backend.record(backend.Device("cpu", "A", 2))
+    assert again["peak_memory_bytes"] == (3 if sys.platform == "darwin" else 3072)  # Linux counts KiB
 
 
 def test_a_gpu_that_is_not_there(cpuinfo):

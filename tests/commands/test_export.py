@@ -266,6 +266,7 @@ def test_the_text_says_how_good_it_is_and_how_to_make_it_again(evaluated):
     commit(Path())
     _, text = parts(model_card(MNIST, (28, 28, 1), {"onnx": "mnist.onnx", "keras": "mnist.keras"}))
     details = json.loads(Path("evaluation/mnist.json").read_text())
+    scores = json.loads(Path("metrics/mnist.json").read_text())["mnist"]["test"]
     stage = yaml.safe_load(Path("dvc.lock").read_text())["stages"]["train_mnist"]
     for expected in (
         "# mnist_cnn, MNIST\n", "with 289,994 parameters", "(images, 28, 28, 1)", "10 classes:\n0, 1, 2,",
@@ -273,6 +274,9 @@ def test_the_text_says_how_good_it_is_and_how_to_make_it_again(evaluated):
         '| `mnist.keras` | `keras.models.load_model("mnist.keras")` |',
         "MNIST: 54,000 for training, 6,000 for validation, 10,000 for testing.", "| On 10,000 test images | |",
         "| accuracy | 98.77%, 95 % interval 98.12% to 99.32% |", "| errors | 30 |", "99.69%; the files give the plain",
+        f"| accuracy of the two best classes | {scores['top2_accuracy']:.2%} |",
+        f"| cross-entropy | {scores['loss']:.4f} |",
+        f"| expected calibration error | {scores['calibration_error']:.4f} |",
         f"commit `{call(Path(), 'git', 'rev-parse', 'HEAD').strip()}` and run `dvc repro evaluate_mnist`",
         f"SHA-256 `{details['weights']}`", f"MD5 `{stage['outs'][0]['md5']}`", "cpu, Intel(R) Xeon(R) Processor",
         f"keras {details['versions']['keras']}",

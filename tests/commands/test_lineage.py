@@ -140,6 +140,14 @@ def test_a_pythonpath_in_the_command(foreign):
     assert lines(Path()) == ["dvc.yaml: a: deps: add lib/b.py", "dvc.yaml: a: deps: remove a.py"]
 
 
+def test_a_file_imports_for_each_stage_what_is_on_its_path(foreign):
+    cmd = "PYTHONPATH={} python a.py"
+    stages = {name: {"cmd": cmd.format(name), "deps": ["a.py"]} for name in ("one", "two")}
+    files = {"a.py": "import b\n", "one/b.py": "x = 1\n", "two/b.py": "x = 1\n"}
+    foreign({"dvc.yaml": yaml.safe_dump({"stages": stages}), **files})
+    assert lines(Path()) == ["dvc.yaml: one: deps: add one/b.py", "dvc.yaml: two: deps: add two/b.py"]
+
+
 def test_paths_are_those_of_the_stages_wdir(foreign):
     files = {"work/a.py": "import b, common\n", "work/b.py": "x = 1\n", "common.py": "x = 1\n"}
     foreign({"dvc.yaml": stage("python a.py", "a.py", more="    wdir: work\n"), **files})

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from reprocnn import cli
-from reprocnn.commands import verify
+from reprocnn.commands import attestation, verify
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from tests.support.commands import call, commit
@@ -361,6 +361,12 @@ def test_a_changed_statement_is_refused(again, keys, change):
 def test_a_file_that_is_no_statement_is_refused(small, keys, text):
     Path("attestation.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match=r"^attestation\.json: expected a DSSE envelope"):
+        check(keys[1])
+
+
+def test_a_signed_failure_is_refused(small, keys):
+    attestation.write(Path("attestation.json"), keys[0], {"result": "FAILED"})
+    with pytest.raises(UserError, match="its result is FAILED, expected PASSED"):
         check(keys[1])
 
 

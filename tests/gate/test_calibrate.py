@@ -138,13 +138,25 @@ def test_the_command_prints_limits_for_params_yaml(seeds, capsys):
     code, out, _ = outcome(capsys, "--metric=digits.test.accuracy", *(f"{i}.csv" for i in range(5)))
     assert code == 0
     assert out.startswith("digits.test.accuracy: 5 seeds, 0.95")
-    assert "for 1.00% false alarms, set in params.yaml, below targets.digits.test.accuracy:\n  alpha: 0.00" in out
-    assert "\n  noise: 0.00" in out
+    correct = [np.loadtxt(f"{i}.csv", delimiter=",", skiprows=1, usecols=2) == 1 for i in range(5)]
+    found = of_predictions(np.array(correct), 0.01)
+    assert (
+        "for 1.00% false alarms, set in params.yaml, below targets.digits.test.accuracy:\n"
+        f"  alpha: {_plain(found.alpha)}\n  noise: {_plain(found.noise)}\n"
+    ) in out
+    assert _plain(found.alpha) != _plain(found.noise)
+    for seeds_each in (1, 3, 30):
+        assert f"\n  {found.found(seeds_each, 0.01):.2g} with {seeds_each} seed" in out
     assert "with 1 seed on each side\n" in out
     code, out, _ = outcome(capsys, "--metric=house.rmse", "--false-alarms=0.05", *(f"{i}.json" for i in range(5)))
     assert code == 0
     assert "house.rmse: 5 seeds, 1200" in out
-    assert "for 5.00% false alarms" in out
+    found = of_values([json.loads(Path(f"{i}.json").read_text())["house"]["rmse"] for i in range(5)], 0.05)
+    assert (
+        f"for 5.00% false alarms, set in params.yaml, below targets.house.rmse:\n  alpha: {_plain(found.alpha)}" in out
+    )
+    assert f"\n  {found.found(1, 0.05):.2g} with 1 seed on each side\n" in out
+    assert f"{found.found(1, 0.05):.2g}" != f"{found.found(1):.2g}"
     assert "dispersion" not in out
 
 

@@ -7,8 +7,9 @@ import pytest
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import command, lock
-from reprocnn.gate.compare import Comparison, Judgement, Row
-from reprocnn.gate.limits import Limits
+from reprocnn.gate.compare import Comparison, Judgement, Row, _forgotten
+from reprocnn.gate.limits import Limits, limits_at
+from reprocnn.gate.metric_files import MetricFiles
 from reprocnn.gate.statistics import mcnemar, two_proportions, wilson_interval
 
 
@@ -155,6 +156,15 @@ def test_mcnemar_sees_no_loss_where_more_was_won(predictions):
     assert (row.verdict, row.failed) == ("target met, better", False)
 
 
+def test_predictions_are_better_than_the_noise_of_seeds(predictions):
+    then, now = predictions(50, {0, 1, 2, 3}, {2, 3, 4, 5, 6, 7, 8, 9, 10})
+    text = "targets: {digits: {test: {accuracy: {at_least: 0.5, noise: 0.5}}}}\ngate: {alpha: 0.1, tolerance: 1}"
+    limits = limits_at("v1", text)
+    assert limits is not None
+    row = Comparison(limits, "v1", then, now).judge_metric("digits.test.accuracy")
+    assert (row.test, row.failed) == ("McNemar, 7 lost, 2 won", True)
+
+
 def test_p_at_alpha_is_not_yet_worse(predictions):
     then, now = predictions(50, set(), set(range(7)))
     p = mcnemar(7, 0)
@@ -196,6 +206,28 @@ def test_metrics_of_other_images_are_not_compared(then, now):
     message = f"v.digest: {then.get('v.digest')} at v1, {now.get('v.digest')} here: other test images; not comparable"
     with pytest.raises(UserError, match=f"^{message}$"):
         compare("v.accuracy", "at_least", 0.5, accuracy | then, accuracy | now)
+
+
+@pytest.mark.parametrize(
+    ("before", "here", "gone"),
+    [
+        ("params.yaml:mnist.lr", "params.yaml:mnist.lr", False),
+        ("params.yaml:mnist.lr", "params.yaml:mnist", False),
+        ("params.yaml:mnist.lr", "params.yaml:", False),
+        ("params.yaml:mnist.lr", "params.yaml:mnist.lr_end", True),
+        ("params.yaml:mnist.lr", "other.yaml:mnist", True),
+        ("params.yaml:mnist", "params.yaml:mnist.lr", True),
+        ("params.yaml:mnist", "params.yaml:seed", True),
+        ("params.yaml:seed", "params.yaml:mnist", True),
+        ("params.yaml:mni", "params.yaml:seed", False),  # no longer a param at all
+        ("params.yaml:mnist.epochs", "params.yaml:seed", False),
+    ],
+)
+def test_a_param_is_forgotten_unless_its_section_is_declared(monkeypatch, before, here, gone):
+    monkeypatch.setattr(lock, "params", lambda: {"seed": 0, "mnist.lr": 0.1, "mnist.lr_end": 0})
+    found = list(_forgotten(MetricFiles(inputs={"train": {before}}), MetricFiles(inputs={"train": {here}})))
+    key = before.partition(":")[2]
+    assert [(one.name, one.what) for one in found] == gone * [(f"train:{key}", "no longer a param of the stage")]
 
 
 def test_other_metrics_are_listed_where_they_changed():

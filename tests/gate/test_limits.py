@@ -121,6 +121,11 @@ def test_a_change_of_the_gate_is_reported_once():
     limits, loosened = judge_by(then, now, {"gate.tolerance"})
     assert [one.name for one in loosened] == ["gate.tolerance"]
     assert limits.of("a") == Tolerated(0.01, 9)
+    now = read("{a: {at_least: 1}}", "gate: {alpha: 0.001, tolerance: 0.05}")
+    for accept in (set[str](), {"gate.alpha"}):
+        limits, [loosening] = judge_by(then, now, accept)
+        assert (loosening.name, loosening.what) == ("gate.alpha", "0.01 -> 0.001")
+        assert limits.of("a") == Tolerated(0.001 if accept else 0.01, 0.05)
 
 
 def test_a_removed_target_keeps_what_it_tolerated():

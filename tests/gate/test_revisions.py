@@ -126,6 +126,18 @@ def test_the_services_target_branch_comes_first(forge, monkeypatch, branch, vari
     assert default_revision() != git("rev-parse", "origin/release")
 
 
+def test_gitlabs_default_branch_counts_where_the_clone_names_none(forge, monkeypatch, branch):
+    git("branch", "trunk", "feature~")
+    monkeypatch.setenv("CI_COMMIT_BRANCH", "feature")
+    git("switch", "--quiet", "--detach", "feature")
+    monkeypatch.setenv("CI_DEFAULT_BRANCH", "trunk")
+    assert default_revision() == git("rev-parse", "trunk")
+    clone(forge, monkeypatch)  # whose remote says which it is
+    git("switch", "--quiet", "--detach", "origin/feature")
+    git("remote", "set-head", "origin", branch)
+    assert default_revision() == git("rev-parse", "origin/feature~2")
+
+
 def test_a_fork_whose_branch_has_the_name_of_the_target_is_not_compared_with_itself(forge, monkeypatch, branch):
     clone(forge, monkeypatch)
     base = git("rev-parse", "HEAD")

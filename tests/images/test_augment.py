@@ -237,12 +237,20 @@ def test_threads_change_no_bits(monkeypatch):
     assert asked == [1, 3, 1, 3]
 
 
-def test_augment_mirrors_if_the_params_say_so():
-    x = noise(2, 6, 5)
-    mirrored = np.array([True, False])
-    assert np.array_equal(augment(x, np.random.default_rng(0), NONE, mirrored), x)
-    both = augment(x, np.random.default_rng(0), replace(NONE, flip=True), mirrored)
-    assert np.array_equal(both, [x[0, :, ::-1], x[1]])
+@pytest.mark.parametrize("change", [{}, {"shift": 2}, {"rotation": 10}])
+def test_augment_mirrors_if_the_params_say_so(change):
+    x, mirrored, none = noise(2, 6, 5), np.array([True, False]), np.zeros(2, bool)
+
+    def augmented(mirrored: np.ndarray, flip: bool) -> np.ndarray:
+        return augment(x, np.random.default_rng(0), replace(NONE, flip=flip, **change), mirrored)
+
+    plain = augmented(none, flip=True)
+    assert np.array_equal(augmented(mirrored, flip=False), plain)
+    both = augmented(mirrored, flip=True)
+    assert np.array_equal(both[1], plain[1])
+    assert not np.array_equal(both[0], plain[0])
+    if not change:
+        assert np.array_equal(both[0], x[0, :, ::-1])
 
 
 def test_shrink_takes_means():

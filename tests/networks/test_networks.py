@@ -129,6 +129,8 @@ def test_mnist_cnn_layer_by_layer():
         "Conv2D 16 (5, 5) padding=same",
         "Conv2D 32 (5, 5) padding=same use_bias=False",
     ]
+    deep = [line for line in described("mnist_cnn", depth=3) if "Conv2D" in line or "Pooling" in line]
+    assert [line[:7] for line in deep] == ["Conv2D ", *["Conv2D ", "MaxPool", "Conv2D ", "Conv2D "] * 2]
 
 
 def test_cifar_cnn_layer_by_layer():
@@ -186,8 +188,9 @@ def test_the_same_seed_gives_the_same_weights_and_names():
     assert any(not np.array_equal(a, b) for a, b in zip(weights, make(2)[1], strict=True))
 
 
-def test_convolutions_start_as_the_identity_on_their_first_channels():
-    model = build("cifar_cnn", (32, 32, 3))
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_convolutions_start_as_the_identity_on_their_first_channels(kernel_size):
+    model = build("cifar_cnn", (32, 32, 3), kernel_size=kernel_size)
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][1:]
     assert [layer.kernel.shape[2:] for layer in convolutions[:3]] == [(24, 8), (8, 8), (8, 32)]
     for layer in convolutions:
@@ -199,7 +202,7 @@ def test_convolutions_start_as_the_identity_on_their_first_channels():
         kernel = np.asarray(layer.kernel)[..., same:]
         assert kernel.shape[-1] == filters - same
         # He's uniform distribution, of variance 2 / fan-in.
-        assert not kernel.size or kernel.std() == pytest.approx((2 / (9 * channels)) ** 0.5, rel=0.1)
+        assert not kernel.size or kernel.std() == pytest.approx((2 / (kernel_size**2 * channels)) ** 0.5, rel=0.1)
 
 
 def test_patches_are_rows_of_neighbouring_pixels():

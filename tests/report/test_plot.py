@@ -292,9 +292,12 @@ def test_targets_come_from_the_params(project):
 def test_a_result_is_read_from_what_the_stages_wrote(project):
     write_stage_outputs(project)
     write_stage_outputs(project, "cifar")
+    values = Path("params.yaml").read_text()
+    values = values.replace("\nseed: 0 ", "\nseed: 5 ").replace(" split_seed: 0", " split_seed: 6")
+    Path("params.yaml").write_text(values)
     loaded = results.load(MNIST)
     assert (loaded.title, loaded.judged_by, loaded.target) == ("sample: digits", None, 0.99)
-    assert (loaded.seed, loaded.peak_lr) == (0, pytest.approx(0.01))
+    assert (loaded.seed, loaded.recipe.split_seed, loaded.peak_lr) == (5, 6, pytest.approx(0.01))
     assert loaded.class_names == ["cat", "dog"]
     assert loaded.test == TEST | DETAILS["test"]
     assert loaded.source == "sample"

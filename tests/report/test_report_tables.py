@@ -234,11 +234,11 @@ def test_a_broken_table_is_named(tmp_path, monkeypatch, content):
 def test_growth_by_hand():
     rows = [("mnist", 400, 8, 40.0, 200), ("mnist", 100, 16, 40.0, 400), ("mnist", 100, 8, 10.0, 200)]
     rows += [("cifar", 1000, 4, 1.0, 900), ("mnist", 200, 8, 20.0, 200), ("cifar", 5000, 4, 5.0, 4500)]
-    rows += [("cifar", 1000, 8, 8.0, 1800)]
+    rows += [("cifar", 1000, 8, 8.0, 1800), ("cifar", 1000, 2, 0.5, 450), ("cifar", 500, 8, 9.0, 9)]
     columns = ["data_set", "images", "filters", "seconds", "peak_memory_mib"]
     assert cells("growth", pd.DataFrame(rows, columns=columns)) == [
         ["mnist", "100 to 400 images", "10.0 to 40.0", "1.00", "200 to 200", "0.00"],
         ["mnist", "8 to 16 filters", "10.0 to 40.0", "2.00", "200 to 400", "1.00"],
         ["cifar", "1,000 to 5,000 images", "1.0 to 5.0", "1.00", "900 to 4,500", "1.00"],
-        ["cifar", "4 to 8 filters", "1.0 to 8.0", "3.00", "900 to 1,800", "1.00"],
+        ["cifar", "2 to 8 filters", "0.5 to 8.0", "2.00", "450 to 1,800", "1.00"],
     ]

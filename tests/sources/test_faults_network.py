@@ -158,6 +158,26 @@ def test_what_a_redirect_says_is_not_read(good, monkeypatch):
     assert raw() == EVERYTHING
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_followed_with_its_query(good, monkeypatch, status):
+    """As to a signed address of an object store."""
+    signed = "images.gz?expires=1&signature=a%2Bb/c"
+    (good / signed).parent.mkdir()
+    (good / signed).write_bytes(mirror.CONTENT["images.gz"])
+
+    def elsewhere(handler: faultserver.Handler, body: bytes) -> None:
+        handler.send_response(status)
+        handler.send_header("Location", f"/{signed}")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with faultserver.serve(good, elsewhere, faultserver.good) as (address, asked):
+        monkeypatch.setenv("DATASETS_MIRROR", address)
+        download.main()
+        assert asked[:2] == ["/images.gz", f"/{signed}"]
+    assert raw() == EVERYTHING
+
+
 def test_a_chunked_answer_is_read(good, monkeypatch):
     def chunked(handler: faultserver.Handler, body: bytes) -> None:
         handler.wfile.write(CHUNKED)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 import tempfile
 from importlib.metadata import version
@@ -629,11 +630,12 @@ def test_a_failed_trial_is_an_error(in_repository, monkeypatch, failed, capsys):
     given = []
 
     def sweep(overrides: Any, search: Any, trials: Any, options: Any) -> SimpleNamespace:
-        given.append((search and (search.sampler, search.trials, search.minimize), trials))
+        given.append((search and (search.sampler, search.trials, search.minimize, search.prune), trials))
         return SimpleNamespace(run=lambda: failed)
 
     monkeypatch.setattr(command, "_sweep", sweep)
-    for more, total in ([], 2), (["--search=optuna", "--trials=5", "--minimize"], 5):
+    searching = ["--search=optuna", "--trials=5", "--minimize"]
+    for more, total in ([], 2), (searching, 5), ([*searching, "--prune"], 5):
         if failed:
             with pytest.raises(UserError, match=f"^sweep: {failed} of {total} trials failed; fix that and run"):
                 command.main(["lr=0.1,0.2", "--threads=1", *more])
@@ -641,7 +643,20 @@ def test_a_failed_trial_is_an_error(in_repository, monkeypatch, failed, capsys):
             command.main(["lr=0.1,0.2", "--threads=1", *more])
         printed = capsys.readouterr().out
         assert "Trials have threads=1, params.yaml has threads: 0 (all cores): other threads give other" in printed
-    assert given == [(None, [("lr=0.1", "threads=1"), ("lr=0.2", "threads=1")]), (("optuna", 5, True), [])]
+    assert given == [
+        (None, [("lr=0.1", "threads=1"), ("lr=0.2", "threads=1")]),
+        (("optuna", 5, True, False), []),
+        (("optuna", 5, True, True), []),
+    ]
+
+
+@pytest.mark.parametrize("minimize", [False, True])
+def test_the_summary_lists_the_best_trial_first(in_repository, monkeypatch, tmp_path, minimize):
+    ended = [driver.Ended(f"lr{lr}", lr, (f"lr={lr}", "threads=2"), "5 s", pruned=False) for lr in (0.1, 0.3, 0.2)]
+    monkeypatch.setattr(command, "_sweep", lambda *_: SimpleNamespace(run=lambda: 0, ended=ended))
+    command.main(["lr=0.1,0.2,0.3", f"--summary={tmp_path / 'page.html'}", *["--minimize"][:minimize]])
+    names = re.findall(r"<tr><td>(.*?)</td>", (tmp_path / "page.html").read_text())
+    assert names == (["lr0.1", "lr0.2", "lr0.3"] if minimize else ["lr0.3", "lr0.2", "lr0.1"])
 
 
 def test_the_clones_of_a_user_are_apart_from_those_of_others(monkeypatch):

@@ -19,6 +19,8 @@ def test_without_warmup_it_starts_at_the_peak_and_ends_at_its_share():
 
 def test_sizes_grow_until_the_last_quarter():
     assert [image_size((32, 32), 0.5, epoch, 8)[0] for epoch in range(8)] == [16, 20, 20, 24, 28, 28, 32, 32]
+    sizes = [image_size((32, 32), 0.5, epoch, 10)[0] for epoch in range(10)]
+    assert sizes == [16, 20, 20, 24, 24, 28, 28, 32, 32, 32]  # a quarter of ten epochs is more than two
     assert [image_size((28, 20), 1.0, epoch, 2) for epoch in range(2)] == [(28, 20), (28, 20)]
     assert [image_size((32, 24), 0.5, epoch, 8) for epoch in (0, 3, 6)] == [(16, 12), (24, 16), (32, 24)]
     assert image_size((32, 32), 0.5, 0, 1) == (16, 16)
