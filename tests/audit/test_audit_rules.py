@@ -322,6 +322,11 @@ CASES: dict[str, list[Case]] = {
             "a 5x5 kernel on a 2x2 map; 9 of its 25 positions ever see a value",
         ),
         innocent(lambda: pooled(conv(4, 3, "wide", dilation_rate=3), shape=(6, 6, 3))),
+        guilty(
+            lambda: pooled(conv(4, 3, "wide", dilation_rate=3), shape=(3, 3, 3)),
+            "wide",
+            "a 7x7 kernel on a 3x3 map; 1 of its 9 positions ever see a value",
+        ),
         innocent(lambda: pooled(conv(4, 5, "exact"), shape=(5, 5, 3))),
         innocent(lambda: pooled(layers.DepthwiseConv2D(7, padding="same"), shape=(7, 7, 3))),
     ],

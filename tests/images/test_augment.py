@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import affine_transform
 
 from reprocnn.core.params import Augmentation
@@ -18,7 +19,7 @@ class Spread(np.random.Generator):
     Of two rows of draws, the second runs the other way. Normal draws are all `normal`, a value for each axis.
     """
 
-    def __init__(self, normal: tuple[float, float] = (0, 0)) -> None:
+    def __init__(self, normal: Any = (0, 0)) -> None:
         super().__init__(np.random.PCG64(0))
         self.values = normal
 
@@ -170,6 +171,18 @@ def test_warp_bends_smoothly():
     assert np.abs(np.diff(moves, axis=2)).mean() < 0.2
     # Neighbouring points are independent: between two of them the spread is smaller.
     assert moves[:, 4::5, 7:12:5].std() < 0.45
+
+
+def test_warp_bends_along_cubic_curves():
+    x = np.broadcast_to((10 * np.arange(25)).astype(np.uint8)[:, None, None], (3, 25, 25, 1))
+    points = np.zeros((5, 5, 2), np.float32)
+    points[..., 0] = np.random.default_rng(3).normal(size=(5, 5))
+    moves = warped(x, Spread(normal=points), elastic=1)[0, ..., 0] / 10 - np.arange(25)[:, None]
+    expected = Image.fromarray(points[..., 0]).resize((25, 25), Image.Resampling.BICUBIC)
+    straight = Image.fromarray(points[..., 0]).resize((25, 25), Image.Resampling.BILINEAR)
+    inside = slice(4, -4)
+    assert np.abs(moves - expected)[inside, inside].max() < 0.06  # 0.05 are from rounding
+    assert np.abs(moves - straight)[inside, inside].max() > 0.2
 
 
 @pytest.mark.parametrize(("fill_mode", "edge"), [("constant", 0), ("reflect", 200)])

@@ -22,6 +22,12 @@ def test_from_a_folder(tmp_path, monkeypatch):
     assert [path.name for path in Path("data").iterdir()] == ["raw"]
 
 
+def test_from_a_folder_whose_name_looks_like_an_address(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATASETS_MIRROR", str(mirror.fill(tmp_path / "a%20b#c?d")))
+    download.main()
+    assert raw() == {**mirror.CONTENT, **mirror.MEMBERS}
+
+
 def test_over_http_and_then_nothing_again(tmp_path, monkeypatch):
     with mirror.serve(mirror.fill(tmp_path / "mirror")) as (address, asked):
         monkeypatch.setenv("DATASETS_MIRROR", address)

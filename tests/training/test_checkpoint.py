@@ -147,6 +147,21 @@ def test_the_newest_checkpoint_is_restored_with_its_optimizer(tmp_path):
     assert int(model.optimizer.iterations) == 100
 
 
+@pytest.mark.parametrize("step", ["save_weights", "write_json"])
+def test_a_kill_while_one_is_written_leaves_the_one_before(tmp_path, monkeypatch, step):
+    checkpoint.save(tmp_path, small(1.0, 90), rows(9))
+
+    def kill(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, step, kill)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, small(2.0, 100), rows(10))
+    model = small(0.0, 0)
+    assert checkpoint.restore(tmp_path, model) == rows(9)
+    assert state(model) == [1.0] * 6
+
+
 def test_an_optimizer_that_has_no_variables_yet_gets_them(tmp_path):
     checkpoint.save(tmp_path, small(1.0, 90), rows(9))
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense")])

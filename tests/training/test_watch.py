@@ -42,8 +42,11 @@ def test_a_stage_without_its_dvc_stops(clock, monkeypatch):
     monkeypatch.setattr(watch, "orphaned", lambda: True)
     clock.on_train_batch_end(0, {"loss": 1.0})  # not started by dvc
     monkeypatch.setenv("DVC_STAGE", "train_it")
-    with pytest.raises(UserError, match="train_it: stopped, since the dvc that started it is gone; run `dvc repro`"):
-        clock.on_train_batch_end(0, {"loss": 1.0})
+    for batch in (0, 7):
+        with pytest.raises(
+            UserError, match="train_it: stopped, since the dvc that started it is gone; run `dvc repro`"
+        ):
+            clock.on_train_batch_end(batch, {"loss": 1.0})
     monkeypatch.setattr(watch, "orphaned", lambda: False)
     clock.on_train_batch_end(0, {"loss": 1.0})
 

@@ -97,12 +97,10 @@ def kernel_over_map(graph: Graph, task: Task) -> Found:
         if not isinstance(call.layer, CONVOLUTIONS + DEPTHWISE):
             continue
         kernel, dilation, strides = call.layer.kernel_size, call.layer.dilation_rate, call.layer.strides
-        reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
         sizes = _map_size(call)
-        if all(length <= size for length, size in zip(reach, sizes, strict=True)):
-            continue
         seen = math.prod(_positions_seen(*axis) for axis in zip(kernel, sizes, strides, dilation, strict=True))
         if seen < math.prod(kernel):
+            reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
             share = f"{seen} of its {math.prod(kernel)} positions ever see a value"
             yield call.name, f"a {_by_x(reach)} kernel on a {_by_x(sizes)} map; {share}"
 
