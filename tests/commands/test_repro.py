@@ -57,6 +57,12 @@ def test_with_the_files_in_place_nothing_is_looked_for(called):
     assert called == ["dvc repro", "remove_finished", "summary"]
 
 
+def test_a_worktree_of_git_is_a_clone(called):
+    Path(".git").rmdir()
+    Path(".git").write_text("gitdir: elsewhere\n")
+    test_with_the_files_in_place_nothing_is_looked_for(called)
+
+
 def test_missing_files_are_taken_from_the_cache_or_a_source(called):
     repro.main([])
     assert called == ["try checkout --quiet download", "look", "dvc repro", "summary"]

@@ -7,7 +7,7 @@ import pytest
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import command, lock
-from reprocnn.gate.compare import Comparison, Judgement, Row, _forgotten
+from reprocnn.gate.compare import Comparison, Judgement, Row, _forgotten, _other_than_predicted
 from reprocnn.gate.limits import Limits, limits_at
 from reprocnn.gate.metric_files import MetricFiles
 from reprocnn.gate.statistics import mcnemar, two_proportions, wilson_interval
@@ -228,6 +228,15 @@ def test_a_param_is_forgotten_unless_its_section_is_declared(monkeypatch, before
     found = list(_forgotten(MetricFiles(inputs={"train": {before}}), MetricFiles(inputs={"train": {here}})))
     key = before.partition(":")[2]
     assert [(one.name, one.what) for one in found] == gone * [(f"train:{key}", "no longer a param of the stage")]
+
+
+def test_predictions_that_a_stage_makes_are_not_done_without(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    metrics = {"digits.test.n": 10, "digits.test.accuracy": 0.9}
+    path = "plots/digits/predictions.csv"
+    [line] = _other_than_predicted(metrics, MetricFiles(made=frozenset({path})))
+    assert line == f"{path}: missing, but a stage makes it; run `dvc pull`"
+    assert not list(_other_than_predicted(metrics, MetricFiles(contents={"metrics/digits.json": b""})))
 
 
 def test_other_metrics_are_listed_where_they_changed():

@@ -39,6 +39,7 @@ def test_only_numbers_that_json_lacks_are_named():
     ("metric", "more", "expected"),
     [
         ("a.test.accuracy", {}, 40), ("a.test.accuracy_low", {}, 40), ("accuracy", {}, 7), ("a.test.loss", {}, None),
+        ("accuracy.loss", {"accuracy.n": 40, "accuracy.loss": 0.5}, None),
         ("b.accuracy", {}, None), ("a.test.precision", {}, None), ("a.test.accuracy", {"a.test.n": 0}, None),
         ("a.test.accuracy", {"a.test.n": 1}, 1), ("a.test.accuracy", {"a.test.n": -1}, None),
         ("a.test.accuracy", {"a.test.n": 40.0}, None), ("a.test.accuracy", {"a.test.n": "40"}, None),

@@ -78,6 +78,13 @@ def test_the_whitening_layer_is_explained():
         ({"zoom": 0.0, "rotation": 0.0}, "Images are sheared by up to 0.2 pixels per row, differently"),
         ({}, "rotated by up to 15 degrees, stretched by up to 15 % and sheared by up to 0.2 pixels per row,"),
         ({"rotation": 0.0, "zoom": 0.0, "shear": 0.0, "elastic": 0.1}, "each way, by fractions of a pixel too,"),
+        *(
+            (
+                {"rotation": 0.0, "zoom": 0.0, "shear": 0.0, "elastic": 0.0} | {key: 0.1},
+                "each way, by fractions of a pixel too,",
+            )
+            for key in ("rotation", "zoom", "shear")
+        ),
         ({"elastic": 0.0}, "whatever moves in from outside the image is black"),
         (
             {"shift": 0, "rotation": 0.0, "zoom": 0.0, "shear": 0.0},

@@ -46,6 +46,8 @@ def test_a_trial_takes_its_gpus_from_one_machine(monkeypatch, gpus, slots):
     nodes = [node("a", 8, gpus=4), node("b", 20, gpus=1), node("c", 4)]
     monkeypatch.setattr(cluster.ray, "nodes", lambda: nodes)
     assert cluster.Machines(4, gpus).slots() == slots
+    nodes[:] = [node("a", 100, gpus=4)]
+    assert cluster.Machines(1, 0.3).slots() == 12  # three to a GPU, and none on two
 
 
 def test_a_machine_that_is_left_out_is_reported_once_and_avoided(machines, capsys):
