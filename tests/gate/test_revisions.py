@@ -130,6 +130,7 @@ def test_gitlabs_default_branch_counts_where_the_clone_names_none(forge, monkeyp
     git("branch", "trunk", "feature~")
     monkeypatch.setenv("CI_COMMIT_BRANCH", "feature")
     git("switch", "--quiet", "--detach", "feature")
+    add("still more")
     monkeypatch.setenv("CI_DEFAULT_BRANCH", "trunk")
     assert default_revision() == git("rev-parse", "trunk")
     clone(forge, monkeypatch)  # whose remote says which it is

@@ -5,6 +5,7 @@ mirror the file's package, in a copy of the repository. What survives is printed
 """
 
 import argparse
+import ast
 import importlib
 import os
 import shutil
@@ -51,14 +52,17 @@ class Mutant:
 
 
 def read(path: Path) -> list[Mutant]:
-    """Read a list of mutants. Raises ValueError if one does not occur exactly once in its file."""
+    """Read a list of mutants. Raises ValueError if one's text is not there once, SyntaxError if it is no Python."""
     mutants = []
     for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
         tests = entry.get("tests") or [mirror(entry["file"])]
         mutant = Mutant(entry["file"], entry["old"], entry["new"], tuple(tests), entry.get("equivalent", ""))
-        count = (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.old)
+        text = (ROOT / mutant.file).read_text(encoding="utf-8")
+        count = text.count(mutant.old)
         if count != 1 or mutant.old == mutant.new:
             raise ValueError(f"{path.name}: {mutant.file}: found {count} of {mutant.old!r}, expected 1, and a change")
+        if mutant.file.endswith(".py"):
+            ast.parse(text.replace(mutant.old, mutant.new), mutant.file)
         mutants.append(mutant)
     return mutants
 
