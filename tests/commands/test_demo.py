@@ -33,13 +33,17 @@ def source(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_the_copy_has_what_is_for_git_but_no_results(source, tmp_path):
+def test_the_copy_has_what_is_for_git_but_no_results(source, tmp_path, monkeypatch):
     target = tmp_path / "target"
+    (source / "stages/plot.py").chmod(0o755)
+    for name, value in (("COUNT", "1"), ("KEY_0", "commit.gpgsign"), ("VALUE_0", "true")):  # without a key
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
     demo.make_copy(source, target, {"source": "sample", "mnist.epochs": 3, "cifar.new": 1})
     listed = call(target, "git", "ls-files").splitlines()
     assert listed == [".gitignore", "docs/metrics/a.md", "new.py", "params.yaml", "stages/plot.py"]
     assert call(target, "git", "status", "--porcelain", "--ignored") == ""
     assert call(target, "git", "rev-parse", "--abbrev-ref", "HEAD") == "main\n"
+    assert (target / "stages/plot.py").stat().st_mode & 0o111
     params = yaml.safe_load((target / "params.yaml").read_text())
     assert params == {
         "source": "sample", "mnist": {"epochs": 3, "batch_size": 256, "seed": 3},

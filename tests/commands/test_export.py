@@ -85,6 +85,16 @@ def test_a_missing_library_is_named_with_its_extra_before_any_work(trained, monk
     assert RUNTIMES[kind] in {re.split("[>=]", need)[0] for need in extras[kind]}
 
 
+def test_a_network_that_was_not_measured_is_not_exported(trained, monkeypatch):
+    def refuse(*_: object) -> str:
+        raise UserError("evaluation/mnist.json: measured with other weights")
+
+    monkeypatch.setattr(export, "model_card", refuse)
+    with pytest.raises(UserError, match="other weights"):
+        export.main([])
+    assert not Path("export/mnist.keras").exists()
+
+
 def test_an_export_that_fails_leaves_the_file_before(trained):
     Path("export").mkdir()
     Path("export/mnist.keras").write_text("before")
@@ -278,7 +288,8 @@ def test_the_text_says_how_good_it_is_and_how_to_make_it_again(evaluated):
         f"| cross-entropy | {scores['loss']:.4f} |",
         f"| expected calibration error | {scores['calibration_error']:.4f} |",
         f"commit `{call(Path(), 'git', 'rev-parse', 'HEAD').strip()}` and run `dvc repro evaluate_mnist`",
-        f"SHA-256 `{details['weights']}`", f"MD5 `{stage['outs'][0]['md5']}`", "cpu, Intel(R) Xeon(R) Processor",
+        f"SHA-256 `{details['weights']}`", f"MD5 `{stage['outs'][0]['md5']}`",
+        "cpu, Intel(R) Xeon(R) Processor, 2 threads",
         f"keras {details['versions']['keras']}",
     ):  # fmt: skip
         assert expected in text, expected
@@ -288,7 +299,14 @@ def test_the_text_says_how_good_it_is_and_how_to_make_it_again(evaluated):
     assert "sample" not in text
 
 
+def test_a_card_names_its_data_set_as_hubs_do(evaluated):
+    header, _ = parts(model_card(CIFAR, (32, 32, 3), {}))
+    assert header["datasets"] == ["uoft-cs/cifar10"]
+
+
 def test_changes_that_are_not_committed_are_said(evaluated):
+    Path("note.txt").touch()  # not git's, so not of the results
+    assert "uncommitted" not in model_card(CIFAR, (32, 32, 3), {})
     edit(Path("evaluation/cifar.json"), ["parameters"], 1)
     assert re.search(r"commit `\w{40}`, with uncommitted changes,", model_card(CIFAR, (32, 32, 3), {}))
 

@@ -364,6 +364,14 @@ def test_a_file_that_is_no_statement_is_refused(small, keys, text):
         check(keys[1])
 
 
+def test_a_signed_statement_of_something_else_is_refused(small, keys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(attestation, "PREDICATE", "https://in-toto.io/attestation/vulns/v0.1")
+        attestation.write(Path("attestation.json"), keys[0], {})
+    with pytest.raises(UserError, match="expected a statement of"):
+        check(keys[1])
+
+
 def test_a_signed_failure_is_refused(small, keys):
     attestation.write(Path("attestation.json"), keys[0], {"result": "FAILED"})
     with pytest.raises(UserError, match="its result is FAILED, expected PASSED"):

@@ -148,6 +148,11 @@ def test_the_command_prints_limits_for_params_yaml(seeds, capsys):
     for seeds_each in (1, 3, 30):
         assert f"\n  {found.found(seeds_each, 0.01):.2g} with {seeds_each} seed" in out
     assert "with 1 seed on each side\n" in out
+    alarms = ", ".join(f"{found.false_alarms(alpha):.2%}" for alpha in (0.05, 0.01, 0.001, 0.0001))
+    assert f"false alarms with alpha 0.05, 0.01, 0.001, 0.0001: {alarms}\n" in out
+    header, *rows = Path("3.csv").read_text().splitlines()
+    Path("3.csv").write_text("\n".join([header, *reversed(rows)]))
+    assert outcome(capsys, "--metric=digits.test.accuracy", *(f"{i}.csv" for i in range(5))) == (0, out, "")
     code, out, _ = outcome(capsys, "--metric=house.rmse", "--false-alarms=0.05", *(f"{i}.json" for i in range(5)))
     assert code == 0
     assert "house.rmse: 5 seeds, 1200" in out
@@ -157,6 +162,9 @@ def test_the_command_prints_limits_for_params_yaml(seeds, capsys):
     )
     assert f"\n  {found.found(1, 0.05):.2g} with 1 seed on each side\n" in out
     assert f"{found.found(1, 0.05):.2g}" != f"{found.found(1):.2g}"
+    half = found.found(1, 0.05) / 2
+    assert f"{half:.2g}, takes {found.seeds_for(half, 0.05)} seeds on each side" in out
+    assert found.seeds_for(half, 0.05) != found.seeds_for(half)
     assert "dispersion" not in out
 
 
@@ -174,6 +182,8 @@ def test_the_command_runs_seeds(tmp_path, monkeypatch, capsys):
     code, out, _ = outcome(capsys, "--metric=a", "--run", command, "--seeds=4", "m.json")
     assert code == 0
     assert out.startswith("a: 4 seeds, 2 ± 1.3")
+    code, out, _ = outcome(capsys, "--metric=a", "--run", "echo a = {seed}.5 > m.toml", "--seeds=4", "m.toml")
+    assert (code, out.partition(" ±")[0]) == (0, "a: 4 seeds, 2")
     for broken, reason in (("false", "false: ended with exit code 1"), ("true", "m.json: missing")):
         code, _, err = outcome(capsys, "--metric=a", "--run", broken, "m.json")
         assert code == 2
@@ -230,6 +240,13 @@ def test_noise_judges_a_metric_without_predictions():
     ):
         row = Comparison(limits, "v1", {"rmse": 1200}, {"rmse": rmse}).judge_metric("rmse")
         assert (row.verdict, row.test) == (verdict, "two seeds, noise 2")
+
+
+def test_a_gain_is_never_inconclusive():
+    limits = limits_at("v1", "targets: {rmse: {at_most: 5000, noise: 2}}\ngate: {alpha: 0.0001, tolerance: 30}")
+    assert limits is not None
+    row = Comparison(limits, "v1", {"rmse": 1230}, {"rmse": 1201}).judge_metric("rmse")
+    assert row.verdict == "target met, better"
 
 
 def test_a_loss_close_to_what_is_tolerated_is_inconclusive():

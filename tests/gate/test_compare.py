@@ -230,6 +230,15 @@ def test_a_param_is_forgotten_unless_its_section_is_declared(monkeypatch, before
     assert [(one.name, one.what) for one in found] == gone * [(f"train:{key}", "no longer a param of the stage")]
 
 
+@pytest.mark.parametrize(("made", "gone"), [(frozenset[str](), False), (frozenset({"data/x.npy"}), True)])
+def test_a_dep_that_is_made_and_not_pulled_is_forgotten_too(tmp_path, monkeypatch, made, gone):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lock, "params", dict)
+    before, here = MetricFiles(inputs={"train": {"data/x.npy"}}), MetricFiles(inputs={"train": set()}, made=made)
+    found = [(one.name, one.what) for one in _forgotten(before, here)]
+    assert found == gone * [("train:data/x.npy", "no longer a dep")]
+
+
 def test_predictions_that_a_stage_makes_are_not_done_without(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     metrics = {"digits.test.n": 10, "digits.test.accuracy": 0.9}

@@ -73,6 +73,30 @@ def test_changed_params_are_listed(plain, capsys):
     assert "changed: lr: 0.1 -> 0.2" in outcome(capsys, *FILES)[1]
 
 
+def test_a_param_that_is_gone_is_a_change(plain, capsys):
+    write(1199)
+    Path("params.yaml").write_text(yaml.safe_dump(LIMITS | {"rate": 0.1}))
+    out = outcome(capsys, *FILES)[1]
+    assert "changed: lr: 0.1 -> -" in out
+    assert "changed: rate: - -> 0.1" in out
+
+
+def test_files_below_the_top_are_found_at_the_base(plain, capsys, monkeypatch):
+    Path("below").mkdir()
+    call(plain, "git", "mv", "params.yaml", *("house.yaml", "digits.json", "plots"), "below")
+    commit(plain)
+    monkeypatch.chdir("below")
+    write(1211)
+    assert "house.rmse: target met, WORSE (by more than 10)" in outcome(capsys, *FILES)[1]
+
+
+def test_what_is_said_of_the_images_beside_named_metrics_counts(plain, capsys):
+    Path("evaluation").mkdir()
+    Path("evaluation/digits.json").write_text(json.dumps({"source": "sample", "test": {"n": 1000}}))
+    code, _, err = outcome(capsys, *FILES)
+    assert (code, "results of the sample (digits.source)" in err) == (2, True)
+
+
 def test_a_limit_is_that_of_the_base(plain, capsys):
     write(1211)
     Path("params.yaml").write_text(yaml.safe_dump(LIMITS).replace("tolerance: 10", "tolerance: 20"))

@@ -70,12 +70,12 @@ def test_json_has_all_fields():
 
 def test_junit_has_a_case_for_what_is_judged():
     loosened = [Loosening("gate.alpha", "0.01 -> 0", accepted=True), Loosening("b", "≥ 0.9 -> removed")]
-    read = ElementTree.fromstring(render.junit(replace(FAILED, loosened=loosened)))
-    assert read.attrib == {"name": "reprocnn gate", "tests": "3", "failures": "2", "errors": "0"}
+    read = ElementTree.fromstring(render.junit(replace(FAILED, loosened=loosened, warnings=["add model.py"])))
+    assert read.attrib == {"name": "reprocnn gate", "tests": "4", "failures": "2", "errors": "0"}
     cases = {case.get("name"): case for case in read.iter("testcase")}
-    assert list(cases) == ["a.test.accuracy", "limit of gate.alpha", "limit of b"]
+    assert list(cases) == ["a.test.accuracy", "limit of gate.alpha", "limit of b", "code without a dep"]
     assert {name: case.find("failure") is not None for name, case in cases.items()} == {
-        "a.test.accuracy": True, "limit of gate.alpha": False, "limit of b": True,
+        "a.test.accuracy": True, "limit of gate.alpha": False, "limit of b": True, "code without a dep": False,
     }  # fmt: skip
     [failure] = cases["a.test.accuracy"]
     assert (failure.tag, failure.get("message")) == ("failure", "target met, WORSE (p < 0.01)")
@@ -146,3 +146,9 @@ def test_what_was_loosened_and_what_was_accepted_is_loud_in_every_format():
         assert "LOOSENED: a: ≥ 0.9 -> removed; the baseline's limit counts; --accept a accepts it" in written
         assert "gate: failed: a: LOOSENED; ACCEPTED: gate.alpha" in written
     assert json.loads(render.as_json(judgement))["loosened"] == [vars(one) for one in loosened]
+
+
+def test_a_warning_is_in_every_format():
+    judgement = Judgement("v1", metrics=[Row("n", 3, 3)], warnings=["add model.py"])
+    for write in (render.text, render.markdown, render.as_json, render.junit):
+        assert "add model.py" in write(judgement)

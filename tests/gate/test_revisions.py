@@ -139,6 +139,18 @@ def test_gitlabs_default_branch_counts_where_the_clone_names_none(forge, monkeyp
     assert default_revision() == git("rev-parse", "origin/feature~2")
 
 
+def test_of_several_remotes_origin_counts(forge, monkeypatch, branch):
+    clone(forge, monkeypatch)
+    git("remote", "add", "a-fork", f"file://{forge}")
+    git("fetch", "--quiet", "a-fork")
+    git("switch", "--quiet", "--detach", "origin/feature")
+    expected = default_revision()
+    git("branch", "--delete", "--force", branch)
+    git("update-ref", f"refs/remotes/a-fork/{branch}", "origin/feature~")
+    git("remote", "set-head", "a-fork", branch)
+    assert default_revision() == expected == git("rev-parse", "origin/feature~2")
+
+
 def test_a_fork_whose_branch_has_the_name_of_the_target_is_not_compared_with_itself(forge, monkeypatch, branch):
     clone(forge, monkeypatch)
     base = git("rev-parse", "HEAD")

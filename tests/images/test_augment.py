@@ -295,3 +295,12 @@ def test_flips_alternate():
     assert np.array_equal(first, third)
     assert 450 < first.sum() < 550
     assert 400 < (first ^ flips(1000, seed=6, epoch=0)).sum() < 600
+
+
+def test_an_error_in_a_thread_is_raised(monkeypatch):
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("reprocnn.images.augment._interpolate", fail)
+    with pytest.raises(MemoryError):
+        warped(noise(2, 6, 5), rotation=10)

@@ -41,7 +41,7 @@ def test_over_http_and_then_nothing_again(tmp_path, monkeypatch):
 
 def test_only_what_is_missing_or_wrong_is_fetched(tmp_path, monkeypatch):
     with mirror.serve(mirror.fill(tmp_path / "mirror")) as (address, asked):
-        monkeypatch.setenv("DATASETS_MIRROR", address)
+        monkeypatch.setenv("DATASETS_MIRROR", f"{address}/")
         download.main()
         asked.clear()
         Path("data/raw/labels.gz").write_bytes(b"label bytez")
@@ -55,9 +55,11 @@ def test_what_does_not_belong_is_removed(tmp_path, monkeypatch):
     Path("data/raw/old/older").mkdir(parents=True)
     Path("data/raw/old/older/file").write_text("left behind")
     Path("data/raw/images.gz.part").write_text("half")
+    Path("data/raw/batch").mkdir()  # as the folder `batches` begins
     download.main()
     assert raw() == {**mirror.CONTENT, **mirror.MEMBERS}
     assert not Path("data/raw/old").exists()
+    assert not Path("data/raw/batch").exists()
 
 
 def test_one_flipped_byte_is_refused_and_the_next_source_asked(tmp_path, monkeypatch, capsys):

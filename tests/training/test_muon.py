@@ -37,6 +37,14 @@ def test_newton_schulz_of_one_singular_value_by_hand():
     assert np.asarray(orthogonalize(kernel)).ravel() == pytest.approx(np.array([0.6, 0.8]) * x, rel=1e-4)
 
 
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_a_step_of_zeros_stays_finite(start):
+    optimizer, kernel = Muon(0.1), keras.Variable(np.full((2, 2, 2, 3), start, "float32"))
+    optimizer.build([kernel])
+    optimizer.apply([np.zeros(kernel.shape, "float32")], [kernel])
+    assert np.isfinite(np.asarray(kernel)).all()
+
+
 @pytest.mark.parametrize(
     ("settings", "momentum", "sgd_momentum", "bias_rate", "head_rate", "decay"),
     [
