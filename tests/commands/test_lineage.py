@@ -178,6 +178,8 @@ def test_a_folder_declares_the_files_below_it(foreign):
     assert lines(Path()) == []
     (root / "pkg/__pycache__").mkdir()
     (root / "pkg/__pycache__/old.py").write_text("x = 1\n")
+    (root / "pkg/.ipynb_checkpoints").mkdir()
+    (root / "pkg/.ipynb_checkpoints/b.py").write_text("x = 1\n")
     assert lines(Path()) == []
     (root / "pkg/new.py").write_text('"""Nothing yet."""\n')
     assert lines(Path()) == []

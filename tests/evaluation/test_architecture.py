@@ -51,3 +51,8 @@ def test_layers_of_a_sequential_network():
         ("flat", "Flatten", [], ""),
         ("head", "Dense", ["flat"], ""),
     ]
+
+
+def test_a_stride_along_one_axis_is_named():
+    network = keras.Sequential([keras.Input((6, 6, 1)), layers.Conv2D(2, (1, 3), strides=(1, 2), name="wide")])
+    assert describe(network)[-1]["detail"] == "1×3, stride 2"

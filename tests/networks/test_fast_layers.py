@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from reprocnn import backend
 from reprocnn.backend import keras, tf
@@ -63,6 +64,8 @@ def test_gelu_and_its_gradient():
     layers = [keras.layers.Activation(activation) for activation in (fast_layers.gelu, keras.activations.gelu)]
     found, expected = (trained(layer, x) for layer in layers)
     assert_same(found, expected, tolerance=2e-6)
+    for far in (-3.0, -5.0, -8.0):  # with all digits, where 1 + erf has none
+        assert float(fast_layers.gelu(tf.constant(far))) == pytest.approx(far * norm.cdf(far), rel=1e-4)
     assert float(fast_layers.gelu(tf.constant(1.0))) == pytest.approx(0.8413447)  # the normal distribution's at 1
 
 

@@ -67,6 +67,9 @@ def test_reliability_shows_each_bin():
     assert dots.get_sizes().tolist() == pytest.approx([158, 58])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("confidence", "accuracy")
     assert points(axes.lines[0]) == [(0, 0), (1, 1)]
+    for low, high in (axes.get_xlim(), axes.get_ylim()):
+        assert low == 0
+        assert high > 1
 
 
 def test_confusion_counts_by_hand():
@@ -146,6 +149,7 @@ def test_images_of_a_grid_are_in_rows():
     assert set(found) == {(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (0, 2)}
     assert all(np.array_equal(image, x[column + 3 * row, ..., 0]) for (column, row), image in found.items())
     assert axes.get_ylim() == (3, 0)
+    assert {image.get_interpolation() for image in axes.images} == {"none"}  # pixels as they were measured
 
 
 def test_no_mistakes_at_all():
@@ -181,12 +185,14 @@ def test_small_pngs_keep_their_pixels(tmp_path):
     """Grey stays exact; 48 colours are enough for a picture of fewer."""
     grey = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1) * 16
     colour = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), np.uint8)
+    yellow = np.where(np.arange(3) == 2, 0, grey).astype(np.uint8)  # its red is its green
+    shades = np.random.default_rng(0).integers(0, 256, (1, 6, 6, 3), np.uint8)
     with figures.style():
-        for x in (grey, colour):
+        for x in (grey, colour, yellow, shades):
             figures.save(figures.draw_grid(x, 1), tmp_path / "grid.svg")
             (encoded,) = re.findall(r"base64,([^\"]+)", (tmp_path / "grid.svg").read_text())
             read = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB"))
-            assert read.tolist() == np.broadcast_to(x[0], (4, 4, 3)).tolist()
+            assert read.tolist() == np.broadcast_to(x[0], (*x.shape[1:3], 3)).tolist()
 
 
 def test_a_lighter_svg_keeps_what_is_visible():

@@ -290,6 +290,9 @@ def test_a_certificate_that_no_one_vouches_for(good, tmp_path, monkeypatch):
     with faultserver.serve(good, faultserver.good, certificate=certificate) as (address, asked):
         assert "CERTIFICATE_VERIFY_FAILED" in refused(monkeypatch, address)
         assert asked == []
+        monkeypatch.setattr("certifi.where", lambda: str(certificate))  # where the system has none of its own
+        download.main()
+    assert raw() == EVERYTHING
 
 
 @pytest.mark.parametrize(

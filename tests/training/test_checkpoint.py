@@ -107,6 +107,8 @@ def test_a_training_is_known_by_what_it_is_made_from(declared):
     assert made_from["environment"] == {"n": 1}
     assert place.parent == PLACES
     assert re.fullmatch(r"train_mnist-[0-9a-f]{16}", place.name)
+    Path("dvc.yaml").write_text("stages: {train_mnist: {deps: [data/train, code], params: [mnist, seed]}}")
+    assert folder({"n": 1}) == place  # in whatever order
 
 
 def test_settings_that_change_the_bits_are_on_record(monkeypatch):
@@ -250,7 +252,7 @@ def unfinished(prepared, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(loop, "_print_progress", raise_interrupt)
             with pytest.raises(KeyboardInterrupt):
-                run(epochs=2, **changes)
+                run(**{"epochs": 2} | changes)
         [place] = PLACES.iterdir()
         names = {path.name for path in place.iterdir()}
         assert names == {"epoch-0001.json", "epoch-0001.weights.h5", "made_from.json"}
@@ -286,6 +288,16 @@ def test_a_training_resumes_where_it_stopped(unfinished, monkeypatch, capsys):
     assert [fit.epochs for fit in fits] == [(0, 1), (1, 2)]
     assert column(Path("plots/mnist/history.csv"), "epoch") == [1, 2]
     assert list(PLACES.iterdir()) == []
+
+
+def test_a_training_that_stopped_after_its_last_epoch_writes_all_results(unfinished, monkeypatch):
+    fits = replace_fit(monkeypatch)
+    unfinished(epochs=1)
+    Path("plots/mnist/history.csv").unlink()  # as dvc does before it runs a stage
+    run(epochs=1)
+    assert [fit.epochs for fit in fits] == [(0, 1)]
+    assert column(Path("plots/mnist/history.csv"), "epoch") == [1]
+    assert Path("models/mnist/model.weights.h5").exists()
 
 
 def test_a_truncated_checkpoint_is_ignored(unfinished, monkeypatch, capsys):
