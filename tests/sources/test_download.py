@@ -40,13 +40,14 @@ def test_over_http_and_then_nothing_again(tmp_path, monkeypatch):
 
 
 def test_only_what_is_missing_or_wrong_is_fetched(tmp_path, monkeypatch):
-    with mirror.serve(mirror.fill(tmp_path / "mirror")) as (address, asked):
-        monkeypatch.setenv("DATASETS_MIRROR", f"{address}/")
+    mirror.fill(tmp_path / "mirror/data")
+    with mirror.serve(tmp_path / "mirror") as (address, asked):
+        monkeypatch.setenv("DATASETS_MIRROR", f"{address}/data/")
         download.main()
         asked.clear()
         Path("data/raw/labels.gz").write_bytes(b"label bytez")
         download.main()
-        assert asked == ["/labels.gz"]
+        assert asked == ["/data/labels.gz"]
         assert raw()["labels.gz"] == mirror.CONTENT["labels.gz"]
 
 
