@@ -90,6 +90,15 @@ def test_files_below_the_top_are_found_at_the_base(plain, capsys, monkeypatch):
     assert "house.rmse: target met, WORSE (by more than 10)" in outcome(capsys, *FILES)[1]
 
 
+def test_the_baseline_is_of_the_revision_that_is_named(plain, capsys):
+    write(1211)
+    commit(plain)
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--against=HEAD~", *FILES])
+    assert ended.value.code == 1
+    assert "house.rmse: target met, WORSE (by more than 10)" in capsys.readouterr().out
+
+
 def test_what_is_said_of_the_images_beside_named_metrics_counts(plain, capsys):
     Path("evaluation").mkdir()
     Path("evaluation/digits.json").write_text(json.dumps({"source": "sample", "test": {"n": 1000}}))
