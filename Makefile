@@ -95,6 +95,7 @@ audit: $(INSTALLED) ## find design flaws in the networks of both data sets
 bench-seeds: $(INSTALLED) ## train every setting with several seeds (three hours)
 	@python -m benchmarks seeds mnist 5
 	@python -m benchmarks seeds mnist-fast 10
+	@python -m benchmarks seeds mnist-tiny 3
 	@for setting in cifar cifar-quick cifar-94; do python -m benchmarks seeds $$setting 3 || exit 1; done
 	@python -m benchmarks seeds cifar-plain 1
 
