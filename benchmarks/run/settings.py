@@ -9,7 +9,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mnist-fast": {"mnist.train_on": "train+val", "mnist.filters": 16, "mnist.depth": 1, "mnist.epochs": 1}
     | {"mnist.batch_size": 512, "mnist.lr_factor": 2.0, "mnist.dropout": 0.0}
     | {f"mnist.{key}": 0 for key in ("shift", "rotation", "zoom", "shear", "elastic")},
-    # 4,831 parameters. Of what was tried, the smallest network with 99.4 % of the validation images.
+    # The smallest network tried that reaches 99.4 % of the validation images.
     "mnist-tiny": {"mnist.network": "cifar_cnn", "mnist.filters": 3, "mnist.epochs": 30, "mnist.batch_size": 128}
     | {"mnist.dropout": 0.0, "mnist.rotation": 10.0, "mnist.zoom": 0.1, "mnist.shear": 0.1, "mnist.elastic": 0.4},
     "cifar": {},

@@ -31,6 +31,7 @@ from benchmarks.run import (
 from reprocnn.backend import Device, layers
 from reprocnn.core.files import write_json
 from reprocnn.images import arrays
+from reprocnn.networks.build import build
 from reprocnn.report import charts
 from reprocnn.report.figures import STYLE
 from tests.support.commands import ROOT, call
@@ -197,6 +198,13 @@ def test_the_peak_learning_rates_are_exact():
         "mnist": 0.01, "mnist-fast": 0.02, "mnist-tiny": 0.01,
         "cifar": 0.2, "cifar-quick": 0.2, "cifar-94": 0.2, "cifar-plain": 0.24,
     }  # fmt: skip
+
+
+def test_the_tiny_network_has_the_parameters_that_the_docs_say():
+    values = settings.params_of("mnist-tiny")
+    sizes = {key: values[key] for key in ("filters", "depth", "kernel_size", "dropout")}
+    model = build(values["network"], (28, 28, 1), 10, layers.Rescaling(1.0), **sizes)
+    assert f"{model.count_params():,} parameters" in (ROOT / "docs/results/mnist.md").read_text()
 
 
 def test_every_script_is_listed_and_has_help():
