@@ -22,6 +22,7 @@ SCRIPTS = {
     "pruning": "what stopping bad trials of a search saves: sweeps/pruning.csv",
     "waits": "the wait at the end of an epoch: results/waits.csv",
     "search": "one change of the MNIST recipe each: results/search.csv",
+    "levers": "one change of the CIFAR-10 recipe each: record/levers.csv",
     "tried": "one change of mnist-fast each: results/tried.csv",
     "insights": "the exercise's insights: results/insights.csv",
     "flaws": "the exercise's flawed network, fixed one flaw at a time: results/grudges.csv",

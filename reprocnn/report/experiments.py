@@ -107,12 +107,14 @@ def _power_of(column: str) -> Cell:
 
 def _cifar_settings(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs[runs["setting"].str.startswith("cifar") & (runs["tflop"] != "")]
-    return runs.assign(plain=runs.loc[runs["setting"] == "cifar-plain", "seconds"].median())
+    runs = runs.assign(processor=runs["hardware"].str.replace(r", \w+$", "", regex=True))  # the precision
+    plain = runs[runs["setting"] == "cifar-plain"].groupby("processor")["seconds"].median()
+    return runs.assign(relative=runs["seconds"] / runs["processor"].map(plain))
 
 
 def _relative_to_plain(own: pd.DataFrame) -> str:
-    plain = own["plain"].iloc[0]
-    return "" if pd.isna(plain) else f"{own['seconds'].median() / plain:.2f}"
+    relative = own["relative"].median()
+    return "" if pd.isna(relative) else f"{relative:.2f}"
 
 
 def _tflop(own: pd.DataFrame) -> str:
@@ -307,7 +309,7 @@ TABLES = {
         title="CIFAR-10: accuracy and cost",
         text=(
             "Test-time augmentation (TTA) averages the predictions for six views of an image, shifted and mirrored. "
-            "Time is relative to cifar-plain."
+            "Time is relative to cifar-plain on the same processor."
         ),
         by=("setting", "training"),
         prepare=_cifar_settings,
@@ -317,6 +319,7 @@ TABLES = {
             "test accuracy": accuracy("test_accuracy"),
             "with TTA": accuracy("test_accuracy_tta"),
             "n": len,
+            "processor": first("processor"),
             "minutes": lambda own: f"{own['seconds'].median() / 60:.1f}",
             "relative time": _relative_to_plain,
             "TFLOP": _tflop,

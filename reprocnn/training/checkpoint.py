@@ -39,6 +39,8 @@ def folder(stage: str, environment: Any) -> Path:
     others.sort(key=lambda other: other.stat().st_mtime)
     if not place.exists():
         for other in others:
+            if (other / "result").exists():
+                continue  # finished; only dvc has not taken it over yet
             what = _differing(other / "made_from.json", made_from)
             print(f"{other}: unfinished, with other {what}, ignored; training starts from scratch", flush=True)
     for other in others[:-KEPT]:

@@ -26,7 +26,7 @@ def image_size(full: tuple[int, ...], first: float, epoch: int, epochs: int) -> 
     """Give height and width of the images in an epoch, counted from 0.
 
     They start at the share `first` of the `full` size and grow evenly, in steps of 4 pixels, until the last quarter of
-    the epochs, which has full size; so has a single epoch.
+    the epochs, which has full size. A single epoch has the first size.
     """
     share = min(1, first + (1 - first) * epoch / max(1, int(0.75 * epochs)))
     height, width = (side if share == 1 else 4 * round(share * side / 4) for side in full)

@@ -45,6 +45,7 @@ def copied(tmp_path, monkeypatch) -> Path:
         "benchmarks/sweeps",
         "benchmarks/audit",
         "benchmarks/airbench",
+        "benchmarks/record",
     ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)

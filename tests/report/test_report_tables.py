@@ -89,24 +89,31 @@ def test_tried_by_hand():
 
 def test_cifar_by_hand():
     columns = ["setting", "training", "epochs", "test_accuracy", "test_accuracy_tta", "seconds", "tflop",
-               "peak_memory_mib"]  # fmt: skip
+               "peak_memory_mib", "hardware"]  # fmt: skip
+    fast, slow = "A, 2 threads, mixed_bfloat16", "B, 4 threads, mixed_bfloat16"
     rows: list[tuple[object, ...]] = [
-        ("mnist", "a", 1, 0.99, 0.99, 9, 1.0, 100), ("cifar", "old", 8, 0.5, "", 100, "", 100),
+        ("mnist", "a", 1, 0.99, 0.99, 9, 1.0, 100, fast), ("cifar", "old", 8, 0.5, "", 100, "", 100, fast),
     ]  # fmt: skip
     assert tables.build(experiments.TABLES["cifar"], pd.DataFrame(rows, columns=columns)).empty
     rows += [
-        ("cifar-94", "b", 9, 0.93, 0.95, 600, 187.6, 3072),
-        ("cifar-94", "b", 9, 0.94, 0.94, 660, 187.6, 2048),
-        ("cifar-94", "b", 9, 0.92, 0.93, 1320, 187.6, 1024),
-        ("cifar-94", "older", 10, 0.91, "", 126, 99.4, 512),
+        ("cifar-94", "b", 9, 0.93, 0.95, 600, 187.6, 3072, fast),
+        ("cifar-94", "b", 9, 0.94, 0.94, 660, 187.6, 2048, fast),
+        ("cifar-94", "b", 9, 0.92, 0.93, 1320, 187.6, 1024, fast),
+        ("cifar-94", "older", 10, 0.91, "", 126, 99.4, 512, fast),
+        ("cifar-94", "elsewhere", 9, 0.93, "", 126, 99.4, 512, slow),
     ]
     (*_, alone) = cells("cifar", pd.DataFrame(rows, columns=columns))
-    assert alone[6] == ""  # relative to nothing
-    rows += [("cifar-plain", "c", 8, 0.92, 0.93, seconds, 283.0, 1126) for seconds in (1260, 1200, 1380)]
-    cheap, older, plain = cells("cifar", pd.DataFrame(rows, columns=columns))
-    assert cheap == ["cifar-94", "9", "93.00% ± 1.00", "94.00% ± 1.00", "3", "11.0", "0.52", "188", "3.0 GiB"]
-    assert older == ["cifar-94", "10", "91.00%", "", "1", "2.1", "0.10", "99", "0.5 GiB"]
-    assert plain == ["cifar-plain", "8", "92.00% ± 0.00", "93.00% ± 0.00", "3", "21.0", "1.00", "283", "1.1 GiB"]
+    assert alone[7] == ""  # relative to nothing
+    plain_on_a = "A, 2 threads, float32"
+    rows += [("cifar-plain", "c", 8, 0.92, 0.93, seconds, 283.0, 1126, plain_on_a) for seconds in (1260, 1200, 1380)]
+    cheap, older, elsewhere, plain = cells("cifar", pd.DataFrame(rows, columns=columns))
+    machine = "A, 2 threads"
+    assert cheap == ["cifar-94", "9", "93.00% ± 1.00", "94.00% ± 1.00", "3", machine, "11.0", "0.52", "188", "3.0 GiB"]
+    assert older == ["cifar-94", "10", "91.00%", "", "1", machine, "2.1", "0.10", "99", "0.5 GiB"]
+    assert elsewhere[5:8] == ["B, 4 threads", "2.1", ""]  # relative to no other machine's time
+    assert plain == [
+        "cifar-plain", "8", "92.00% ± 0.00", "93.00% ± 0.00", "3", machine, "21.0", "1.00", "283", "1.1 GiB",
+    ]  # fmt: skip
 
 
 def test_search_by_hand():

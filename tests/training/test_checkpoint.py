@@ -72,6 +72,16 @@ def test_another_device_setting_or_version_starts_from_scratch(declared, capsys,
     assert "with other environment, ignored" in capsys.readouterr().out
 
 
+def test_a_finished_training_is_not_called_unfinished(declared, capsys, monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "train_mnist")
+    first, result = folder(), Path("history.csv")
+    result.write_text("epoch\n1\n")
+    checkpoint.finish("train_mnist", first, result)
+    other_params()
+    assert folder() != first
+    assert capsys.readouterr().out == ""
+
+
 def test_what_an_older_version_left_is_ignored(declared, capsys):
     """Of a version that kept no record of what a training is made from."""
     old = PLACES / "train_mnist-0123456789abcdef"

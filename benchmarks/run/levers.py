@@ -1,0 +1,144 @@
+"""Measure what single changes to the CIFAR-10 recipe give: accuracy on the validation images, and operations.
+
+Each is trained at half the width for eight epochs on the 70 %, unless its name says otherwise, in a copy of the
+repository whose params or code it changes. Add a row to benchmarks/record/levers.csv as soon as it is known, so that an
+interrupted run resumes. Rows of other training code than now are measured again. The test images are not used.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.run import command, results
+from benchmarks.run.copies import copy_with_data
+from benchmarks.run.seeds import total_flops
+from benchmarks.run.tables import current_digest
+from reprocnn.core import params
+from reprocnn.core.errors import UserError
+from reprocnn.core.files import read_json, write_json, write_text
+from reprocnn.repository import dvc
+
+TABLE, MEASURED = Path("benchmarks/record/levers.csv"), Path("runs/lever.json")
+BUILD, MUON, WHITENING = (f"reprocnn/{name}.py" for name in ("networks/build", "training/muon", "networks/whitening"))
+# Code to change: file, text that occurs once, what replaces it.
+NO_BIAS = ((WHITENING, "    layer.kernel.trainable = False", "    layer.trainable = False"),)
+PYTORCH_SCALE = ((BUILD, '"he_uniform"', 'keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")'),)
+POOLED = "x = layers.MaxPooling2D(2, dtype=precision)(x) if index == 0 else x"
+POOLED_EARLIER = (
+    (BUILD, "for factor in (1, 4, 4):", "for factor, pooled in ((1, (0, 1)), (4, ()), (4, (0,))):"),
+    (BUILD, POOLED, POOLED.replace("index == 0", "index in pooled")),
+)
+
+
+def rates(share: float) -> tuple[tuple[str, str, str], ...]:
+    """Lower the rates of biases and head to a share of airbench's, which are for batches of 2,000 images."""
+    return (MUON, "440.0", repr(440 * share)), (MUON, "0.085", repr(0.085 * share))
+
+
+def widths(*factors: tuple[int, int]) -> tuple[tuple[str, str, str], ...]:
+    """Give each convolution of the groups its own multiple of `filters`."""
+    return (
+        (BUILD, "for factor in (1, 4, 4):", f"for factors in {factors}:"),
+        (BUILD, "                factor * filters,\n", "                factors[index] * filters,\n"),
+    )
+
+
+class Lever(NamedTuple):
+    """One change of the recipe."""
+
+    params: dict[str, Any]  # of the section cifar
+    code: tuple[tuple[str, str, str], ...] = ()  # file, text that occurs once, what replaces it
+
+
+# Airbench's params, for batches of 875; its decay is relative to its rates.
+AIRBENCH = {"normalization": "standardize", "weight_decay": 0.01667 * 0.4375}
+LEVERS = {
+    "none": Lever({}),
+    "bias not trained": Lever({}, NO_BIAS),
+    "rates x 0.4375": Lever({}, rates(0.4375)),
+    "filters at PyTorch's scale": Lever({}, PYTORCH_SCALE),
+    "airbench's details": Lever(AIRBENCH, NO_BIAS + PYTORCH_SCALE + rates(0.4375)),
+    "airbench's details, batches of 1,400": Lever(
+        AIRBENCH | {"batch_size": 1400, "lr_factor": 24.0, "weight_decay": 0.01667 * 0.7},
+        NO_BIAS + PYTORCH_SCALE + rates(0.7),
+    ),
+    "label_smoothing=0.1": Lever({"label_smoothing": 0.1}),
+    "lr_factor=24": Lever({"lr_factor": 24.0}),
+    "first_size=0.5": Lever({"first_size": 0.5}),
+    "first_size=1 epochs=6": Lever({"first_size": 1.0, "epochs": 6}),
+    # Where the network spends its operations, all without that bias: a narrower second group, a wider third, pooling
+    # earlier.
+    "widths 1 1 2 4 4 4, filters=40 epochs=7": Lever(
+        {"filters": 40, "epochs": 7}, NO_BIAS + widths((1, 1), (2, 4), (4, 4))
+    ),
+    "widths 1 1 2 4 8 8, epochs=7": Lever({"epochs": 7}, NO_BIAS + widths((1, 1), (2, 4), (8, 8))),
+    "pooled earlier, filters=36": Lever({"filters": 36}, NO_BIAS + POOLED_EARLIER),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Train what the table lacks, or with --here this folder's recipe."""
+    parser = command.parser("levers", __doc__)
+    parser.add_argument("n", metavar="N", nargs="?", type=int, default=1, help="seeds of each change (1)")
+    parser.add_argument("--here", action="store_true", help="train the recipe of this folder; for the command itself")
+    options = parser.parse_args(arguments)
+    if options.here:
+        measure()
+        return
+    training = current_digest("cifar")
+    known = results.known(TABLE, "change", "seed", "training")
+    for seed in range(options.n):
+        for change, lever in LEVERS.items():
+            if (change, str(seed), training) not in known:
+                row = {"change": change, "seed": seed, **train(lever, seed), "date": results.today()}
+                results.add(TABLE, [row | {"training": training}], keys=("change", "seed"), order=_order)
+
+
+def train(lever: Lever, seed: int) -> dict[str, Any]:
+    """Train with the change in a copy of the repository; give what `measure` wrote there."""
+    values = {"filters": 32, "epochs": 8} | lever.params
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        copy_with_data(copy, {"seed": seed} | {f"cifar.{key}": value for key, value in values.items()})
+        for name, old, new in lever.code:
+            text = (copy / name).read_text(encoding="utf-8")
+            if text.count(old) != 1:
+                raise UserError(f"{name}: expected {old!r} once, found it {text.count(old)} times; mend LEVERS")
+            write_text(copy / name, text.replace(old, new))
+        dvc("repro", "prepare", cwd=copy)
+        subprocess.run([sys.executable, "-m", "benchmarks", "levers", "--here"], cwd=copy, check=True)
+        measured: dict[str, Any] = read_json(copy / MEASURED)
+        return measured
+
+
+def measure() -> None:
+    """Train this folder's recipe of CIFAR-10 and judge it on the validation images, without and with TTA."""
+    from reprocnn.backend import configure_device
+    from reprocnn.evaluation import model_files, tta
+    from reprocnn.images import arrays
+    from reprocnn.training.loop import train
+
+    run, recipe = params.read(params.Run), params.read(params.Recipe, "cifar")
+    device = configure_device(run.device, run.threads, run.precision, run.devices)
+    train("cifar", recipe, run.lr * recipe.lr_factor, run.seed, device)
+    training = read_json(Path("runs/train_cifar.json"))
+    val, model = arrays.load(Path("data/prepared/cifar/val")), model_files.load(Path("models/cifar"))
+    plain = tta.predict(model, val.x)
+    averaged = tta.predict_tta(model, val.x, recipe.flip, plain=plain)
+    right = [float((views.argmax(axis=1) == val.y.argmax(axis=1)).mean()) for views in (plain, averaged)]
+    write_json(
+        MEASURED,
+        {
+            "val_accuracy": right[0],
+            "val_accuracy_tta": right[1],
+            "tflop": round(total_flops(Path(), "cifar") / 1e12, 2),
+            "parameters": model.count_params(),
+            "hardware": results.trained_on(training),
+        },
+    )
+
+
+def _order(row: dict[str, str]) -> tuple[int, int]:
+    return list(LEVERS).index(row["change"]), int(row["seed"])
