@@ -105,7 +105,7 @@ def train(lever: Lever, seed: int) -> dict[str, Any]:
         for name, old, new in lever.code:
             text = (copy / name).read_text(encoding="utf-8")
             if text.count(old) != 1:
-                raise UserError(f"{name}: expected {old!r} once, found it {text.count(old)} times; mend LEVERS")
+                raise UserError(f"{name}: expected {old!r} once, found it {text.count(old)} times; correct LEVERS")
             write_text(copy / name, text.replace(old, new))
         dvc("repro", "prepare", cwd=copy)
         subprocess.run([sys.executable, "-m", "benchmarks", "levers", "--here"], cwd=copy, check=True)
