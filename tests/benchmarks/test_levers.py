@@ -112,6 +112,13 @@ def test_rows_of_other_code_are_measured_again(trained, monkeypatch):
     assert [row["training"] for row in results.read(levers.TABLE)] == ["later", "later"]
 
 
+def test_rows_of_a_change_that_is_gone_stay(trained, monkeypatch):
+    levers.main([])
+    monkeypatch.setattr(levers, "LEVERS", {"c": levers.Lever({}), "a": levers.LEVERS["a"]})
+    levers.main([])
+    assert [row["change"] for row in results.read(levers.TABLE)] == ["c", "a", "b"]
+
+
 def test_the_table_by_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tables, "current_digest", lambda setting: "now")
