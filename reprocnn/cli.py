@@ -35,6 +35,7 @@ COMMANDS = {
 }
 OURS = ("reprocnn", "stages", "benchmarks")
 CANNOT_SAY = 2  # exit code of a judge without a judgement
+INTERRUPTED = 130  # as a shell has it; 1 would be a judgement
 JUDGES = ("gate", "audit")
 
 
@@ -74,6 +75,11 @@ def call(name: str, arguments: list[str]) -> None:
     command = COMMANDS[name]
     try:
         importlib.import_module(command.module).main(arguments)
+    except KeyboardInterrupt:
+        if name not in JUDGES:
+            raise
+        print("interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if not library or library in OURS:

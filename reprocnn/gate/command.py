@@ -18,6 +18,7 @@ NAME in evaluation/NAME.json.
 """
 
 import argparse
+import io
 import sys
 
 from reprocnn.core.errors import UserError
@@ -53,6 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="text")
     options = parser.parse_args(words)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no ≥
     judgement = judge(options.against, options.accept, options.metrics)
     try:
         print(FORMATS[options.format](judgement))

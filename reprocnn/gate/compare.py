@@ -9,6 +9,7 @@ from typing import Any
 
 from dvc.exceptions import DvcException
 
+from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import DIRECTIONS, Limits, Loosening, judge_by, limits_at, raise_faults, read_limits
@@ -88,6 +89,11 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     read = source.read_files if named else read_files
     files = read(None)
     now = _with_images(source.metrics(), files)
+    read_here = dict.fromkeys([str(params.FILE), *files.contents, *filter(None, map(_predictions_of, now))])
+    raise_faults(
+        f"{path}: a symbolic link, of which git keeps no content; put the file in its place"
+        for path in source.linked(read_here)
+    )
     raise_faults(_unfit(now, limits, "here"))
     raise_faults(
         f"{key}: missing or null, but params.yaml has a target for it" for key in limits.targets if key not in now
@@ -122,6 +128,9 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
         judgement.metrics.append(comparison.judge_metric(metric))
     judgement.metrics += comparison.list_others()
     judgement.loosened += [replace(one, accepted=one.name in accept) for one in _forgotten(before, files)]
+    if rev is not None:
+        newly = source.hidden_files() - source.hidden_files(rev)
+        judgement.loosened += [Loosening(path, "hidden by .dvcignore", path in accept) for path in sorted(newly)]
     unused = accept - {one.name for one in judgement.loosened}
     judgement.loosened += [Loosening(name, "nothing to accept", accepted=True) for name in sorted(unused)]
 
@@ -168,27 +177,31 @@ def _changed_by_hand(before: MetricFiles, here: MetricFiles) -> Iterator[str]:
 
 
 def _forgotten(before: MetricFiles, here: MetricFiles) -> Iterator[Loosening]:
-    """Give what a stage depended on and does no more though it is there: what changes of it would go unseen.
+    """Give what a stage depended on and does no more: what changes of it would go unseen.
 
-    Python code of a stage that runs Python is left to the check of lineage.
+    A param may go, which the list of changed params shows, and a dep may be replaced.
     """
-    anywhere = set().union(*here.inputs.values())
-    params = lock.params() if here.inputs else {}
+    keys = lock.params() if here.inputs else {}
     for stage, names in before.inputs.items():
-        left = here.inputs.get(stage, anywhere)
+        left = _inputs_of(stage, before, here)
+        replaced = any(":" not in name for name in left - names)
         for name in sorted(names - left):
             path, _, key = name.partition(":")
             if key:
                 sections = {key.rsplit(".", count)[0] for count in range(key.count(".") + 1)}
-                gone = f"{path}:" in left or any(f"{path}:{section}" in left for section in sections)
-                gone = gone or not any(one == key or one.startswith(f"{key}.") for one in params)
-            else:
-                is_code = path.endswith(".py") or any(Path(path).glob("**/*.py"))
-                gone = is_code or not (Path(path).exists() or path in here.made)
-            if not gone:
-                yield Loosening(
-                    f"{stage}:{key or path}", "no longer a param of the stage" if key else "no longer a dep"
-                )
+                declared = f"{path}:" in left or any(f"{path}:{section}" in left for section in sections)
+                if not declared and any(one == key or one.startswith(f"{key}.") for one in keys):
+                    yield Loosening(f"{stage}:{key}", "no longer a param of the stage")
+            elif not replaced or Path(path).exists() or path in here.made:
+                yield Loosening(f"{stage}:{path}", "no longer a dep")
+
+
+def _inputs_of(stage: str, before: MetricFiles, here: MetricFiles) -> set[str]:
+    """Give what a stage of the base depends on now; of one that was renamed, those that make its outs do."""
+    if stage in here.inputs:
+        return here.inputs[stage]
+    heirs = [name for name, outs in here.outs.items() if outs & before.outs.get(stage, set())]
+    return set().union(*(here.inputs[name] for name in heirs or here.inputs))
 
 
 def _other_than_predicted(now: dict[str, Value], here: MetricFiles) -> Iterator[str]:

@@ -55,7 +55,7 @@ def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[D
     for path, text in sorted(declared.items()):
         below = {file for file in code.files(path) if not code.is_trivial(file)}
         useless_file = path.suffix == ".py" and path not in ran
-        useless_folder = below and not below & imported and _is_code(code, path, below)
+        useless_folder = below and not below & imported and _is_mostly(code, path, below)
         if useless_file or useless_folder:
             yield Difference(*place, "remove", text)
         elif below & imported:
@@ -82,15 +82,19 @@ def _with_folders(code: Code, missing: set[Path], wdir: Path, outs: list[Path]) 
             below = {other for other in code.files(folder) if not code.is_trivial(other)}
             if not below <= missing:
                 break
-            if len(below) > 1 and _is_code(code, folder, below):
+            if len(below) > 1 and _is_mostly(code, folder, below):
                 chosen = folder
         found.add(chosen)
     return sorted(found)
 
 
-def _is_code(code: Code, folder: Path, files: set[Path]) -> bool:
-    """Return whether Python `files` are half of what is in a folder or more; else it is rather data."""
-    return 2 * len(files) >= code.count_all(folder)
+def is_code(code: Code, path: Path) -> bool:
+    """Return whether a dep is a Python file, or a folder in which half of the files or more are."""
+    return path.suffix == ".py" or _is_mostly(code, path, code.files(path))
+
+
+def _is_mostly(code: Code, folder: Path, files: set[Path]) -> bool:
+    return bool(files) and 2 * len(files) >= code.count_all(folder)
 
 
 def _relative(path: Path, start: Path) -> str:

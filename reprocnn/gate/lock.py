@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,10 +13,12 @@ from dvc.api.show import _postprocess
 from dvc.dependency.param import ParamsDependency
 from dvc.dvcfile import PROJECT_FILE
 from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
 from dvc.repo.metrics.show import to_relpath
 from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.scm import resolve_rev
 from dvc.stage import PipelineStage
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.tree import Tree
@@ -25,6 +27,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.evaluation import stored
 from reprocnn.gate import lineage
 from reprocnn.gate.values import Value, flatten
+from reprocnn.repository import git
 
 _shared: ContextVar[tuple[ExitStack, dict[str, Repo]] | None] = ContextVar("shared", default=None)
 MAX_REASONS = 3  # named for a stage
@@ -79,6 +82,33 @@ def undeclared_code(rev: str = "workspace") -> list[str]:
     """
     with open_repository(rev) as repo:
         return [f"{line}; run `reprocnn lineage --fix`, then {COMMIT}" for line in lineage.missing(repo)]
+
+
+def linked(paths: Iterable[str]) -> list[str]:
+    """Name those of these files that are symbolic links, or in a folder that is one, but not by DVC."""
+    with open_repository("workspace") as repo:
+        kept = [Path(out.fs_path) for out in repo.index.outs if out.use_cache]
+        places = {path: Path(repo.root_dir, path) for path in paths}
+        return [
+            path
+            for path, place in places.items()
+            if not any(place.is_relative_to(out) for out in kept)
+            and any(one.is_symlink() for one in (place, *place.parents) if one.is_relative_to(repo.root_dir))
+        ]
+
+
+def hidden_files(rev: str | None = None) -> set[str]:
+    """List the files in git that stages depend on and .dvcignore hides, at a revision or here: changes go unseen."""
+    with open_repository(rev or "workspace") as repo:
+        listing = ("ls-tree", "-r", "--name-only", resolve_rev(repo.scm, rev)) if rev else ("ls-files",)
+        paths = git(*listing, "-z", cwd=Path(Repo.find_root())).split("\0")[:-1]
+        deps = [Path(dep.fs_path) for stage in repo.index.stages for dep in stage.deps if dep.protocol == "local"]
+        places = {path: Path(repo.root_dir, path) for path in paths}
+        return {
+            path
+            for path, place in places.items()
+            if any(place.is_relative_to(dep) for dep in deps) and repo.dvcignore.is_ignored_file(str(place))
+        }
 
 
 def changed_results(rev: str) -> list[str]:
@@ -139,6 +169,8 @@ def open_repository(rev: str) -> Iterator[Repo]:
             yield repositories[rev]
     except NotDvcRepoError:
         raise UserError("this folder is not a DVC repository; run from the top folder, or `dvc init` first") from None
+    except LockError:
+        raise UserError("dvc: another one is at work in this repository; wait until it ends, then try again") from None
     except DvcException as error:
         raise UserError(f"dvc: {' '.join(str(error).split())}; fix dvc.yaml or restore dvc.lock") from None
 

@@ -6,10 +6,11 @@ Beside the metrics of NAME, evaluation/NAME.json may say on which images they we
 import json
 import math
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dvc.dependency.param import ParamsDependency
@@ -20,6 +21,8 @@ from dvc.stage import PipelineStage
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
+from reprocnn.gate.imports import Code
+from reprocnn.gate.lineage import is_code
 from reprocnn.gate.values import Value, flatten
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
@@ -34,7 +37,8 @@ class MetricFiles:
     contents: dict[str, bytes] = field(default_factory=dict)
     file_of: dict[str, str] = field(default_factory=dict)  # by metric
     made: frozenset[str] = frozenset()  # the outs of stages, metrics or not
-    inputs: dict[str, set[str]] = field(default_factory=dict)  # by stage: deps, and params as FILE:KEY
+    outs: dict[str, set[str]] = field(default_factory=dict)  # the same by stage
+    inputs: dict[str, set[str]] = field(default_factory=dict)  # by stage: deps that are data, and params as FILE:KEY
     of_images: dict[str, Value] = field(default_factory=dict)  # as NAME.KEY, of all OF_IMAGES that are there
 
 
@@ -49,13 +53,20 @@ def read_files(rev: str | None) -> MetricFiles:
     lines = []
     with lock.open_repository(rev or "workspace") as repo:
         stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
-        made = frozenset(_relative(repo, out) for stage in stages for out in stage.outs)
-        inputs = {_name(repo, stage): _inputs(repo, stage) for stage in stages}
+        outs = {_name(repo, stage): {_relative(repo, out) for out in stage.outs} for stage in stages}
+        made = frozenset().union(*outs.values())
+        inputs = {_name(repo, stage): set(_inputs(repo, stage, made)) for stage in stages}
         for place in _collect_metrics(repo):
             path = place.lstrip("/")
             content = _read(repo, path)
             if content is None:
-                lines += [f"{path}: missing; run `dvc repro` or `dvc pull`"] if rev is None else []
+                if rev is None:
+                    lines.append(f"{path}: missing; run `dvc repro` or `dvc pull`")
+                elif _was_written(repo, place):
+                    lines.append(
+                        f"{path} {side}: not to be had, though a stage wrote it; run `dvc fetch --all-commits`, or name "
+                        f"another revision with --against"
+                    )
                 continue
             try:
                 metrics = flatten(parse(path, content, finite=rev is None))
@@ -67,7 +78,7 @@ def read_files(rev: str | None) -> MetricFiles:
         beside, of_images = read_images(file_of, partial(_read, repo), side)
     if lines:
         raise UserError("\n".join(lines))
-    return MetricFiles(contents | beside, file_of, made, inputs, of_images)
+    return MetricFiles(contents | beside, file_of, made, outs, inputs, of_images)
 
 
 def evaluation_of(metric: str) -> str:
@@ -119,12 +130,25 @@ def _name(repo: Repo, stage: PipelineStage) -> str:
     return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
 
 
-def _inputs(repo: Repo, stage: PipelineStage) -> set[str]:
-    names: set[str] = set()
+def _was_written(repo: Repo, place: str) -> bool:
+    """Tell whether dvc.lock has a file, or a folder that it is in (unless that is known not to hold it)."""
+    for out in repo.index.outs:
+        path = repo.fs.join(repo.root_dir, place.lstrip("/"))
+        if out.hash_info.value and (path == out.fs_path or repo.fs.isin(path, out.fs_path)):
+            content = out.get_obj() if out.is_dir_checksum else None
+            return content is None or repo.fs.relparts(path, out.fs_path) in {key for key, _, _ in content}
+    return False
+
+
+def _inputs(repo: Repo, stage: PipelineStage, made: frozenset[str]) -> Iterator[str]:
+    """Give what a stage depends on; Python code is left to the check of lineage."""
+    code = Code(Path(repo.root_dir), repo.fs)
     for dep in stage.deps:
         path = _relative(repo, dep) if dep.protocol == "local" or not dep.protocol else dep.def_path
-        names |= {f"{path}:{key}" for key in dep.params or [""]} if isinstance(dep, ParamsDependency) else {path}
-    return names
+        if isinstance(dep, ParamsDependency):
+            yield from (f"{path}:{key}" for key in dep.params or [""])
+        elif path in made or dep.protocol not in ("local", "", None) or not is_code(code, Path(dep.fs_path)):
+            yield path
 
 
 def parse(path: str, content: bytes, *, finite: bool = True) -> Any:

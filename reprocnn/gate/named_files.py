@@ -1,7 +1,9 @@
 """Metrics files that the command line names, as git keeps them: without DVC, whose lock file says what is stale."""
 
+import os
 import subprocess
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -11,15 +13,17 @@ from ruamel.yaml.error import YAMLError
 
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
+from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.metric_files import MAX_BYTES, MetricFiles, parse, read_images
 from reprocnn.gate.values import Value, flatten
+from reprocnn.repository import git
 
 
 class NamedFiles:
     """What `lock` answers for a DVC repository, for the metrics files `paths` of any git repository."""
 
     def __init__(self, paths: list[str]) -> None:
-        self._paths = list(dict.fromkeys(Path(path).as_posix() for path in paths))
+        self._paths = list(dict.fromkeys(_from_here(path) for path in paths))
 
     def one_repository(self) -> AbstractContextManager[None]:
         """Open nothing: git is asked for each file."""
@@ -37,12 +41,25 @@ class NamedFiles:
         """Give no line, for the same reason."""
         return []
 
+    def hidden_files(self, rev: str | None = None) -> set[str]:
+        """List nothing, for the same reason."""
+        return set()
+
+    def linked(self, paths: Iterable[str]) -> list[str]:
+        """Name those of these files that are symbolic links, or in a folder that is one."""
+        return [path for path in paths if any(place.is_symlink() for place in (Path(path), *Path(path).parents))]
+
     def read_files(self, rev: str | None) -> MetricFiles:
         """Read the files at a revision, None for the working folder. Raises UserError for one without metrics."""
         contents = {path: content for path in self._paths if (content := _read(path, rev)) is not None}
         missing = [path for path in self._paths if path not in contents]
         if missing and rev is None:
             raise UserError("\n".join(f"{path}: missing; name a file of metrics with --metrics" for path in missing))
+        if rev is None:
+            known = set(git("--literal-pathspecs", "ls-files", "-z", "--", *self._paths).split("\0"))
+            raise_faults(
+                f"{path}: not in git, so no revision has it; `git add` it" for path in self._paths if path not in known
+            )
         file_of = {metric: path for path, metric in self._metrics(contents, rev)}
         _, of_images = read_images(file_of, partial(_read, rev=rev), "here" if rev is None else f"at {rev}")
         return MetricFiles(contents, file_of, of_images=of_images)
@@ -85,6 +102,16 @@ class NamedFiles:
             for key, below in values.items()
             for metric, value in flatten({key if counts[key] == 1 else f"{path}:{key}": below}).items()
         }
+
+
+def _from_here(path: str) -> str:
+    """Give a path from the working folder, where git looks for it. Raises UserError for one outside the repository."""
+    place = Path(path)
+    top = Path(git("rev-parse", "--show-toplevel").strip())
+    where = place.parent.resolve() / place.name
+    if not where.is_relative_to(top.resolve()):
+        raise UserError(f"{path}: outside the git repository {top}; name a file in it")
+    return Path(os.path.relpath(where, Path().resolve())).as_posix()
 
 
 def _read(path: str, rev: str | None) -> bytes | None:

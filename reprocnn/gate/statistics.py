@@ -4,7 +4,7 @@ Written with the standard library: SciPy has them too, and would be a third of w
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from statistics import NormalDist
 
 NORMAL = NormalDist()
@@ -22,16 +22,18 @@ def wilson_interval(hits: int, n: int) -> tuple[float, float]:
 def mcnemar(lost: int, won: int) -> float:
     """Give the one-sided p of McNemar's exact test: that chance alone loses at least `lost` of `lost + won` changes."""
     n = lost + won
-    return _sum_of_exponentials(_log_comb(n, k) - n * math.log(2) for k in range(lost, n + 1))
+    return _upper_tail(lambda k: _log_comb(n, k) - n * math.log(2), lost, range(n + 1), n / 2)
 
 
 def two_proportions(hits_before: int, n_before: int, hits_after: int, n_after: int) -> float:
     """Give the one-sided p of Fisher's exact test: that chance alone makes the second proportion this much smaller."""
     hits = hits_before + hits_after
     total = _log_comb(n_before + n_after, hits)
-    return _sum_of_exponentials(
-        _log_comb(n_before, k) + _log_comb(n_after, hits - k) - total
-        for k in range(hits_before, min(n_before, hits) + 1)
+    return _upper_tail(
+        lambda k: _log_comb(n_before, k) + _log_comb(n_after, hits - k) - total,
+        hits_before,
+        range(max(0, hits - n_after), min(n_before, hits) + 1),
+        (n_before + 1) * (hits + 1) / (n_before + n_after + 2),
     )
 
 
@@ -77,5 +79,13 @@ def _log_comb(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
-def _sum_of_exponentials(logarithms: Iterable[float]) -> float:
-    return min(1.0, math.fsum(math.exp(logarithm) for logarithm in logarithms))
+def _upper_tail(log_probability: Callable[[int], float], first: int, values: range, mode: float) -> float:
+    """Sum the probabilities from `first` on, away from the mode: the terms fall, so those that matter are few."""
+    above = first > mode
+    total = 0.0
+    for k in range(first, values.stop) if above else range(first - 1, values.start - 1, -1):
+        term = math.exp(log_probability(k))
+        if total + term == total:
+            break
+        total += term
+    return min(1.0, total) if above else 1.0 - total

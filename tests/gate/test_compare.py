@@ -230,13 +230,29 @@ def test_a_param_is_forgotten_unless_its_section_is_declared(monkeypatch, before
     assert [(one.name, one.what) for one in found] == gone * [(f"train:{key}", "no longer a param of the stage")]
 
 
-@pytest.mark.parametrize(("made", "gone"), [(frozenset[str](), False), (frozenset({"data/x.npy"}), True)])
-def test_a_dep_that_is_made_and_not_pulled_is_forgotten_too(tmp_path, monkeypatch, made, gone):
+@pytest.mark.parametrize(
+    ("left", "made", "gone"),
+    [
+        (set[str](), frozenset[str](), True),
+        ({"params.yaml:seed"}, frozenset[str](), True),
+        ({"data/y.npy"}, frozenset[str](), False),  # in its place
+        ({"data/y.npy"}, frozenset({"data/x.npy"}), True),
+    ],
+)
+def test_a_dep_is_forgotten_unless_another_replaces_it(tmp_path, monkeypatch, left, made, gone):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lock, "params", dict)
-    before, here = MetricFiles(inputs={"train": {"data/x.npy"}}), MetricFiles(inputs={"train": set()}, made=made)
+    before, here = MetricFiles(inputs={"train": {"data/x.npy"}}), MetricFiles(inputs={"train": left}, made=made)
     found = [(one.name, one.what) for one in _forgotten(before, here)]
     assert found == gone * [("train:data/x.npy", "no longer a dep")]
+
+
+def test_a_renamed_stage_is_known_by_its_outs(monkeypatch):
+    monkeypatch.setattr(lock, "params", lambda: {"lr": 0.1, "seed": 0})
+    before = MetricFiles(inputs={"train": {"params.yaml:lr", "params.yaml:seed"}}, outs={"train": {"model"}})
+    inputs = {"fit": {"params.yaml:seed"}, "other": {"params.yaml:lr"}}
+    here = MetricFiles(inputs=inputs, outs={"fit": {"model"}, "other": {"table"}})
+    assert [one.name for one in _forgotten(before, here)] == ["train:lr"]
 
 
 def test_predictions_that_a_stage_makes_are_not_done_without(tmp_path, monkeypatch):

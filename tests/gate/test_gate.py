@@ -259,6 +259,16 @@ def details_by_no_stage(content: str | None = None) -> Callable[[], None]:
     return write
 
 
+def linked(path: Path) -> Callable[[], None]:
+    """Put a symbolic link, of the same content, in the place of a file or a folder."""
+
+    def link() -> None:
+        path.rename("elsewhere")
+        path.symlink_to(Path("elsewhere").resolve())
+
+    return link
+
+
 def target(**limits: float) -> dict[str, Any]:
     return {"digits": {"test": {"accuracy": limits}}}
 
@@ -478,6 +488,10 @@ SCENARIOS = [
              table(lambda rows: [row[1:] for row in rows])),
     Scenario("a column twice", 2, "two columns of one name", BASE, State(),
              table(lambda rows: [[*row, row[2]] for row in rows])),
+    *[Scenario(f"a link in the place of {path}", 2, f"{told}: a symbolic link", BESIDE, State(wrong((0, 39)), beside=True),
+               linked(Path(path)))
+      for path, told in ((METRICS, METRICS), (METRICS.parent, METRICS), (PREDICTIONS, PREDICTIONS), (DETAILS, DETAILS),
+                         ("params.yaml", "params.yaml"))],
     Scenario("dvc.yaml is broken", 2, "dvc: ", BASE, State(), edit("dvc.yaml", "stages", "scenes")),
 ]  # fmt: skip
 
@@ -510,6 +524,18 @@ def play(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_scenario(scenario, repository, capsys):
     play(scenario, capsys)
+
+
+def test_a_base_whose_metrics_cannot_be_had_is_not_one_without_metrics(repository, capsys):
+    State().write()
+    values = yaml.safe_load(Path("dvc.yaml").read_text())
+    values["stages"]["evaluate"]["metrics"] = [str(METRICS)]  # DVC is to keep it, and has not got it
+    Path("dvc.yaml").write_text(yaml.safe_dump(values))
+    Path(".gitignore").write_text(f"{METRICS}\n")
+    save()
+    State(wrong((0, 39))).write()
+    code, out, err = outcome(capsys, "--against=HEAD")
+    assert (code, f"{METRICS} at HEAD: not to be had" in err) == (2, True), out + err
 
 
 def test_each_revision_is_read_once(repository, capsys, monkeypatch):

@@ -10,6 +10,7 @@ import yaml
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
+from reprocnn.gate.compare import judge
 from tests.support.commands import ROOT, call, commit
 
 SCRIPT = """
@@ -273,6 +274,15 @@ def test_a_repository_without_a_pipeline_is_a_line(clone):
 def test_a_stage_that_always_runs_is_found_though_its_data_is_absent(clone):
     edit("dvc.yaml", "  plot:\n", "  plot:\n    always_changed: true\n")
     assert lock.faults() == ["dvc.lock: plot: would run again; run `dvc repro` and commit"]
+
+
+def test_code_that_dvcignore_hides_is_a_loosening(clone, monkeypatch):
+    Path(".dvcignore").write_text("make.py\nreport.md\n")
+    assert (lock.hidden_files(), lock.hidden_files("HEAD")) == ({"code/make.py"}, set())
+    edit("params.yaml", "alpha: 0.01", "alpha: 0.02")
+    monkeypatch.setattr(lock, "faults", list)  # as after `dvc repro`
+    assert "code/make.py: LOOSENED (hidden by .dvcignore)" in judge("HEAD").reasons
+    assert "code/make.py: LOOSENED (hidden by .dvcignore)" not in judge("HEAD", accept=["code/make.py"]).reasons
 
 
 @pytest.mark.slow

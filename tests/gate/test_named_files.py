@@ -106,6 +106,11 @@ def test_what_is_said_of_the_images_beside_named_metrics_counts(plain, capsys):
     assert (code, "results of the sample (digits.source)" in err) == (2, True)
 
 
+def test_a_path_from_the_root_is_the_same_file(plain, capsys):
+    write(1211)
+    assert "WORSE (by more than 10)" in outcome(capsys, *(word.replace("=", f"={plain}/") for word in FILES))[1]
+
+
 def test_a_limit_is_that_of_the_base(plain, capsys):
     write(1211)
     Path("params.yaml").write_text(yaml.safe_dump(LIMITS).replace("tolerance: 10", "tolerance: 20"))
@@ -127,6 +132,13 @@ def broken(text: str) -> Any:
         (broken("1200"), FILES, "house.yaml here: found 1200, expected keys with values"),
         (lambda: Path("digits.json").write_text("[1]"), FILES, "digits.json here: found no names, expected metrics"),
         (broken("house: [1200]"), FILES, "house.rmse: missing or null"),
+        (Path("..", "far.json").touch, ["--metrics=../far.json"], "../far.json: outside the git repository"),
+        (lambda: call(Path(), "git", "rm", "--cached", "house.yaml"), FILES, "house.yaml: not in git, so no revision"),
+        (
+            lambda: Path("house.yaml").rename("it") and Path("house.yaml").symlink_to("it"),
+            FILES,
+            "house.yaml: a symbolic link, of which git keeps no content",
+        ),
         (lambda: write(1201), FILES[:1], "digits.test.accuracy: missing or null"),
         (lambda: Path("plots/digits/predictions.csv").write_text("y_true,y_pred\n1,1\n"), FILES, "but the metric is"),
     ],
