@@ -11,7 +11,8 @@ from reprocnn.audit import graph
 from reprocnn.audit.api import audit
 from reprocnn.audit.command import as_text
 from reprocnn.audit.rules.common import activation
-from reprocnn.backend import keras
+from reprocnn.audit.task import first_batch
+from reprocnn.backend import keras, tf
 from reprocnn.core.errors import UserError
 
 DEAD = 0.9  # of a layer's units, zero for every row
@@ -34,6 +35,8 @@ class Audit(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Audit the model as it was compiled. Raises UserError for an error, unless `stop` is False."""
+        if tf is not None and "x" in self._known:  # audit() says what is missing
+            self._known["x"], self._known["y"] = first_batch(self._known["x"], self._known.get("y"))
         findings = audit(self.model, **self._known)
         if findings:
             print(as_text(self.model.name, findings), file=sys.stderr)
@@ -77,9 +80,11 @@ def _of_the_layers(read: graph.Graph) -> list[str]:
 
 
 def _relative_gradient(layer: Any, read: graph.Graph) -> float:
-    """Return the largest root mean square of a gradient over that of its weight."""
+    """Return the largest root mean square of a gradient over that of its weight; biases, which start at 0, are left out
+    where there are others.
+    """
     sizes = [0.0]
-    for weight in layer.trainable_weights:
+    for weight in [one for one in layer.trainable_weights if len(one.shape) > 1] or layer.trainable_weights:
         gradient = read.gradients.get(id(weight))
         if gradient is not None:
             values = weight.value.numpy()

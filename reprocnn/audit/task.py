@@ -78,7 +78,7 @@ def read(
         )
     names = output_names(model)
     if len(graph.outputs) != len(graph.results):
-        return Task((), getattr(model, "optimizer", None), *_read_inputs(model, x), model)
+        return Task((), _optimizer(model), *_read_inputs(model, x), model)
     names += [""] * (len(graph.outputs) - len(names))
     labels = [None if part is None else _labels(part) for part in _by_output(y, names, "y", spread=False)]
     metrics = list(map(_metric_list, _by_output(_compiled_metrics(model), names, "metrics")))
@@ -96,7 +96,13 @@ def read(
         if len(counted) > 1 and len(graph.outputs) > 1:  # nothing says of which
             counted = []
         heads = [replace(head, num_classes=int(num_classes)) if head in counted else head for head in heads]
-    return Task(tuple(heads), getattr(model, "optimizer", None), *_read_inputs(model, x), model)
+    return Task(tuple(heads), _optimizer(model), *_read_inputs(model, x), model)
+
+
+def _optimizer(model: keras.Model) -> Any:
+    """Give the optimizer itself, which Keras wraps in one that scales the loss for float16."""
+    optimizer = getattr(model, "optimizer", None)
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def _read_inputs(model: keras.Model, x: Any) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:

@@ -12,9 +12,12 @@ from typing import Any
 
 import yaml
 
+from reprocnn.core import params
+from reprocnn.core.errors import UserError
 from reprocnn.repository import dvc, git
 
 FOLDER = Path("demo")
+MARK = "A copy for the sample"  # the message of the first commit
 RESULTS = {"dvc.lock", "evaluation", "metrics", "plots", "report"}
 # Small enough to train in a minute; the rest of params.yaml holds for the sample too.
 OVERRIDES = {
@@ -29,11 +32,27 @@ OVERRIDES = {
 def main(arguments: list[str] | None = None) -> None:
     """Make demo/ from scratch, run the pipeline there and print the table."""
     argparse.ArgumentParser(prog="reprocnn demo", description=__doc__).parse_args(arguments)
+    if not Path("stages").is_dir() or not params.SCHEMA.exists():
+        raise UserError("demo: stages/ or params.schema.json is missing here; run in the top folder of reprocnn's clone")
+    partial = FOLDER.with_name(f".partial-{FOLDER.name}")
+    shutil.rmtree(partial, ignore_errors=True)
     if FOLDER.exists():
+        if not _is_ours(FOLDER):
+            raise UserError(f"{FOLDER}/: not made by this command, which would replace it; move it away")
         shutil.rmtree(FOLDER)
-    make_copy(Path(), FOLDER, OVERRIDES)
+    make_copy(Path(), partial, OVERRIDES)
+    partial.rename(FOLDER)
     dvc("repro", cwd=FOLDER)
     subprocess.run([sys.executable, "-m", "reprocnn", "summary"], cwd=FOLDER, check=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    if not (folder / ".git").is_dir():
+        return not any(folder.iterdir())
+    try:
+        return MARK in git("log", "--format=%s", cwd=folder).splitlines()
+    except UserError:  # no commit
+        return False
 
 
 def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
@@ -43,20 +62,20 @@ def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
         if (source / name).is_file() and name.split("/")[0] not in RESULTS:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / name, target / name)
-    params = change(yaml.safe_load((target / "params.yaml").read_text(encoding="utf-8")), overrides)
-    (target / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    values = change(yaml.safe_load((target / "params.yaml").read_text(encoding="utf-8")), overrides)
+    (target / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     git("init", "--quiet", "--initial-branch=main", cwd=target)
     git("add", "--all", cwd=target)
     identity = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"]
-    git(*identity, "commit", "--quiet", "--no-verify", "--message=A copy for the sample", cwd=target)
+    git(*identity, "commit", "--quiet", "--no-verify", f"--message={MARK}", cwd=target)
 
 
-def change(params: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Set the values of dotted keys in `params`, and give it."""
+def change(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Set the values of dotted keys in params, and give them."""
     for key, value in overrides.items():
         *sections, last = key.split(".")
-        section = params
+        section = values
         for part in sections:
             section = section[part]
         section[last] = value
-    return params
+    return values

@@ -5,10 +5,31 @@ import re
 from typing import Any, Literal
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 
 def edit(text: str, stage_name: str, action: Literal["add", "remove"], path: str) -> str:
-    """Give the text of a dvc.yaml with one dep added or removed; unchanged for a stage of foreach or matrix."""
+    """Give the text of a dvc.yaml with one dep added or removed, in its list alone.
+
+    Unchanged for a stage of foreach or matrix, and for a list that another stage shares by an alias.
+    """
+    if "\r\n" in text:
+        return edit(text.replace("\r\n", "\n"), stage_name, action, path).replace("\n", "\r\n")
+    edited = _edit(text, stage_name, action, path)
+    return edited if edited == text or _others(text, stage_name) == _others(edited, stage_name) else text
+
+
+def _others(text: str, stage_name: str) -> Any:
+    """Give what a dvc.yaml says of all else than the deps of one stage, None if it is invalid."""
+    try:
+        values = YAML(typ="safe").load(text)
+    except YAMLError:
+        return None
+    values["stages"][stage_name]["deps"] = None
+    return values
+
+
+def _edit(text: str, stage_name: str, action: str, path: str) -> str:
     _, stages = _entry(YAML().compose(text), "stages")
     _, stage = _entry(stages, stage_name)
     if _entry(stage, "cmd")[1] is None or _entry(stage, "matrix")[1] is not None:
@@ -36,8 +57,8 @@ def _add(text: str, stage: Any, deps: Any, item: str) -> str:
     if not isinstance(last.value, str):  # a path with settings, which may take several lines
         end = _line(text, deps.value[0])[0]
     newline = "" if text[:end].endswith("\n") else "\n"
-    dash = " " * deps.start_mark.column + "- "
-    return f"{text[:end]}{newline}{dash}{item}\n{text[end:]}"
+    start, first = _line(text, deps.value[0])[0], deps.value[0].start_mark.index
+    return f"{text[:end]}{newline}{text[start:first]}{item}\n{text[end:]}"
 
 
 def _begin(text: str, stage: Any, item: str) -> str:

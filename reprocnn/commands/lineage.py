@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
         print("".join(f"fixed: {difference}\n" for difference in found if difference not in left), end="")
         found = left
     print("\n".join(map(str, found)) or "dvc.yaml declares the code of each stage")
+    if found and options.fix:
+        print("Edit these yourself: --fix leaves lists of foreach, matrix and aliases, and moves no file.")
     sys.exit(bool(found))
 
 
@@ -66,3 +68,16 @@ def fix(root: Path, found: list[Difference]) -> None:
                 if (difference.file, difference.action) == (file, action):
                     text = deps_lists.edit(text, difference.stage, action, difference.path)
         write_text(root / file, text)
+    if any(one.action == "add" and not one.path.endswith(".py") for one in found):
+        _ignore_bytecode(root)
+
+
+def _ignore_bytecode(root: Path) -> None:
+    """Let DVC not count bytecode among what a folder holds: each machine has its own."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        path = Path(repo.root_dir, ".dvcignore")
+        if not repo.dvcignore.is_ignored_dir(str(Path(repo.root_dir, "__pycache__"))):
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            write_text(path, "\n".join([*lines, "__pycache__", ""]))

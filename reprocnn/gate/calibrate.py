@@ -119,10 +119,11 @@ def main(arguments: list[str]) -> None:
         )
     if options.run and len(options.files) != 1:
         raise UserError(f"--run: found {len(options.files)} files, expected the one that each run writes; name it")
+    count = options.seeds if options.run else len(options.files)
+    if count < FEWEST:
+        raise UserError(f"found {count} seed{'s' * (count != 1)}, expected {FEWEST} or more; train more")
     contents = _run(options.run, options.seeds, options.files[0]) if options.run else list(map(_read, options.files))
     names = options.files if not options.run else [f"{options.files[0]}, seed {seed}" for seed in range(options.seeds)]
-    if len(contents) < FEWEST:
-        raise UserError(f"found {len(contents)} seeds, expected {FEWEST} or more; train further ones")
     named = list(zip(names, contents, strict=True))
     if Path(options.files[0]).suffix == ".csv":
         first, *others = [parse_predictions(name, _text(name, content)) for name, content in named]
@@ -152,21 +153,21 @@ def _read(file: str) -> bytes:
             return bytes(dvc.api.read(path, rev=rev, mode="rb"))
         return Path(file).read_bytes()
     except (OSError, DvcException):
-        raise UserError(f"{file}: missing; name what each seed wrote") from None
+        raise UserError(f"{file}: missing; pass the files that the seeds wrote") from None
 
 
 def _text(name: str, content: bytes) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: expected text in UTF-8 ({error}); name what each seed wrote") from None
+        raise UserError(f"{name}: expected text in UTF-8 ({error}); pass the files that the seeds wrote") from None
 
 
 def _value(name: str, content: bytes, metric: str) -> float:
     try:
         value = flatten(parse(name.partition(",")[0], content)).get(metric)
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}; name what each seed wrote") from None
+        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}; pass the files that the seeds wrote") from None
     if not is_number(value):
         raise UserError(
             f"{name}: {metric}: found {value!r}, expected a number; name a metric of that file with --metric"

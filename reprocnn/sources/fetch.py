@@ -17,7 +17,7 @@ from tqdm import tqdm
 from reprocnn.core.errors import UserError
 from reprocnn.datasets import Archive, File
 from reprocnn.sources import web
-from reprocnn.sources.web import PassingError, SourceError
+from reprocnn.sources.web import TransientError, SourceError
 
 TRIES = 3  # of one source, for what may pass: a time-out, a reset, a server's 5xx
 PAUSE_SECONDS = 2  # before the second try, twice that before the third
@@ -71,7 +71,7 @@ def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str
                         del wanted[info.name]
                     if not wanted:
                         return
-        except (SourceError, PassingError):
+        except (SourceError, TransientError):
             raise
         except Exception as error:  # tarfile and gzip raise a dozen kinds
             if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
@@ -88,7 +88,7 @@ def why_unavailable(name: str, source: str) -> str | None:
     try:
         with _open(_join(source, name)):
             return None
-    except (SourceError, PassingError) as error:
+    except (SourceError, TransientError) as error:
         return str(error)
 
 
@@ -101,8 +101,7 @@ def _first(name: str, sources: list[str], store: Callable[[str, BinaryIO], None]
             return _try(_join(source, name), lambda stream, source=source: store(source, stream), size)  # type: ignore[misc]
         except SourceError as error:
             failures.append(str(error))
-    listed = "\n".join(failures[-3:])
-    raise UserError(f"{name}: no source has it; name a folder or address that does in DATASETS_MIRROR\n{listed}")
+    raise UserError("\n".join([f"{name}: not found; set DATASETS_MIRROR to a folder or URL that has it", *failures]))
 
 
 def _try(address: str, store: Callable[[BinaryIO], None], size: int) -> None:
@@ -113,7 +112,7 @@ def _try(address: str, store: Callable[[BinaryIO], None], size: int) -> None:
                 with bar as counted:
                     store(cast(BinaryIO, counted))
             return
-        except PassingError as error:
+        except TransientError as error:
             if attempt == TRIES:
                 raise SourceError(f"{error}, after {TRIES} tries") from None
             time.sleep(PAUSE_SECONDS * attempt)
@@ -125,6 +124,9 @@ def _open(address: str) -> Iterator[BinaryIO]:
         with web.get(address) as content:
             yield cast(BinaryIO, content)
         return
+    scheme, colon, _ = address.partition("://")
+    if colon and scheme != "file":
+        raise SourceError(f"{address}: {scheme}:// is not supported, expected a folder, http:// or https://")
     try:
         path = _local(address)
         if path.exists() and not path.is_file():

@@ -26,29 +26,29 @@ class SourceError(Exception):
     """One source did not give the right bytes; the message says which and why."""
 
 
-class PassingError(Exception):
-    """A failure that another try may get past."""
+class TransientError(Exception):
+    """A failure that a retry may fix."""
 
 
 @contextmanager
 def get(address: str) -> Iterator["Content"]:
     """Give the content of `address`, or of the one that it redirects to.
 
-    Raises SourceError or PassingError, also while the content is read.
+    Raises SourceError or TransientError, also while the content is read.
     """
     clock = _Clock(address)
     with _errors(address):
         response = _final_response(address, clock)
     with closing(response):
         if response.status >= 500 or response.status == 429:
-            raise PassingError(f"{address}: HTTP status {response.status}")
+            raise TransientError(f"{address}: HTTP status {response.status}")
         if response.status != 200:
             raise SourceError(f"{address}: HTTP status {response.status}")
         yield Content(response, clock)
 
 
 class Content(io.RawIOBase):
-    """A response's content; reading raises SourceError or PassingError where it breaks off, hangs or drips."""
+    """A response's content; reading raises SourceError or TransientError where it breaks off, hangs or drips."""
 
     def __init__(self, response: http.client.HTTPResponse, clock: "_Clock") -> None:
         self.response, self.clock = response, clock
@@ -59,7 +59,7 @@ class Content(io.RawIOBase):
         with _errors(self.clock.address):
             chunk = self.response.read1(size)
             if not chunk and self.response.length:
-                raise http.client.IncompleteRead(b"", self.response.length)
+                raise TransientError(f"{self.clock.address}: ended {self.response.length:,} bytes early")
         self.clock.count(len(chunk))
         return chunk
 
@@ -184,5 +184,6 @@ def _errors(address: str) -> Iterator[None]:
     except (OSError, http.client.HTTPException, ValueError) as error:
         cause = error.reason if isinstance(error, URLError) else error
         final = isinstance(cause, ssl.SSLCertVerificationError | http.client.InvalidURL | ValueError)
-        kind = SourceError if final else PassingError
-        raise kind(f"{address}: {' '.join(f'{type(cause).__name__}: {cause}'.split())[:160]}") from None
+        kind = SourceError if final else TransientError
+        text = "".join(one if one.isprintable() else " " for one in f"{type(cause).__name__}: {cause}")
+        raise kind(f"{address}: {' '.join(text.split())[:160]}") from None

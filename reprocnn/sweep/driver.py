@@ -66,7 +66,7 @@ class Driver:
                 return
             name = experiment_name(proposal.overrides)
             if self.experiments.exists(name):
-                self._report(proposal, self.experiments.value(name), "exists")
+                self._finish(proposal, "exists")
             elif name in self.experiments.pruned:
                 self._prune(proposal, self.experiments.pruned[name]["pruned"], "exists")
             elif self.machines.left_out and not slots:
@@ -96,9 +96,17 @@ class Driver:
             return
         message = f"{outcome.seconds:.0f} s on {outcome.node}"
         if outcome.pruned is None:
-            self._report(proposal, self.experiments.value(experiment_name(proposal.overrides)), message)
+            self._finish(proposal, message)
         else:
             self._prune(proposal, outcome.pruned, message)
+
+    def _finish(self, proposal: Proposal, message: str) -> None:
+        try:
+            value = self.experiments.value(experiment_name(proposal.overrides))
+        except UserError as error:  # such a trial may have no such metric
+            self._fail(proposal, str(error).removeprefix("sweep: "))
+        else:
+            self._report(proposal, value, message)
 
     def _fail(self, proposal: Proposal, reason: str) -> None:
         self.failed += 1
@@ -113,5 +121,5 @@ class Driver:
         self.ended.append(Ended(name, value, proposal.overrides, message, pruned))
         shown = "-" if value is None else f"{value:.4f}"
         overrides = " ".join(proposal.overrides)
-        self.console.print(f"{name}  {self.experiments.metric} {shown:6}  {overrides}  {message}", markup=False)
+        self.console.print(f"{name}  {self.experiments.metric} {shown:6}  {overrides}  {message}", markup=False, emoji=False)
         proposal.end(value, pruned)

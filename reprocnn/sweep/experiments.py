@@ -58,9 +58,15 @@ class Experiments:
 
         Raises UserError if its metric files hold no such number, or several.
         """
-        if not self.exists(name):
-            return None
-        metrics = self._metrics(name)
+        return self._value(f"{self.prefix}/{name}") if self.exists(name) else None
+
+    def check_metric(self) -> None:
+        """Raise UserError if the commit has metrics, but no such number: before the first training, not after it."""
+        if self._metrics(self.revision):
+            self._value(self.revision)
+
+    def _value(self, ref: str) -> float:
+        metrics = self._metrics(ref)
         found = {
             path: number for path, values in metrics.items() if (number := _number(values, self.metric)) is not None
         }
@@ -73,16 +79,15 @@ class Experiments:
             )
         return next(iter(found.values()))
 
-    def _metrics(self, name: str) -> dict[str, Any]:
-        """Read those metric files of an experiment that git keeps, by path."""
-        ref = f"{self.prefix}/{name}"
+    def _metrics(self, ref: str) -> dict[str, Any]:
+        """Read those metric files of an experiment, or of the commit, that git keeps, by path."""
         metrics = {}
         for path in git("ls-tree", "-z", "--name-only", ref, "--", *self.files).split("\0"):
             if path:
                 try:
                     metrics[path] = PARSERS[Path(path).suffix.lower()](git("show", f"{ref}:{path}"), path)
                 except DvcException as error:
-                    raise UserError(f"sweep: {name}: {error}") from None
+                    raise UserError(f"sweep: {ref.rpartition('/')[2]}: {error}") from None
         return metrics
 
     def history(self, name: str) -> list[float]:

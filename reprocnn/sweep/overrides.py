@@ -80,7 +80,7 @@ def grid(overrides: list[Override]) -> list[Overrides]:
     for override in overrides:
         if override.is_interval_sweep():
             raise UserError(f"sweep: {override.input_line}: an interval has no grid; add --search optuna --trials N")
-    columns = [values(override) for override in overrides]
+    columns = [list(dict.fromkeys(values(override))) for override in overrides]
     trials = math.prod(map(len, columns))
     if trials > MOST:
         raise UserError(f"sweep: found {trials:,} trials, expected at most {MOST:,}; add --search random --trials N")

@@ -8,12 +8,13 @@ import pytest
 import yaml
 
 from reprocnn.commands import demo
+from reprocnn.core.errors import UserError
 from tests.support.commands import call, commit
 
 FILES = {
     "params.yaml": "source: public\nmnist: {epochs: 16, batch_size: 256, seed: 3}\ncifar: {epochs: 9, batch_size: 8}\n",
     "stages/plot.py": "x = 1\n", "dvc.lock": "", "metrics/mnist.json": "{}", "plots/a.csv": "", "report/report.md": "",
-    "evaluation/a.json": "", "docs/metrics/a.md": "", "runs/a.json": "{}",
+    "params.schema.json": "{}", "evaluation/a.json": "", "docs/metrics/a.md": "", "runs/a.json": "{}",
 }  # fmt: skip
 
 
@@ -40,7 +41,9 @@ def test_the_copy_has_what_is_for_git_but_no_results(source, tmp_path, monkeypat
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
     demo.make_copy(source, target, {"source": "sample", "mnist.epochs": 3, "cifar.new": 1})
     listed = call(target, "git", "ls-files").splitlines()
-    assert listed == [".gitignore", "docs/metrics/a.md", "new.py", "params.yaml", "stages/plot.py"]
+    assert listed == [
+        ".gitignore", "docs/metrics/a.md", "new.py", "params.schema.json", "params.yaml", "stages/plot.py",
+    ]  # fmt: skip
     assert call(target, "git", "status", "--porcelain", "--ignored") == ""
     assert call(target, "git", "rev-parse", "--abbrev-ref", "HEAD") == "main\n"
     assert (target / "stages/plot.py").stat().st_mode & 0o111
@@ -66,7 +69,10 @@ def test_the_demo_starts_from_scratch_with_the_sample(source, monkeypatch):
         return None
 
     monkeypatch.setattr(subprocess, "run", run)
-    Path("demo/old").mkdir(parents=True)
+    Path(".partial-demo/of-a-killed-one").mkdir(parents=True)
+    demo.main([])
+    Path("demo/old").mkdir()
+    calls.clear()
     demo.main([])
     assert calls == [("dvc repro", Path("demo")), (f"{sys.executable} -m reprocnn summary", Path("demo"))]
     assert not Path("demo/old").exists()
@@ -74,3 +80,22 @@ def test_the_demo_starts_from_scratch_with_the_sample(source, monkeypatch):
         "source": "sample", "mnist": {"epochs": 10, "batch_size": 64, "seed": 3},
         "cifar": {"epochs": 4, "batch_size": 100},
     }  # fmt: skip
+
+
+def test_a_folder_of_somebody_else_is_left_alone(source):
+    Path("demo").mkdir()
+    Path("demo/precious.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"^demo/: not made by this command, which would replace it; move it away$"):
+        demo.main([])
+    call(source / "demo", "git", "init", "--quiet")
+    with pytest.raises(UserError, match="not made by this command"):
+        demo.main([])
+    assert Path("demo/precious.txt").read_text() == "mine"
+
+
+def test_another_folder_than_the_projects_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("demo").mkdir()
+    with pytest.raises(UserError, match="run in the top folder"):
+        demo.main([])
+    assert Path("demo").exists()

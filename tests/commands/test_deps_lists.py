@@ -25,6 +25,20 @@ def test_adds_at_the_end_of_the_list(text, path, old, new):
     assert edit(text, "a", "add", path) == text.replace(old, new)
 
 
+SHARED = "stages:\n  a:\n    cmd: x\n    deps: &d\n      - a.py\n  b:\n    cmd: x\n"
+
+
+def test_a_list_with_an_anchor_keeps_its_indent():
+    assert edit(SHARED, "a", "add", "c.py") == SHARED.replace("- a.py\n", "- a.py\n      - c.py\n")
+
+
+@pytest.mark.parametrize("stage", ["a", "b"])
+@pytest.mark.parametrize(("action", "path"), [("add", "c.py"), ("remove", "a.py")])
+def test_a_list_that_two_stages_share_is_left_alone(stage, action, path):
+    text = f"{SHARED}    deps: *d\n"
+    assert edit(text, stage, action, path) == text
+
+
 def test_adds_above_a_list_that_ends_in_several_lines():
     text = BLOCK.replace("- b.py\n", "- data:\n          x: 1\n")
     assert edit(text, "a", "add", "c.py") == text.replace("      - a.py", "      - c.py\n      - a.py")

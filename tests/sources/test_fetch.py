@@ -80,16 +80,21 @@ def test_named_mirrors_come_before_public_addresses(monkeypatch, tmp_path):
     assert fetch.why_unavailable("images.gz", "~") is None
 
 
-def test_the_last_three_failures_are_reported(tmp_path, capsys):
+def test_each_sources_failure_is_reported(tmp_path, capsys):
     sources = [str(tmp_path / name) for name in "abcd"]
     with pytest.raises(UserError) as error:
         fetch.fetch_file(NOTHING, sources, tmp_path)
     reported = [f"{source}/images.gz: No such file or directory" for source in sources]
     lines = str(error.value).splitlines()
-    assert lines[0].startswith("images.gz: no source has it; name a folder or address")
-    assert lines[1:] == reported[1:]
+    assert lines[0].startswith("images.gz: not found; set DATASETS_MIRROR to a folder or URL")
+    assert lines[1:] == reported
     expected = [f"download: {line}; next: {source}" for line, source in zip(reported, sources[1:], strict=False)]
     assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_an_address_of_another_kind_is_no_folder(tmp_path):
+    with pytest.raises(UserError, match="s3://images/images.gz: s3:// is not supported, expected a folder, http:// or"):
+        fetch.fetch_file(NOTHING, ["s3://images"], tmp_path)
 
 
 @pytest.mark.usefixtures("small_files")

@@ -88,7 +88,7 @@ def check_answer(answer: bytes) -> None:
             while chunk := content.read(65536):
                 total += len(chunk)
         assert total <= len(answer)
-    except (web.SourceError, web.PassingError) as error:
+    except (web.SourceError, web.TransientError) as error:
         [line] = str(error).splitlines()
         assert line.startswith(address.removesuffix("file"))
         assert len(line) < 400

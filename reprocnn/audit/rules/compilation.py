@@ -69,7 +69,7 @@ def short_schedule(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="The setting outweighs the gradient: what is clipped to nothing, decayed at once or averaged for ever cannot "
+    why="The setting outweighs the gradient: what is clipped to nothing, decayed at once or averaged forever cannot "
     "move towards the labels.",
     fix="Clip to about 1, decay by 0.01 or less, and leave momentum and betas at their defaults.",
 )
@@ -114,11 +114,10 @@ def metric_and_output(graph: Graph, task: Task) -> Found:
 
 
 def _rates(optimizer: Any) -> list[float]:
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    schedule = getattr(inner, "_learning_rate", None)
+    schedule = getattr(optimizer, "_learning_rate", None)
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         return [float(schedule(step)) for step in STEPS]
-    return [float(inner.learning_rate)]
+    return [float(optimizer.learning_rate)]
 
 
 def _unfit(metric: Any, head: Head) -> str | None:
@@ -144,13 +143,8 @@ def _wrong_setting(metric: Any, name: str, logits: bool, head: Head) -> Iterator
     if name in THRESHOLDED:
         given = getattr(metric, "thresholds", None) or getattr(metric, "threshold", None)
         threshold = given[0] if isinstance(given, list | tuple) else given
-        threshold = (
-            threshold
-            if threshold is not None
-            else metric._fn_kwargs.get("threshold", 0.5)
-            if hasattr(metric, "_fn_kwargs")
-            else 0.5
-        )
+        if threshold is None:
+            threshold = getattr(metric, "_fn_kwargs", {}).get("threshold", 0.5)
         if logits and threshold == 0.5:
             yield f"a threshold of 0.5 for logits in {name}"
         if head.activation in PROBABILITIES and not 0 < threshold < 1:
