@@ -18,6 +18,7 @@ from reprocnn.audit.command import rules_page
 from reprocnn.cli import COMMANDS
 from reprocnn.core import params
 from reprocnn.core.files import write_text
+from reprocnn.gate import calibrate
 
 FOLDER = Path("docs/reference")
 BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
@@ -131,6 +132,8 @@ def command_line_page() -> str:
         lines += ["", f"## reprocnn {name}", "", *_describe(parser, command.help)]
         if command.extra:
             lines += ["", f"Needs the extra `{command.extra}`."]
+        if name == "gate":
+            lines += ["", "## reprocnn gate calibrate", "", *_describe(_parser(calibrate.main), "")]
     lines += ["", "## make", "", "| Target | What it does |", "|---|---|"]
     targets = re.findall(r"^([a-z-]+):.*## (.*)", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     lines += [f"| `make {target}` | {_cell(text)} |" for target, text in targets]
@@ -167,7 +170,7 @@ def _describe(parser: argparse.ArgumentParser, summary: str) -> list[str]:
     for action in actions:
         value = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else "")
         name = " ".join(filter(None, [", ".join(action.option_strings), "" if action.nargs == 0 else str(value)]))
-        default = "" if action.default in (None, False) else f"`{action.default}`"
+        default = "" if action.default in [None, False, []] else f"`{action.default}`"
         text = (action.help or "").replace(" (default: %(default)s)", "")
         lines.append(f"| `{name}` | {_cell(text)} | {default} |")
     return [*lines, *(["", parser.epilog] if parser.epilog else [])]

@@ -25,6 +25,8 @@ MAX_VALUES = 1_000_000_000  # of all activations of the batch
 
 def load(path: Path) -> keras.Model:
     """Load a model; raises UserError if the file holds none, code, layers that Keras does not know, or too much."""
+    if path.is_dir():
+        raise UserError(f"{path}: a folder, expected a file. In Keras, load it and save it as a .keras file.")
     if not path.is_file():
         raise UserError(f"{path}: missing. `reprocnn export` writes export/mnist.keras and export/cifar.keras.")
     config = _read_legacy_config(path) if path.suffix in LEGACY else _read_config(path)

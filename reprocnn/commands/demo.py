@@ -33,7 +33,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Make demo/ from scratch, run the pipeline there and print the table."""
     argparse.ArgumentParser(prog="reprocnn demo", description=__doc__).parse_args(arguments)
     if not Path("stages").is_dir() or not params.SCHEMA.exists():
-        raise UserError("demo: stages/ or params.schema.json is missing here; run in the top folder of reprocnn's clone")
+        raise UserError(
+            "demo: stages/ or params.schema.json is missing here; run in the top folder of reprocnn's clone"
+        )
     partial = FOLDER.with_name(f".partial-{FOLDER.name}")
     shutil.rmtree(partial, ignore_errors=True)
     if FOLDER.exists():

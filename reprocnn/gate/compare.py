@@ -105,7 +105,7 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     then: dict[str, Value] = {}
     before = NO_FILES
     if rev is None:
-        judgement.against = "nothing, since there is no commit yet to compare with"
+        judgement.against = "nothing: HEAD is the first commit"
     else:
         judgement.against = describe(rev)
         base = limits_at(rev, source.text("params.yaml", rev))

@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Loosening:
-    """What a branch asks less of than its base does, or takes away; `accepted` by `--accept NAME`."""
+    """A limit or a check that a branch loosens or removes; `accepted` by `--accept NAME`."""
 
     name: str  # gate.KEY, or the metric's
     what: str

@@ -64,8 +64,8 @@ def read_files(rev: str | None) -> MetricFiles:
                     lines.append(f"{path}: missing; run `dvc repro` or `dvc pull`")
                 elif _was_written(repo, place):
                     lines.append(
-                        f"{path} {side}: not to be had, though a stage wrote it; run `dvc fetch --all-commits`, or name "
-                        f"another revision with --against"
+                        f"{path} {side}: not to be had, though a stage wrote it; run `dvc fetch --all-commits`, or "
+                        f"name another revision with --against"
                     )
                 continue
             try:

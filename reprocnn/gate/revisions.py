@@ -35,7 +35,7 @@ def choose_base(rev: str | None, files: Sequence[str] = ()) -> str | None:
         raise UserError(f"{rev}: no such revision; `git fetch` it, or name another with --against")
     if commit is not None and commit == _commit("HEAD") and not _dirty(files):
         raise UserError(
-            f"{rev} is HEAD itself, and nothing has changed since: no result is compared with itself; "
+            f"{rev} is the commit of HEAD, and nothing has changed since: no result is compared with itself; "
             f"name another revision with --against, such as HEAD^"
         )
     return rev
@@ -97,9 +97,10 @@ def _main_branch() -> str:
     branches = (_git("for-each-ref", "--format=%(refname:short)", "refs/heads") or "").split()
     if len(branches) == 1 and not _git("remote"):
         return branches[0]
+    remedy = f"`git remote set-head {remote} --auto`, {FETCH}" if _git("remote") else "name one with --against"
     raise UserError(
         f"no main branch found in this clone ({', '.join(MAIN_BRANCHES)}, or {remote}'s default branch), so there is "
-        f"nothing to compare with; `git remote set-head {remote} --auto`, {FETCH}"
+        f"nothing to compare with; {remedy}"
     )
 
 

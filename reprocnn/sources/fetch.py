@@ -17,7 +17,7 @@ from tqdm import tqdm
 from reprocnn.core.errors import UserError
 from reprocnn.datasets import Archive, File
 from reprocnn.sources import web
-from reprocnn.sources.web import TransientError, SourceError
+from reprocnn.sources.web import SourceError, TransientError
 
 TRIES = 3  # of one source, for what may pass: a time-out, a reset, a server's 5xx
 PAUSE_SECONDS = 2  # before the second try, twice that before the third

@@ -121,5 +121,7 @@ class Driver:
         self.ended.append(Ended(name, value, proposal.overrides, message, pruned))
         shown = "-" if value is None else f"{value:.4f}"
         overrides = " ".join(proposal.overrides)
-        self.console.print(f"{name}  {self.experiments.metric} {shown:6}  {overrides}  {message}", markup=False, emoji=False)
+        self.console.print(
+            f"{name}  {self.experiments.metric} {shown:6}  {overrides}  {message}", markup=False, emoji=False
+        )
         proposal.end(value, pruned)

@@ -547,6 +547,7 @@ fault("mean iou of probabilities", METRIC, lambda: compiled(unet()[0], metrics=[
 fault("mean iou of other classes", METRIC, lambda: compiled(unet()[0], metrics=[M.MeanIoU(7, sparse_y_pred=False)]))
 
 # values of layers
+fault("dropout of 1", "dropout-rate", lambda: mlp(layers.Dropout(1)))
 fault("dropout of 0.95", "dropout-rate", lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.95)))
 fault("spatial dropout of 0.9", "dropout-rate", lambda: cnn(conv(), layers.SpatialDropout2D(0.9)))
 fault(
@@ -731,6 +732,12 @@ fault(
     lambda: cnn(conv(activation="hard_sigmoid"), layers.MaxPooling2D(), conv()),
 )
 fault("keras' l1", "strong-penalty", lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer="l1")))
+fault("a rate behind a scaled loss", "learning-rate", lambda: mlp(optimizer=OPT.LossScaleOptimizer(OPT.Adam(10.0))))
+fault(
+    "a setting behind a scaled loss",
+    "optimizer-setting",
+    lambda: mlp(optimizer=OPT.LossScaleOptimizer(OPT.SGD(0.01, momentum=0.9999))),
+)
 fault("keras' adadelta", "learning-rate", lambda: mlp(optimizer="adadelta"))
 fault("channels first", "channels-first", lambda: cnn(conv(), shape=(3, 32, 32)))
 fault("embedding too small", "embedding-ids", lambda: (text(layers.GlobalAveragePooling1D()), {"x": tokens(N, 12, 90)}))

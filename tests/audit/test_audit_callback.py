@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reprocnn.audit.callback import Audit
-from reprocnn.backend import keras, layers
+from reprocnn.backend import keras, layers, tf
 from reprocnn.core.errors import UserError
 from tests.support.small_models import chain, dense, head
 
@@ -50,6 +50,21 @@ def test_sees_dead_units_and_a_loss_that_does_not_move(capsys):
     assert "epoch 1: hidden: 100% of its units are zero for all rows" in err
     assert "epoch 2: the loss has not moved in 2 epochs: 1.099, 1.099" in err
     assert "epoch 3" not in err
+
+
+@pytest.mark.parametrize("made", [lambda data: data, iter])
+def test_takes_a_data_set_as_audit_does(capsys, made):
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)
+    model = chain((8,), dense(16, "hidden", activation="relu"), head())
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert model.fit(data, epochs=2, verbose=0, callbacks=[Audit(x=made(data), watch=2)]).epoch == [0, 1]
+    assert capsys.readouterr().err == ""
+
+
+def test_sees_a_vanished_gradient_beside_biases(capsys):
+    model = chain((8,), dense(16, "hidden", activation="relu"), layers.Rescaling(1e-12), dense(16, "wide"), head())
+    fit(model, Audit(stop=False, watch=1, x=X))
+    assert "epoch 1: hidden: its gradient is" in capsys.readouterr().err
 
 
 def test_sees_a_loss_that_is_not_finite(capsys):

@@ -299,7 +299,7 @@ SCENARIOS = [
     Scenario("below the target", 1, "BELOW TARGET", BASE, State(target=0.961)),
     Scenario("just at the target", 0, "target met", BASE, State(target=0.96)),
     Scenario("below the target though better", 1, "BELOW TARGET, better", BASE, State(wrong((0, 30)), target=0.98)),
-    Scenario("first commit", 0, "since there is no commit yet", None, State(), against=None),
+    Scenario("first commit", 0, "nothing: HEAD is the first commit", None, State(), against=None),
     Scenario("first commit, below the target", 1, "BELOW TARGET, new", None, State(target=0.99), against=None),
     Scenario("extra metric", 0, "digits.test.loss", BASE, State(change=loss(0.3))),
     Scenario("extra metric that is not finite", 2, "digits.test.loss: found nan, expected a finite number", BASE,
@@ -488,8 +488,8 @@ SCENARIOS = [
              table(lambda rows: [row[1:] for row in rows])),
     Scenario("a column twice", 2, "two columns of one name", BASE, State(),
              table(lambda rows: [[*row, row[2]] for row in rows])),
-    *[Scenario(f"a link in the place of {path}", 2, f"{told}: a symbolic link", BESIDE, State(wrong((0, 39)), beside=True),
-               linked(Path(path)))
+    *[Scenario(f"a link in the place of {path}", 2, f"{told}: a symbolic link", BESIDE,
+               State(wrong((0, 39)), beside=True), linked(Path(path)))
       for path, told in ((METRICS, METRICS), (METRICS.parent, METRICS), (PREDICTIONS, PREDICTIONS), (DETAILS, DETAILS),
                          ("params.yaml", "params.yaml"))],
     Scenario("dvc.yaml is broken", 2, "dvc: ", BASE, State(), edit("dvc.yaml", "stages", "scenes")),

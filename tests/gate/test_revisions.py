@@ -241,7 +241,7 @@ def test_head_by_any_name_is_refused_unless_something_changed(forge, monkeypatch
     git("tag", "TAG")
     rev = {"SAME": branch, "COMMIT": git("rev-parse", "HEAD")}.get(rev, rev)
     Path("notes").write_text("no result")
-    with pytest.raises(UserError, match=r"is HEAD itself.*--against"):
+    with pytest.raises(UserError, match=r"is the commit of HEAD.*--against"):
         choose_base(rev)
     for name in ("dvc.lock", "params.yaml", "below/dvc.yaml"):
         Path(name).parent.mkdir(exist_ok=True)

@@ -93,7 +93,9 @@ def test_each_sources_failure_is_reported(tmp_path, capsys):
 
 
 def test_an_address_of_another_kind_is_no_folder(tmp_path):
-    with pytest.raises(UserError, match="s3://images/images.gz: s3:// is not supported, expected a folder, http:// or"):
+    with pytest.raises(
+        UserError, match=r"s3://images/images\.gz: s3:// is not supported, expected a folder, http:// or"
+    ):
         fetch.fetch_file(NOTHING, ["s3://images"], tmp_path)
 
 
