@@ -161,3 +161,17 @@ def test_a_users_mistake_is_said_in_a_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: params.yaml: missing")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["gate", "audit"])
+def test_an_interrupted_judge_has_not_judged(monkeypatch, capsys, name):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.importlib, "import_module", lambda _: SimpleNamespace(main=interrupted))
+    with pytest.raises(SystemExit) as ended:
+        cli.call(name, [])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    with pytest.raises(KeyboardInterrupt):
+        cli.call("repro", [])

@@ -135,6 +135,9 @@ def views() -> dict[str, str]:
     tables |= {"calibration": calibration(), "losses found": losses_found(), "formats": formats()}
     tables |= {"pruning": pruning(), "audit seconds": audit_seconds(), "airbench": airbench()}
     tables["levers"] = levers()
+    gone = sorted({table for table, *_ in VIEWS.values()} - tables.keys())
+    if gone:
+        raise UserError(f"{results.FOLDER / gone[0]}.csv: missing; restore it with git checkout")
     tables["search"] = tables["search"].rename(columns={f"errors of {n_val:,}": "errors"})
     texts = {}
     for marker, (table, columns, where) in VIEWS.items():

@@ -16,6 +16,7 @@ from dvc.utils.hydra import apply_overrides
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
@@ -23,6 +24,11 @@ from reprocnn.core.errors import UserError
 Overrides = tuple[str, ...]  # of one trial, each as KEY=VALUE
 MOST = 100_000  # values of one key, and trials of a grid
 LONGEST = 60  # characters of a name without a digest
+# What a text raises that is no override, or has no value.
+INVALID = (
+    HydraException, InvalidArgumentError, OmegaConfBaseException,
+    ArithmeticError, AttributeError, TypeError, ValueError,
+)  # fmt: skip
 READABLE = re.compile(
     r"(?P<key>[a-z_]\w*(?:\.\w+)*)=(?:(?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)|(?P<word>\w+))", re.I | re.A
 )
@@ -37,15 +43,15 @@ def parse(texts: list[str]) -> list[Override]:
         try:
             override = parser.parse_override(text)
             found = values(override)
-        except (HydraException, ArithmeticError, AttributeError, TypeError, ValueError) as error:
+            if not 0 < len(found) <= MOST:
+                count = f"more than {MOST:,}" if found else "no"
+                raise UserError(f"sweep: {text}: found {count} values, expected 1 to {MOST:,}")
+            # The values of a range lie between its ends, and are all whole numbers if the second is.
+            for value in [*found[:2], found[-1]] if override.is_range_sweep() else found:
+                faults += schema_faults(value)
+        except INVALID as error:
             raise UserError(f"sweep: {text}: invalid override, expected KEY=VALUES ({error})") from None
-        if not 0 < len(found) <= MOST:
-            count = f"more than {MOST:,}" if found else "no"
-            raise UserError(f"sweep: {text}: found {count} values, expected 1 to {MOST:,}")
         parsed.append(override)
-        # The values of a range lie between its ends, and are all whole numbers if the second is.
-        for value in [*found[:2], found[-1]] if override.is_range_sweep() else found:
-            faults += schema_faults(value)
     counts = Counter(override.key_or_group for override in parsed)
     faults += [f"{key}: given more than once (--threads sets threads)" for key, n in counts.items() if n > 1]
     if faults:

@@ -184,6 +184,9 @@ def test_the_command_runs_seeds(tmp_path, monkeypatch, capsys):
     assert out.startswith("a: 4 seeds, 2 ± 1.3")
     code, out, _ = outcome(capsys, "--metric=a", "--run", "echo a = {seed}.5 > m.toml", "--seeds=4", "m.toml")
     assert (code, out.partition(" ±")[0]) == (0, "a: 4 seeds, 2")
+    run = ("--metric=a", "--run", "touch ran", "m.json")
+    assert outcome(capsys, *run, "--seeds=1")[2] == "error: found 1 seed, expected 3 or more; train more\n"
+    assert not Path("ran").exists()
     for broken, reason in (("false", "false: ended with exit code 1"), ("true", "m.json: missing")):
         code, _, err = outcome(capsys, "--metric=a", "--run", broken, "m.json")
         assert code == 2

@@ -1,6 +1,8 @@
 """The verdict on one metric, at the edges of target, alpha and tolerance."""
 
+import io
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -303,3 +305,14 @@ def test_a_judgement_that_cannot_be_written_is_no_verdict(monkeypatch, capsys):
         command.main(["--format=json"])
     assert ended.value.code == 2
     assert "the judgement cannot be written" in capsys.readouterr().err
+
+
+def test_a_terminal_without_every_letter_gets_a_verdict_too(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1", write_through=True))
+    row = Row("a", 0.5, 0.5, target="≥ 0.4", verdict="target met, same")
+    monkeypatch.setattr(command, "judge", lambda *_: Judgement("v1", metrics=[row]))
+    with pytest.raises(SystemExit) as ended:
+        command.main([])
+    assert ended.value.code == 0
+    assert b"\\u2265 0.4" in written.getvalue()

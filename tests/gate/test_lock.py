@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.lock import Lock, LockError
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
@@ -274,6 +275,16 @@ def test_a_repository_without_a_pipeline_is_a_line(clone):
 def test_a_stage_that_always_runs_is_found_though_its_data_is_absent(clone):
     edit("dvc.yaml", "  plot:\n", "  plot:\n    always_changed: true\n")
     assert lock.faults() == ["dvc.lock: plot: would run again; run `dvc repro` and commit"]
+
+
+def test_another_dvc_at_work_is_waited_for(clone, monkeypatch):
+    monkeypatch.setattr(Lock, "lock", raise_locked)
+    with pytest.raises(UserError, match=r"^dvc: another one is at work in this repository; wait until it ends"):
+        lock.faults()
+
+
+def raise_locked(_: Lock) -> None:
+    raise LockError("Unable to acquire lock")
 
 
 def test_code_that_dvcignore_hides_is_a_loosening(clone, monkeypatch):

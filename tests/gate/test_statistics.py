@@ -24,6 +24,13 @@ def test_two_proportions_by_hand():
     assert two_proportions(1, 4, 3, 4) == pytest.approx(69 / 70)
 
 
+def test_a_billion_images_take_no_longer():
+    # 9,999 of a billion fewer is 0.745 standard deviations of sqrt(2 * 0.09 / 10**9).
+    assert two_proportions(900_000_000, 10**9, 899_990_001, 10**9) == pytest.approx(0.228, abs=1e-3)
+    assert two_proportions(899_990_001, 10**9, 900_000_000, 10**9) == pytest.approx(0.772, abs=1e-3)
+    assert mcnemar(5 * 10**8 + 15_811, 5 * 10**8 - 15_811) == pytest.approx(0.1587, abs=1e-3)  # one of them
+
+
 def test_wilson_interval_by_its_formula():
     z = 1.959964
     center, half = (0.8 + z**2 / 20) / (1 + z**2 / 10), z / (1 + z**2 / 10) * (0.8 * 0.2 / 10 + z**2 / 400) ** 0.5

@@ -45,7 +45,8 @@ FAULTS = [
     (faultserver.hang, THRICE, "timed out"),
     (faultserver.drip, ONCE, "fewer than 300,000 bytes in 0.5 s"),
     (faultserver.reset, THRICE, "after 3 tries"),
-    (faultserver.ends_early, THRICE, "after 3 tries"),
+    (faultserver.ends_early, THRICE, " bytes early, after 3 tries"),
+    (faultserver.escapes, THRICE, "BadStatusLine: [2J [31mALL GOOD, after 3 tries"),
     (
         faultserver.too_short,
         ONCE,
@@ -63,8 +64,8 @@ FAULTS = [
     (faultserver.redirect("http://["), ONCE, "Invalid IPv6 URL"),
 ]
 NAMES = [
-    "404", "403", "500", "hang", "drip", "reset", "ends early", "short", "long", "other bytes", "senseless length",
-    "page", "endless", "bomb", "encoded bomb", "redirect loop", "redirect to a file", "redirect to nowhere",
+    "404", "403", "500", "hang", "drip", "reset", "ends early", "escapes", "short", "long", "other bytes",
+    "senseless length", "page", "endless", "bomb", "encoded bomb", "redirect loop", "redirect to a file", "redirect to nowhere",
 ]  # fmt: skip
 
 

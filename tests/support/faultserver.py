@@ -65,6 +65,11 @@ def ends_early(handler: Handler, body: bytes) -> None:
     handler.wfile.write(body[:-10])
 
 
+def escapes(handler: Handler, body: bytes) -> None:
+    """Answer with a status line that would clear a terminal."""
+    handler.wfile.write(b"\x1b[2J\x1b[31mALL GOOD\r\n\r\n")
+
+
 def too_short(handler: Handler, body: bytes) -> None:
     good(handler, body[:-10])
 

@@ -90,6 +90,14 @@ def test_a_value_other_than_a_number_is_refused_with_the_known_keys(repository, 
     }  # fmt: skip
 
 
+def test_the_metric_is_checked_at_the_commit_where_that_has_any(repository):
+    experiment(repository, "val.precision", val_json=VAL).check_metric()  # whose commit has none
+    revision = call(repository, "git", "rev-parse", "HEAD").strip()
+    Experiments(revision, "val.accuracy", metric_files(Repo())).check_metric()
+    with pytest.raises(UserError, match=r"--metric val\.precision: found no such number in .*; known: val\.accuracy"):
+        Experiments(revision, "val.precision", metric_files(Repo())).check_metric()
+
+
 def test_one_of_the_files_may_be_missing(repository):
     assert experiment(repository, "val.accuracy", val_json=VAL).value("it") == 0.5
 

@@ -37,6 +37,8 @@ def test_overrides_are_those_of_dvc(repository):
         (["seed=one,2"], 'seed: found "one", expected a whole number'),
         (["lr=interval(0.1,3)"], "lr: found 3"),
         (["lr"], "lr: invalid override, expected KEY=VALUES"),
+        (["=3"], "=3: invalid override"),
+        (["lr=${x}"], "lr=${x}: invalid override"),
         (["seed=glob(*)"], "seed=glob(*): invalid override"),
         (["seed=range(0,1,0)"], "seed=range(0,1,0): invalid override"),
         (["seed=range(nan,1)"], "seed=range(nan,1): invalid override"),
@@ -65,3 +67,7 @@ def test_a_grid_has_at_most_100_000_trials(repository):
 def test_an_interval_has_no_grid(repository):
     with pytest.raises(UserError, match="an interval has no grid; add --search"):
         grid(parse(["lr=interval(0.1,0.2)"]))
+
+
+def test_a_value_that_is_given_twice_is_tried_once():
+    assert grid(parse(["seed=0,0,1"])) == [("seed=0",), ("seed=1",)]
