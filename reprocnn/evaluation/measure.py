@@ -1,7 +1,6 @@
 """A trained network measured on the test images: metrics, predictions, and what the report shows of it."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from reprocnn.backend import keras
 from reprocnn.core.errors import UserError
-from reprocnn.core.files import atomic_write, sha256, write_json
+from reprocnn.core.files import atomic_write, read_json, sha256, write_json
 from reprocnn.core.params import Augmentation, Recipe
 from reprocnn.evaluation import architecture, feature_maps, metrics, model_files, stored, tta
 from reprocnn.images import arrays
@@ -54,7 +53,7 @@ def measure(dataset: str, recipe: Recipe, seed: int, source: str) -> None:
         "validation_images": len(val.x) if validated else None,
         "weights": sha256(Path("models") / dataset / "model.weights.h5"),
         "images": {name: count_classes(splits[split]) for name, split in SPLITS.items()},
-        "normalization": json.loads((folder / "normalization.json").read_text(encoding="utf-8")),
+        "normalization": read_json(folder / "normalization.json"),
         "block_shapes": [block["shape"] for block in blocks],
     }
     write_json(Path("evaluation") / f"{dataset}.json", details)
@@ -92,7 +91,7 @@ def load_model(dataset: str, test: arrays.Split) -> keras.Model:
 
 def read_class_names(folder: Path) -> list[str]:
     """Read the names of the classes, in the order of the labels."""
-    names: list[str] = json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+    names: list[str] = read_json(folder / "classes.json")
     return names
 
 

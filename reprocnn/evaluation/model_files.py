@@ -12,10 +12,10 @@ def load(folder: Path) -> keras.Model:
     for name in ("model.json", "model.weights.h5"):
         if not (folder / name).exists():
             raise UserError(f"{folder / name}: missing; run `dvc repro train_{folder.name}`")
-    model = keras.models.model_from_json((folder / "model.json").read_text(encoding="utf-8"))
     try:
+        model = keras.models.model_from_json((folder / "model.json").read_text(encoding="utf-8"))
         model.load_weights(folder / "model.weights.h5")
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{folder}: model.weights.h5 does not fit model.json ({str(error).splitlines()[0][:120]}); "
             f"run `dvc checkout` or `dvc repro -f train_{folder.name}`"

@@ -88,12 +88,12 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     raise_faults(source.faults())
     read = source.read_files if named else read_files
     files = read(None)
-    now = _with_images(source.metrics(), files)
-    read_here = dict.fromkeys([str(params.FILE), *files.contents, *filter(None, map(_predictions_of, now))])
+    read_here = dict.fromkeys([str(params.FILE), *files.contents, *filter(None, map(_predictions_of, files.file_of))])
     raise_faults(
         f"{path}: a symbolic link, of which git keeps no content; put the file in its place"
         for path in source.linked(read_here)
     )
+    now = _with_images(source.metrics(), files)
     raise_faults(_unfit(now, limits, "here"))
     raise_faults(
         f"{key}: missing or null, but params.yaml has a target for it" for key in limits.targets if key not in now

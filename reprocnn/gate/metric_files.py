@@ -131,7 +131,7 @@ def _name(repo: Repo, stage: PipelineStage) -> str:
 
 
 def _was_written(repo: Repo, place: str) -> bool:
-    """Tell whether dvc.lock has a file, or a folder that it is in (unless that is known not to hold it)."""
+    """Return whether dvc.lock has a file, or a folder that it is in (unless that is known not to hold it)."""
     for out in repo.index.outs:
         path = repo.fs.join(repo.root_dir, place.lstrip("/"))
         if out.hash_info.value and (path == out.fs_path or repo.fs.isin(path, out.fs_path)):

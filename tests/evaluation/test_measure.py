@@ -324,7 +324,7 @@ def test_a_missing_file_of_a_network_is_named(copied, name):
 
 
 def test_weights_that_do_not_belong_are_refused(copied):
-    path = copied / "model.weights.h5"
+    path, architecture = copied / "model.weights.h5", (copied / "model.json").read_text()
     path.write_bytes(b"no weights")
     message = r"^models/cifar: model\.weights\.h5 does not fit model\.json \(.*\); run .* `dvc repro -f train_cifar`$"
     with pytest.raises(UserError, match=message):
@@ -332,6 +332,16 @@ def test_weights_that_do_not_belong_are_refused(copied):
     measured.network((6, 6, 3), 0).save_weights(path)
     with pytest.raises(UserError, match=message):
         model_files.load(copied)
+    for text in (architecture[:-10], "[]"):
+        (copied / "model.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            model_files.load(copied)
+
+
+def test_a_list_of_classes_that_is_cut_off_is_refused(tmp_path):
+    (tmp_path / "classes.json").write_text('["zero", "o')
+    with pytest.raises(UserError, match=r"classes\.json: invalid JSON"):
+        measure.read_class_names(tmp_path)
 
 
 def test_a_training_without_its_environment_is_refused(copied):

@@ -65,7 +65,8 @@ FAULTS = [
 ]
 NAMES = [
     "404", "403", "500", "hang", "drip", "reset", "ends early", "escapes", "short", "long", "other bytes",
-    "senseless length", "page", "endless", "bomb", "encoded bomb", "redirect loop", "redirect to a file", "redirect to nowhere",
+    "senseless length", "page", "endless", "bomb", "encoded bomb", "redirect loop", "redirect to a file",
+    "redirect to nowhere",
 ]  # fmt: skip
 
 
