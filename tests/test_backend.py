@@ -159,6 +159,15 @@ def test_keras_computes_with_tensorflow_unless_it_is_loaded_with_another_backend
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
 
 
+def test_only_a_command_of_the_project_changes_the_variables_of_its_process(monkeypatch):
+    fixed = []
+    monkeypatch.setattr(backend, "fix_environment", lambda: fixed.append("fixed"))
+    for program, expected in ((False, []), (True, ["fixed"])):
+        monkeypatch.setattr(backend.startup, "is_program", lambda program=program: program)
+        backend._import_tensorflow()
+        assert fixed == expected
+
+
 def test_the_record_of_a_machine(monkeypatch):
     for name in backend.recorded_environment():
         monkeypatch.delenv(name, raising=False)

@@ -64,6 +64,17 @@ def test_make_installs_with_uv_where_there_is_one(tmp_path):
     assert call(ROOT, *command, PATH=str(tmp_path)) == uv
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_takes_the_pythons_of_the_package():
+    probe = "probe: ; @echo '$(SUITABLE)'"
+    suitable = call(ROOT, "make", "--no-print-directory", "--eval", probe, "probe")
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    low, high = map(int, re.findall(r"3\.(\d+)", package["requires-python"]))
+    for minor in range(low - 1, high + 1):
+        code = f"import sys; sys.version_info = (3, {minor}, 0); {suitable}"
+        call(ROOT, sys.executable, "-c", code, code=int(not low <= minor < high))
+
+
 def test_its_files_are_there():
     paths = {
         ROOT / name for name in re.findall(r"`((?:stages|reprocnn|tests|benchmarks|docs|report)/[\w/.]+\w)`", TEXT)

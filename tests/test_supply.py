@@ -2,10 +2,11 @@
 
 import ast
 import re
+import shutil
 
 import pytest
 
-from tests.support.commands import ROOT
+from tests.support.commands import ROOT, call
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-gpu.lock"])
@@ -47,3 +48,12 @@ def test_nothing_downloaded_is_run():
         "YAML(typ='safe').load"
     }
     assert [call[2] for call in calls if "extractall" in call[1] or call[1].endswith(".extract")] == []
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize("gpu", ["", "-gpu"])
+def test_make_installs_with_the_digests(gpu):
+    command = ["make", "--dry-run", "--always-make", f".venv/.installed{gpu}", f"GPU={gpu}"]
+    lines = [line for line in call(ROOT, *command).splitlines() if f"--requirement requirements{gpu}.lock" in line]
+    assert len(lines) == 1
+    assert "--require-hashes" in lines[0]

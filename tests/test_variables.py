@@ -24,6 +24,7 @@ def test_what_would_change_the_bits_is_dropped_with_a_line(variables, capsys):
         KERAS_MAX_EPOCHS="1", KERAS_MAX_STEPS_PER_EPOCH="1", KERAS_NNX_ENABLED="1", KERAS_TORCH_DEVICE="cuda",
         TF_XLA_FLAGS="--tf_xla_auto_jit=2", TF_NUM_INTRAOP_THREADS="1", TF_DETERMINISTIC_OPS="1",
         OMP_NUM_THREADS="1", OPENBLAS_CORETYPE="Nehalem", NPY_DISABLE_CPU_FEATURES="AVX2", PATH="/bin", LANG="C",
+        BLIS_NUM_THREADS="1", GOTO_NUM_THREADS="1", MKL_NUM_THREADS="1",
     )  # fmt: skip
     backend.fix_environment()
     assert dict(os.environ) == {
@@ -33,9 +34,9 @@ def test_what_would_change_the_bits_is_dropped_with_a_line(variables, capsys):
     assert backend.recorded_environment() == {}
     printed = capsys.readouterr().err
     assert printed == (
-        "ignored, since params.yaml alone drives the results: KERAS_MAX_EPOCHS, KERAS_MAX_STEPS_PER_EPOCH, "
-        "KERAS_NNX_ENABLED, KERAS_TORCH_DEVICE, NPY_DISABLE_CPU_FEATURES, OMP_NUM_THREADS, OPENBLAS_CORETYPE, "
-        "TF_DETERMINISTIC_OPS, TF_NUM_INTRAOP_THREADS, TF_XLA_FLAGS\n"
+        "ignored, since params.yaml alone drives the results: BLIS_NUM_THREADS, GOTO_NUM_THREADS, KERAS_MAX_EPOCHS, "
+        "KERAS_MAX_STEPS_PER_EPOCH, KERAS_NNX_ENABLED, KERAS_TORCH_DEVICE, MKL_NUM_THREADS, NPY_DISABLE_CPU_FEATURES, "
+        "OMP_NUM_THREADS, OPENBLAS_CORETYPE, TF_DETERMINISTIC_OPS, TF_NUM_INTRAOP_THREADS, TF_XLA_FLAGS\n"
     )
 
 

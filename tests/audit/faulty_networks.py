@@ -241,12 +241,14 @@ fault("labels of -1", "class-numbers", mlp, y=classes(N, 3) - 1)
 fault("labels divided by 255", "class-numbers", mlp, y=classes(N, 3) / 255)
 fault("fractional labels", "class-numbers", mlp, y=classes(N, 3) + 0.5)
 fault("labels from one", "wrong-outputs", mlp, y=np.r_[1, 2, 3, classes(N - 3, 3) + 1])
+fault("one label of 30,000 beyond the units", "wrong-outputs", mlp, y=np.r_[0, 9, np.zeros(29_998, int)])
 fault(
     "multi-hot rows with softmax",
     "label-rows",
     lazy(mlp, units=4, loss="categorical_crossentropy"),
     y=np.tile([[1, 0, 1, 0], [0, 1, 1, 1]], (20, 1)),
 )
+fault("one-hot rows times 1.1", "label-rows", lazy(mlp, loss="categorical_crossentropy"), y=1.1 * ONE_HOT)
 fault("one-hot rows divided by 255", "label-rows", lazy(mlp, loss="categorical_crossentropy"), y=ONE_HOT / 255)
 fault("one class only", "one-class", mlp, y=np.zeros(N, int))
 fault("one-hot with sparse", "labels-and-loss", mlp, y=ONE_HOT)
@@ -445,6 +447,7 @@ for optimizer in (
     OPT.Nadam(1.0),
     OPT.SGD(10.0),
     OPT.SGD(100.0, momentum=0.9),
+    OPT.SGD(10.0, clipnorm=1.0),
     OPT.Adam(1e-9),
     OPT.SGD(1e-8),
     OPT.SGD(0.0),
@@ -601,6 +604,11 @@ fault(
     lambda: cnn(conv(use_bias=False, activation=None), layers.BatchNormalization(momentum=0.0), layers.ReLU()),
 )
 fault(
+    "momentum of PyTorch",
+    "norm-setting",
+    lambda: cnn(conv(use_bias=False, activation=None), layers.BatchNormalization(momentum=0.1), layers.ReLU()),
+)
+fault(
     "epsilon of one",
     "norm-setting",
     lambda: cnn(conv(use_bias=False, activation=None), layers.BatchNormalization(epsilon=1.0), layers.ReLU()),
@@ -694,6 +702,7 @@ fault(
 fault("one channel", "one-unit", lambda: cnn(conv(8), conv(1), conv(8)))
 fault("one recurrent unit", "one-unit", lambda: text(layers.LSTM(1), layers.Dense(8, activation="relu")))
 fault("stride over kernel", "stride-gaps", lambda: cnn(conv(8, strides=5)))
+fault("stride over a kernel of one", "stride-gaps", lambda: cnn(layers.Conv2D(8, 1, strides=3, activation="relu")))
 fault("stride over pool", "stride-gaps", lambda: cnn(conv(8), layers.MaxPooling2D(2, strides=4)))
 fault(
     "stride over a transposed kernel",
@@ -741,6 +750,7 @@ fault(
 fault("keras' adadelta", "learning-rate", lambda: mlp(optimizer="adadelta"))
 fault("channels first", "channels-first", lambda: cnn(conv(), shape=(3, 32, 32)))
 fault("embedding too small", "embedding-ids", lambda: (text(layers.GlobalAveragePooling1D()), {"x": tokens(N, 12, 90)}))
+fault("ids from one", "embedding-ids", lambda: (text(layers.GlobalAveragePooling1D()), {"x": np.tile([1, 50], (N, 6))}))
 fault("ids from -1", "embedding-ids", lambda: (text(layers.GlobalAveragePooling1D()), {"x": tokens(N, 12, 50) - 1}))
 fault(
     "ids divided by 255",
@@ -852,6 +862,20 @@ def channels_in_the_middle():
     return compiled(chain((8, 6), *stack), "adam", L.CategoricalCrossentropy(axis=1))
 
 
+def tagger_of_equal_words():
+    x = inputs = Input((12,), dtype="int32")
+    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(layers.Embedding(50, 8)(x))
+    model = compiled(K.Model(inputs, layers.Dense(50, activation="softmax")(x)))
+    return model, {"x": np.ones((N, 12), int), "y": np.ones((N, 12), int)}
+
+
+def enlarged():
+    """Each output of the transposed convolution sees eight inputs, whatever its kernel's size."""
+    start = K.initializers.RandomNormal(stddev=3 / 8**0.5)
+    larger = layers.Conv2DTranspose(8, 4, strides=4, kernel_initializer=start, activation="relu")
+    return compiled(chain((4, 4, 8), larger, layers.Conv2D(3, 3)), "adam", "mae")
+
+
 def nan_aware():
     inputs = Input((8,))
     x = layers.Dense(16, activation="relu")(ops.nan_to_num(inputs))
@@ -920,7 +944,7 @@ fault(
 NEAR = {
     "unused-input": [lambda: two(["sparse_categorical_crossentropy", "mse"])],
     "reshaped-axes": [lambda: cnn(layers.Reshape((16, 16, 1)), conv(), shape=(16, 16))],
-    "sees-next-step": [language_model, lambda: language_model(lambda layer: layer)],
+    "sees-next-step": [language_model, lambda: language_model(lambda layer: layer), tagger_of_equal_words],
     "order-blind": [lambda: classifier_of_bags(positions=True), lambda: forecast(layers.LSTM(8))],
     "label-among-inputs": [lambda: (mlp(units=1, last=None, loss="mse"), {"x": X8, "y": X8[:, 2] + X8[:, 3]})],
     "labels-range": [
@@ -943,6 +967,7 @@ NEAR = {
     "label-rows": [
         lambda: (mlp(loss="categorical_crossentropy"), {"y": ONE_HOT * RNG.normal(size=(N, 1))}),
         lambda: (mlp(loss="categorical_crossentropy"), {"y": 0.9 * ONE_HOT + 0.1 / 3}),
+        lambda: (mlp(loss="categorical_crossentropy"), {"y": 1.04 * ONE_HOT}),
         lambda: (mlp(loss="categorical_crossentropy"), {"y": ONE_HOT * (np.arange(N) % 2)[:, None]}),
     ],
     "one-class": [lambda: (mlp(), {"y": np.r_[np.zeros(N), 1]}), lambda: (mlp(), {"y": np.zeros(31, int)})],
@@ -964,7 +989,10 @@ NEAR = {
         lambda: unet(L.CategoricalCrossentropy(axis=3)),
         lambda: mlp(units=1, last="sigmoid", loss=L.BinaryFocalCrossentropy(gamma=5.0)),
     ],
-    "softmax-axis": [lambda: compiled(chain((16, 16, 3), conv(), layers.Conv2D(4, 1), layers.Softmax(axis=3)))],
+    "softmax-axis": [
+        channels_in_the_middle,
+        lambda: compiled(chain((16, 16, 3), conv(), layers.Conv2D(4, 1), layers.Softmax(axis=3))),
+    ],
     "two-activations": [
         lambda: compiled(chain((16, 16, 3), conv(), layers.GlobalAveragePooling2D(), layers.Softmax()))
     ],
@@ -979,7 +1007,7 @@ NEAR = {
     "learning-rate": [
         lambda: mlp(optimizer=OPT.Adam(0.04)),
         lambda: mlp(optimizer=OPT.SGD(0.9)),
-        lambda: mlp(optimizer=OPT.SGD(1.0, clipnorm=5.0)),
+        lambda: mlp(optimizer=OPT.SGD(9.0, clipnorm=5.0)),
         lambda: mlp(optimizer=OPT.Adam(1.1e-6)),
         lambda: compiled(chain((8,), layers.Dense(1)), OPT.Adam(0.5), "mse"),
     ],
@@ -1015,7 +1043,7 @@ NEAR = {
     ],
     "norm-setting": [
         lambda: mlp(
-            layers.Dense(16, use_bias=False), layers.BatchNormalization(momentum=0.5, epsilon=0.01), layers.ReLU()
+            layers.Dense(16, use_bias=False), layers.BatchNormalization(momentum=0.2, epsilon=0.01), layers.ReLU()
         )
     ],
     "norm-axis": [
@@ -1038,6 +1066,7 @@ NEAR = {
     "zero-scale": [residual_with_zero_scale],
     "norm-of-one": [lambda: mlp(layers.Dense(2), layers.LayerNormalization(), layers.Dense(8, activation="relu"))],
     "large-weights": [
+        enlarged,
         lambda: mlp(layers.Dense(16, activation="relu", kernel_initializer=K.initializers.RandomNormal(stddev=1.0))),
         lambda: mlp(
             layers.Dense(16, use_bias=False, kernel_initializer=K.initializers.RandomNormal(stddev=100.0)),

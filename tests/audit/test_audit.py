@@ -438,3 +438,12 @@ def test_networks_are_built_as_params_yaml_sizes_them(project):
         "assignment": (28, 28), "one_conv": (28, 28), "warmup": (100, 100), "mnist_cnn": (28, 28),
         "cifar_cnn": (32, 32),
     }  # fmt: skip
+
+
+def test_a_network_by_name_starts_with_the_same_weights_each_time(project, monkeypatch):
+    starts = []
+    monkeypatch.setattr(api, "audit", lambda model, **_: starts.append(model.get_weights()))
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        api.audit_by_name("one_conv")
+    assert all(map(np.array_equal, *starts))

@@ -38,11 +38,18 @@ def test_says_nothing_of_a_sound_network_and_changes_no_training(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_sees_dead_units_and_a_loss_that_does_not_move(capsys):
-    class Kill(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            self.model.get_layer("hidden").bias.assign(np.full(16, -100))
+class Kill(keras.callbacks.Callback):
+    """Lets units of the hidden layer give nothing but zeros."""
 
+    def __init__(self, units=16):
+        super().__init__()
+        self.units = units
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.get_layer("hidden").bias.assign(np.where(np.arange(16) < self.units, -100, 0))
+
+
+def test_sees_dead_units_and_a_loss_that_does_not_move(capsys):
     model = chain((8,), dense(16, "hidden", activation="relu"), head(use_bias=False))
     model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
     model.fit(X, Y, epochs=3, verbose=0, callbacks=[Kill(), Audit(watch=2, x=X)])
@@ -65,6 +72,13 @@ def test_sees_a_vanished_gradient_beside_biases(capsys):
     model = chain((8,), dense(16, "hidden", activation="relu"), layers.Rescaling(1e-12), dense(16, "wide"), head())
     fit(model, Audit(stop=False, watch=1, x=X))
     assert "epoch 1: hidden: its gradient is" in capsys.readouterr().err
+
+
+def test_sees_that_almost_all_units_are_dead(capsys):
+    model = chain((8,), dense(16, "hidden", activation="relu"), head())
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(X, Y, verbose=0, callbacks=[Kill(15), Audit(watch=1, x=X)])
+    assert "epoch 1: hidden: 94% of its units are zero" in capsys.readouterr().err
 
 
 def test_sees_a_loss_that_is_not_finite(capsys):

@@ -43,3 +43,10 @@ SARIF = strict(
 def test_sarif_has_the_properties_of_its_schema():
     found = [Finding(rule.code, rule.level, "outer/inner", "message", rule.why, rule.fix) for rule in RULES]
     jsonschema.validate(json.loads(as_sarif({"a b\\model.keras": found, "sound.keras": []}, RULES)), SARIF)
+
+
+def test_a_finding_is_known_again_by_its_rule_and_layer():
+    found = [Finding("one-unit", "warning", layer, "message", "why", "fix") for layer in ("a", "b")]
+    [run] = json.loads(as_sarif({"model.keras": found}, RULES))["runs"]
+    fingerprints = [result["partialFingerprints"] for result in run["results"]]
+    assert fingerprints == [{"layer/v1": "one-unit/a"}, {"layer/v1": "one-unit/b"}]

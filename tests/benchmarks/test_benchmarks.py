@@ -18,14 +18,18 @@ from benchmarks.run import (
     bench,
     command,
     figures,
+    flaws,
     growth,
     insights,
+    keras_mnist,
     overhead,
+    pruning,
     results,
     search,
     settings,
     step,
     tried,
+    waits,
     watched,
 )
 from reprocnn.backend import Device, layers
@@ -35,6 +39,35 @@ from reprocnn.networks.build import build
 from reprocnn.report import charts
 from reprocnn.report.figures import STYLE
 from tests.support.commands import ROOT, call
+
+COUNTS = {"train": 12, "val": 5, "test": 7}
+
+
+def write_images(folder: Path, label: int = 0, **parts: np.ndarray) -> None:
+    """Write the images of `parts`, all of the class `label`."""
+    for part, x in parts.items():
+        (folder / part).mkdir(parents=True)
+        np.save(folder / part / "x.npy", x)
+        np.save(folder / part / "y.npy", np.eye(10, dtype=np.float32)[np.full(len(x), label)])
+
+
+class Recorder:
+    """A model that keeps what it is trained and judged on."""
+
+    def __init__(self):
+        self.trained, self.judged = [], []
+
+    def compile(self, *_, **__):
+        pass
+
+    def fit(self, data, *_, callbacks=(), **__):
+        self.trained.append(data)
+        for callback in callbacks:
+            callback.on_train_batch_end(0, {})
+
+    def evaluate(self, data, verbose):
+        self.judged.append(data)
+        return 1.0, 0.5
 
 
 @pytest.mark.parametrize(
@@ -491,13 +524,76 @@ def test_the_insights_judge_on_both_splits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("reprocnn.backend.configure_device", lambda kind, threads: None)
     x = np.random.default_rng(0).integers(0, 256, (1500, 28, 28, 1), dtype=np.uint8)
-    for part, n, label in (("train", 1500, 3), ("val", 20, 3), ("test", 12, 4)):
-        (insights.DATA / part).mkdir(parents=True)
-        np.save(insights.DATA / part / "x.npy", x[:n])
-        np.save(insights.DATA / part / "y.npy", np.eye(10, dtype=np.float32)[np.full(n, label)])
+    write_images(insights.DATA, train=x, val=x[:20], label=3)
+    write_images(insights.DATA, test=x[:12], label=4)
     variant = insights.Variant("a name", second_convolution=False, batch_norm=False, epochs=2)
     assert insights.train(variant, 6) == [
         {"variant": "a name", "seed": 6, "epoch": epoch, "val_accuracy": 1.0, "test_accuracy": 0.0} for epoch in (1, 2)
+    ]
+
+
+def test_the_seed_of_an_insight_orders_its_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reprocnn.backend.configure_device", lambda kind, threads: None)
+    x = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None, None, None], (50, 28, 28, 1))
+    write_images(insights.DATA, train=x, val=x, test=x)
+    orders = []
+    monkeypatch.setattr("reprocnn.images.batches.batches", lambda arrays, size: orders.append(arrays[0][:, 0, 0, 0]))
+    monkeypatch.setattr(insights, "build", lambda variant, shape: Recorder())
+    for seed in (1, 2):
+        insights.train(insights.Variant("a name", epochs=1), seed)
+    first, _, _, second, *_ = orders  # each before validation and test images
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert first.tolist() != second.tolist()
+
+
+def test_the_peers_in_keras_are_judged_on_the_test_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_images(keras_mnist.DATA, **{part: np.zeros((n, 28, 28, 1), np.uint8) for part, n in COUNTS.items()})
+    monkeypatch.setattr(keras_mnist, "configure_device", lambda *_: None)
+    monkeypatch.setattr(keras_mnist, "training_flops", lambda model: 1)
+    monkeypatch.setattr(keras_mnist, "batches", lambda arrays, size: len(arrays[0]))
+    model = Recorder()
+    monkeypatch.setattr(keras_mnist, "example", lambda: model)
+    keras_mnist.train("example", 0)
+    assert (set(model.trained), set(model.judged)) == ({COUNTS["train"] + COUNTS["val"]}, {COUNTS["test"]})
+
+
+def test_a_flaw_is_judged_on_the_validation_images_with_weights_of_its_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_images(flaws.DATA, **{part: np.zeros((n, 32, 32, 3), np.uint8) for part, n in COUNTS.items()})
+    (flaws.DATA / "normalization.json").write_text('{"scale": [0.1, 0.1, 0.1], "offset": [0, 0, 0]}')
+    starts = []
+    monkeypatch.setattr(flaws, "_train", lambda model, *_: starts.append(model.get_weights()) or (0.5, 1.0))
+    design = flaws.Design(initializer="glorot_uniform", filters=(2, 2, 2, 2, 2))
+    rows = [flaws.measure(design, seed, Device("cpu", "a processor", 2)) for seed in (3, 3, 4)]
+    assert {row["val_images"] for row in rows} == {COUNTS["val"]}
+    one, again, other = starts
+    assert all(map(np.array_equal, one, again))
+    assert not all(map(np.array_equal, one, other))
+
+
+def test_the_best_of_a_search_is_of_last_epochs(tmp_path, monkeypatch):
+    columns = "epoch,val_accuracy,lr"
+    histories = {"a": f"{columns}\n1,0.9,1\n2,0.5,1", "b": f"{columns}\n1,0.1,1\n2,0.6,1"}
+
+    def git(command, argument, *_, cwd):
+        return "a b" if command == "for-each-ref" else histories[argument.partition(":")[0]]
+
+    monkeypatch.setattr(pruning, "git", git)
+    assert pruning.best(tmp_path) == 0.6
+
+
+def test_the_first_epoch_of_the_waits_does_not_count(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(waits, "EPOCHS", 2)
+    monkeypatch.setattr(waits, "configure_device", lambda *_: Device("cpu", "a processor", 2))
+    write_images(waits.DATA, train=np.zeros((20, 28, 28, 1), np.uint8))
+    (waits.DATA / "normalization.json").write_text('{"scale": [1], "offset": [0]}')
+    monkeypatch.setattr(waits, "build", lambda *_, **__: Recorder())
+    waits.main([])
+    assert [(row["fed"], row["epoch"]) for row in results.read(waits.TABLE)] == [
+        (fed, epoch) for epoch in "12" for fed in ("arrays", "batches.py")
     ]
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from benchmarks.run import calibration, figures, tables
-from reprocnn.gate.calibrate import of_predictions
+from reprocnn.gate.calibrate import Calibration, of_predictions
 from reprocnn.gate.statistics import mcnemar
 
 
@@ -36,6 +37,35 @@ def test_false_alarms_are_those_of_pairs_of_seeds_that_did_not_calibrate():
     rates = calibration.alarm_rates(iter([(seeds, np.array([good, bad, bad, good]))]))
     assert (rates["calibrated"], rates["alpha 0.01"], rates["pairs"]) == (0.5, 0.5, 2)
     assert rates["median alpha"] == of_predictions(seeds, 0.01).alpha
+
+
+def test_seeds_that_calibrate_are_not_judged():
+    runs = np.eye(11, dtype=bool)
+    for k, pairs in ((3, 4), (5, 3)):
+        seeds, others = calibration.split(runs, k, np.random.default_rng(0))
+        assert (len(seeds), len(others)) == (k, 2 * pairs)
+        assert len(np.unique(np.vstack([seeds, others]), axis=0)) == k + 2 * pairs
+
+
+def test_losses_are_found_with_seeds_that_did_not_calibrate(monkeypatch):
+    """The first ten, which do, are alone in getting the first image right."""
+    runs = np.random.default_rng(0).random((40, 300)) < 0.9
+    runs[:, 0] = np.arange(40) < 10
+    names = (f"mnist-fast, {max(calibration.FILTERS)} filters", next(iter(calibration.WIDTHS)))
+    monkeypatch.setattr(calibration, "retrained", lambda: dict.fromkeys(names, runs))
+    judged: list[np.ndarray] = []
+    monkeypatch.setattr(calibration, "found_rates", lambda base, worse, found: judged.append(base) or {})
+    assert len(list(calibration.power_of_trainings(np.random.default_rng(0)))) == len(judged) == 4
+    assert not any(base[:, 0].any() for base in judged)
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.98, 0.0), (1.02, 1.0)])
+def test_the_means_of_three_seeds_find_what_their_noise_allows(share, found):
+    threshold = stats.t.ppf(0.99, 10) * 0.01 * np.sqrt(2 / 3)  # the variance of each mean is a third
+    base = np.ones((3, 10_000), dtype=bool)
+    worse = base.copy()
+    worse[:, : round(share * threshold * 10_000)] = False
+    assert calibration.found_rates(base, worse, Calibration(0.9, 0.01, 10, 1e-9))["three seeds"] == found
 
 
 def test_retrained_networks_are_read_as_they_were_noted(tmp_path, monkeypatch):

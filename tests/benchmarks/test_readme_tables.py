@@ -459,3 +459,8 @@ def test_each_seed_is_trained(monkeypatch):
     monkeypatch.setattr(seeds, "measure", lambda setting, seed: trained.append((setting, seed)))
     seeds.main(["cifar", "3"])
     assert trained == [("cifar", 0), ("cifar", 1), ("cifar", 2)]
+
+
+def test_runs_of_one_setting_differ_in_seed_and_threads_alone():
+    values = params.load(ROOT / "params.yaml")
+    assert values.keys() - seeds._without_seed(values).keys() == {"seed", "threads"}

@@ -47,6 +47,27 @@ def test_a_stage_declares_its_file_and_packages():
         assert all(dep.count("/") == 1 for dep in code), f"{name}: {code}"
 
 
+def test_intact_downloads_stay_when_their_stage_starts():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert stages["download"]["outs"] == [{"data/raw": {"persist": True}}]
+
+
+def test_git_keeps_metrics_and_plots_which_dvc_draws_of_their_own_data_set():
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    kept = [
+        out for stage in pipeline["stages"].values() for kind in ("metrics", "plots") for out in stage.get(kind, [])
+    ]
+    plots = {path: settings for out in kept for path, settings in out.items()}
+    assert {settings["cache"] for settings in plots.values()} == {False}
+    for dataset in DATASETS:
+        drawn = plots[f"plots/{dataset.name}/predictions.csv"]
+        assert (drawn["template"], drawn["x"], drawn["y"]) == ("confusion", "y_pred", "y_true")
+    assert {title: plot["y"] for one in pipeline["plots"] for title, plot in one.items()} == {
+        f"{dataset.title} {measure}": {f"plots/{dataset.name}/history.csv": [measure, f"val_{measure}"]}
+        for dataset in DATASETS for measure in ("loss", "accuracy")
+    }  # fmt: skip
+
+
 def test_training_never_sees_the_test_images():
     for name in ("train_mnist", "train_cifar"):
         data = [dep for dep in declared(ROOT, name)["deps"] if dep.startswith("data")]

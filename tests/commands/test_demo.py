@@ -37,8 +37,14 @@ def source(tmp_path, monkeypatch) -> Path:
 def test_the_copy_has_what_is_for_git_but_no_results(source, tmp_path, monkeypatch):
     target = tmp_path / "target"
     (source / "stages/plot.py").chmod(0o755)
-    for name, value in (("COUNT", "1"), ("KEY_0", "commit.gpgsign"), ("VALUE_0", "true")):  # without a key
-        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    hook = tmp_path / "hooks/pre-commit"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "2")
+    for i, pair in enumerate((("commit.gpgsign", "true"), ("core.hooksPath", str(hook.parent)))):  # without a key
+        for name, value in zip(("KEY", "VALUE"), pair, strict=True):
+            monkeypatch.setenv(f"GIT_CONFIG_{name}_{i}", value)
     demo.make_copy(source, target, {"source": "sample", "mnist.epochs": 3, "cifar.new": 1})
     listed = call(target, "git", "ls-files").splitlines()
     assert listed == [

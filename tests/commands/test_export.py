@@ -145,6 +145,20 @@ def test_what_is_opened_is_there_only_with_all_that_belongs_to_it(trained, monke
     assert seen == [(None, "old"), (None, "new"), ("new", "new")]
 
 
+def test_files_are_on_the_disk_before_they_get_their_names(trained, monkeypatch):
+    path = made("mnist.xml", "variables/data")
+    files = {path.stat().st_ino, (path.parent / "variables/data").stat().st_ino}
+    synced = set()
+
+    def fsync(number: int) -> None:
+        assert not Path("export/mnist.xml").exists()
+        synced.add(os.fstat(number).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    export.publish(path)
+    assert synced == files
+
+
 def network() -> keras.Model:
     """A dense layer of one weight, 1, behind GELU."""
     inputs = keras.Input((1,), dtype="float32")

@@ -343,6 +343,12 @@ def test_fix_keeps_windows_line_ends_and_odd_names(foreign):
     assert lines(Path()) == []
 
 
+def test_fix_keeps_the_form_of_a_list_whose_only_dep_is_replaced(foreign):
+    root = foreign({"dvc.yaml": stage("python new.py", "old.py"), "new.py": "x = 1\n", "old.py": "x = 1\n"})
+    lineage.fix(Path(), lineage.differences(Path()))
+    assert (root / "dvc.yaml").read_text() == stage("python new.py", "new.py")
+
+
 def test_invalid_code_is_named(foreign):
     root = foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": "import b\n", "b.py": "x = 1\nprint 1\n"})
     with pytest.raises(UserError, match=r"^b\.py:2: invalid Python"):

@@ -142,6 +142,20 @@ def test_every_version_that_differs_is_a_line(small):
     assert third.startswith("evaluation/cifar.json: missing; run `dvc repro`")
 
 
+def test_the_lock_file_that_fits_counts_whichever_it_is(tmp_path, monkeypatch):
+    """A name with a dot, which lock files write with a dash."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verify, "direct_dependencies", lambda: {"ruamel.yaml"})
+    locks = [Path("requirements.lock"), Path("requirements-gpu.lock")]
+    for right, wrong in (locks, locks[::-1]):
+        right.write_text(f"ruamel-yaml=={version('ruamel.yaml')}\n")
+        wrong.write_text("ruamel-yaml==0.1\n")
+        assert verify.unpinned_dependencies() == []
+    wrong.replace(right)
+    [line] = verify.unpinned_dependencies()
+    assert line.startswith(f"{right}: the results were made with ruamel.yaml 0.1, installed is ")
+
+
 def test_in_full_the_published_files_are_run_in_a_clone(again, small, capsys):
     assert again(lambda: None) == ["repro --force in the clone"]
     assert capsys.readouterr().out.endswith("\nverify: every output is byte for byte the same\n")

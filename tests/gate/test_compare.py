@@ -3,6 +3,7 @@
 import io
 import math
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -264,6 +265,15 @@ def test_predictions_that_a_stage_makes_are_not_done_without(tmp_path, monkeypat
     [line] = _other_than_predicted(metrics, MetricFiles(made=frozenset({path})))
     assert line == f"{path}: missing, but a stage makes it; run `dvc pull`"
     assert not list(_other_than_predicted(metrics, MetricFiles(contents={"metrics/digits.json": b""})))
+
+
+def test_predictions_of_the_base_that_are_not_in_the_cache_are_asked_for():
+    metrics = {"digits.test.accuracy": 0.9}
+    before = MetricFiles(made=frozenset({"plots/digits/predictions.csv"}))
+    source = SimpleNamespace(text=lambda path, rev: None)
+    comparison = Comparison(Limits({}, 0.01, 0.05), "v1", metrics, metrics, before=before, source=source)
+    with pytest.raises(UserError, match=r"^plots/digits/predictions\.csv at v1: not in DVC's cache; run `dvc fetch"):
+        list(comparison.removed("digits.test.accuracy"))
 
 
 def test_other_metrics_are_listed_where_they_changed():

@@ -134,3 +134,11 @@ def test_a_removed_target_keeps_what_it_tolerated():
     )
     assert loosened.name == "a"
     assert limits.of("a") == Tolerated(0.01, 0.01)
+
+
+@pytest.mark.parametrize(("now", "limit", "names"), [(0.3, 0.2, ["a"]), (0.1, 0.1, [])])
+def test_a_limit_from_above_is_looser_if_it_is_higher(now, limit, names):
+    then, here = (read(f"{{a: {{at_most: {value}}}}}") for value in (0.2, now))
+    limits, loosened = judge_by(then, here, set())
+    assert limits.targets["a"] == ("at_most", limit)
+    assert [one.name for one in loosened] == names

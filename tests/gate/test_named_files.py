@@ -129,6 +129,7 @@ def broken(text: str) -> Any:
         (Path("house.yaml").unlink, FILES, "house.yaml: missing; name a file of metrics with --metrics"),
         (broken("house: {rmse: 1, rmse: 2}"), FILES, "house.yaml here: "),
         (broken("house: {rmse: .nan}"), FILES, "house.yaml here: house.rmse: nan is not a finite number"),
+        (broken(f"house: {' ' * 1_000_000}"), FILES, "house.yaml here: over 1,000,000 bytes"),
         (broken("1200"), FILES, "house.yaml here: found 1200, expected keys with values"),
         (lambda: Path("digits.json").write_text("[1]"), FILES, "digits.json here: found no names, expected metrics"),
         (broken("house: [1200]"), FILES, "house.rmse: missing or null"),

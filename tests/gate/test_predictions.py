@@ -28,6 +28,7 @@ def test_classes_are_numbers_or_names(table, correct):
     [
         ("", "y_true, y_pred missing"),
         ("y_true,label\n1,1\n", "y_pred missing"),
+        ("y_true,y_pred,y_pred\n1,1,2\n", "two columns of one name"),
         ("y_true,y_pred\n", "no rows"),
         ("y_true,y_pred\n1,1\n1,\n", "an empty value in row 1"),
         ("y_true,y_pred\n,1\n1,1\n", "an empty value in row 0"),

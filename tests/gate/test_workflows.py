@@ -29,17 +29,23 @@ HOSTILE = [
 ]
 
 
-def recorder(folder: Path, name: str) -> None:
-    """Put a program in the place of another that only notes its arguments, a list a line."""
+def recorder(folder: Path, name: str, *more: str) -> None:
+    """Put a program in the place of another that only notes its arguments, a list a line, and then does `more`."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["#!/usr/bin/env python3", "import json, sys", f"open({str(folder / 'asked')!r}, 'a').write("]
-    path.write_text("\n".join([*lines, "    json.dumps(sys.argv[1:]) + '\\n')"]))
+    path.write_text("\n".join([*lines, "    json.dumps(sys.argv[1:]) + '\\n')", *more]))
     path.chmod(0o755)
 
 
 def asked(folder: Path) -> list[list[str]]:
     return [json.loads(line) for line in (folder / "asked").read_text().splitlines()]
+
+
+def make(folder: Path, *words: str, **options: Any) -> subprocess.CompletedProcess:
+    """Run the Makefile in a folder with recorders for its programs."""
+    shutil.copy(ROOT / "Makefile", folder)
+    return subprocess.run(["make", "--silent", "--assume-old=.venv/.installed", *words], cwd=folder, **options)
 
 
 def steps(path: Path) -> list[dict[str, Any]]:
@@ -50,17 +56,14 @@ def steps(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("given", ["environment", "arguments"])
 @pytest.mark.parametrize("value", HOSTILE)
 def test_make_hands_a_name_over_as_it_is(tmp_path, target, given, value):
-    shutil.copy(ROOT / "Makefile", tmp_path)
     recorder(tmp_path, ".venv/bin/python")
     recorder(tmp_path, ".venv/bin/gh")
-    command = ["make", "--silent", "--assume-old=.venv/.installed", target]
     values = {"AGAINST": value, "FORMAT": "json", "PR": value}
     env = {name: text for name, text in os.environ.items() if not name.startswith("GATE_")}
     if given == "arguments":
-        command += [f"{name}={text}" for name, text in values.items()]
+        make(tmp_path, target, *(f"{name}={text}" for name, text in values.items()), env=env, check=True)
     else:
-        env |= values
-    subprocess.run(command, cwd=tmp_path, env=env, check=True)
+        make(tmp_path, target, env=env | values, check=True)
     first, *rest = asked(tmp_path)
     form = "json" if target == "gate" else "markdown"
     assert first == ["-m", "reprocnn", "gate", f"--against={value}", f"--format={form}"]
@@ -69,12 +72,40 @@ def test_make_hands_a_name_over_as_it_is(tmp_path, target, given, value):
 
 
 def test_make_passes_each_name_that_is_accepted(tmp_path):
-    shutil.copy(ROOT / "Makefile", tmp_path)
     recorder(tmp_path, ".venv/bin/python")
-    command = ["make", "--silent", "--assume-old=.venv/.installed", "gate"]
-    subprocess.run(command, cwd=tmp_path, env=os.environ | {"ACCEPT": "gate.alpha $(touch pwned) *"}, check=True)
+    make(tmp_path, "gate", env=os.environ | {"ACCEPT": "gate.alpha $(touch pwned) *"}, check=True)
     words = ["--accept=gate.alpha", "--accept=$(touch", "--accept=pwned)", "--accept=*"]
     assert asked(tmp_path) == [["-m", "reprocnn", "gate", *words, "--format=text"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        (["test-slow"], ["-m", "slow or data"]),
+        (["verify", "FULL=1"], ["verify", "--full"]),
+        (["verify"], ["reprocnn", "verify"]),
+    ],
+)
+def test_make_leaves_nothing_out(tmp_path, words, end):
+    recorder(tmp_path, ".venv/bin/python")
+    make(tmp_path, *words, check=True)
+    assert asked(tmp_path)[-1][-2:] == end
+
+
+@pytest.mark.parametrize(
+    ("target", "failing"),
+    [("audit", "mnist_cnn"), ("audit", "cifar_cnn"), ("verify", "tables"), ("verify", "reprocnn")],
+)
+def test_make_fails_where_one_of_its_commands_does(tmp_path, target, failing):
+    recorder(tmp_path, ".venv/bin/python", f"sys.exit({failing!r} in sys.argv)")
+    assert make(tmp_path, target).returncode != 0
+
+
+def test_make_comments_on_a_failure_too(tmp_path):
+    recorder(tmp_path, ".venv/bin/python", "sys.exit(1)")
+    recorder(tmp_path, ".venv/bin/gh")
+    make(tmp_path, "gate-comment", "PR=7", check=True)
+    assert asked(tmp_path)[-1][:3] == ["pr", "comment", "7"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -106,10 +137,10 @@ def test_the_gates_workflow_runs_nothing_of_the_pull_request():
     assert not any("checkout" in step.get("uses", "") for step in comment["steps"])
 
 
-def action(name: str) -> str:
-    """The script of a step of action.yml."""
+def action(name: str) -> dict[str, Any]:
+    """A step of action.yml."""
     found = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
-    return next(step["run"] for step in found if step.get("name") == name)
+    return next(step for step in found if step.get("name") == name)
 
 
 def test_the_action_pastes_no_expression_into_a_shell_and_its_actions_are_pinned():
@@ -121,14 +152,12 @@ def test_the_action_pastes_no_expression_into_a_shell_and_its_actions_are_pinned
 
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_the_action_hands_its_inputs_over_and_ends_as_the_gate_does(tmp_path, code):
-    recorder(tmp_path, "gate/bin/reprocnn")
-    program = tmp_path / "gate/bin/reprocnn"
-    program.write_text(f"{program.read_text()}\nprint('50 % of it')\nsys.exit({code})")
+    recorder(tmp_path, "gate/bin/reprocnn", "print('50 % of it')", f"sys.exit({code})")
     inputs = {"AGAINST": "$(touch pwned)", "ACCEPT": "gate.alpha * `touch pwned`", "METRICS": "a.json $(touch pwned)"}
     folders = {"RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
     done = subprocess.run(
-        ["bash", "-e", "-c", action("judge")], cwd=tmp_path, env=os.environ | inputs | folders, stdout=subprocess.PIPE,
-        text=True,
+        ["bash", "-e", "-c", action("judge")["run"]], cwd=tmp_path, env=os.environ | inputs | folders,
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert done.returncode == code
     words = [
@@ -146,6 +175,33 @@ def test_the_action_hands_its_inputs_over_and_ends_as_the_gate_does(tmp_path, co
     assert (tmp_path / "summary").read_text() == (tmp_path / "gate.md").read_text() == "50 % of it\n"
     assert ("::error title=reprocnn gate::50 %25 of it" in done.stdout) is (code != 0)
     assert not (tmp_path / "pwned").exists()
+
+
+def test_the_action_needs_no_input_and_hands_on_each():
+    inputs = yaml.safe_load((ROOT / "action.yml").read_text())["inputs"]
+    assert {given["default"] for given in inputs.values()} == {""}
+    names = inputs.keys() - {"token"}
+    assert action("judge")["env"] == {name.upper(): f"${{{{ inputs.{name} }}}}" for name in names}
+
+
+def test_a_failure_is_a_comment_too():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/gate.yml").read_text())["jobs"]
+    for step in (action("comment"), jobs["judge"]["steps"][-1], jobs["comment"]):
+        assert "!cancelled()" in step["if"]
+
+
+def test_a_label_that_is_set_or_removed_starts_the_gate_again():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/gate.yml").read_text())
+    assert {"labeled", "unlabeled"} <= set(workflow[True]["pull_request_target"]["types"])
+
+
+def test_downloads_are_cached_until_their_code_changes():
+    cache = next(
+        step["with"] for step in steps(ROOT / ".github/workflows/reproduce.yml") if "cache" in step.get("uses", "")
+    )
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["download"]["deps"]
+    hashed = {name.removesuffix("/**") for name in re.findall(r"'(.*?)'", cache["key"])}
+    assert hashed == set(deps) - {"reprocnn/core"}
 
 
 def test_the_hooks_for_other_repositories_are_commands_of_this_package():
@@ -191,7 +247,7 @@ def test_the_action_fetches_the_history_that_a_checkout_lacks(origin, monkeypatc
     with pytest.raises(UserError, match="fetch-depth: 0"):
         default_revision()
     for _ in range(2):  # the second time there is nothing to do
-        call(folder, "bash", "-e", "-c", action("fetch the history"))
+        call(folder, "bash", "-e", "-c", action("fetch the history")["run"])
         assert default_revision() == call(origin, "git", "rev-parse", "main").strip()
     assert call(folder, "git", "rev-list", "--count", "HEAD") == "3\n"
 
@@ -217,12 +273,14 @@ def test_the_recipe_for_gitlab_fetches_the_target_branch(origin, monkeypatch):
 
 
 @pytest.mark.skipif(not shutil.which("jq"), reason="needs jq, as GitHub's runners have")
-def test_labels_accept_what_they_name(tmp_path):
-    recorder(tmp_path, "base/.venv/bin/python")
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_labels_accept_what_they_name_and_the_job_ends_as_the_gate_does(tmp_path, code):
+    recorder(tmp_path, "base/.venv/bin/python", f"sys.exit({code})")
     (tmp_path / "change").mkdir()
     [step] = [step for step in steps(ROOT / ".github/workflows/gate.yml") if step.get("name") == "reprocnn gate"]
     labels = ["accept: gate.alpha", "bug", "accept: $(touch pwned)"]
     env = os.environ | {"LABELS": json.dumps(labels), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
-    subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path / "change", env=env, check=True)
+    done = subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path / "change", env=env)
+    assert done.returncode == code
     accepted = ["-P", "-m", "reprocnn", "gate", "--accept=gate.alpha", "--accept=$(touch pwned)"]
     assert asked(tmp_path) == [[*accepted, "--format", "markdown"], accepted]

@@ -51,6 +51,16 @@ def test_only_what_is_missing_or_wrong_is_fetched(tmp_path, monkeypatch):
         assert raw()["labels.gz"] == mirror.CONTENT["labels.gz"]
 
 
+def test_what_a_killed_download_left_is_not_taken(good, monkeypatch):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    download.main()
+    Path("data/raw/images.gz").unlink()
+    Path("data/.incoming").mkdir()
+    Path("data/.incoming/labels.gz").write_bytes(b"half")
+    download.main()
+    assert raw() == {**mirror.CONTENT, **mirror.MEMBERS}
+
+
 def test_what_does_not_belong_is_removed(tmp_path, monkeypatch):
     monkeypatch.setenv("DATASETS_MIRROR", str(mirror.fill(tmp_path / "mirror")))
     Path("data/raw/old/older").mkdir(parents=True)

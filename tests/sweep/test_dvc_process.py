@@ -70,6 +70,13 @@ def test_stopping_kills_dvc_and_its_stage(folder):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_stopping_kills_what_the_shell_of_a_stage_started(folder):
+    stages = {"wait": {"cmd": f"{sys.executable} wait.py & wait", "deps": ["wait.py"]}}
+    (folder / "repository/dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    assert run(folder, "repro", stop=lambda: bool(started(folder / "seen"))) is None
+    tiny.until(lambda: not psutil.pid_exists(started(folder / "seen")))
+
+
 def test_a_signal_is_an_exit_code_below_zero(folder):
     seen = folder / "seen"
 

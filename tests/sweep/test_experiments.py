@@ -117,6 +117,18 @@ def test_a_broken_metric_file(repository):
         experiment(repository, "val.accuracy", val_json='{"val": ').value("it")
 
 
+def bundle(repository, ref: str, params: str) -> bytes:
+    """Give what a worker sends: a commit on HEAD with other params, under `ref`. Neither is in the repository then."""
+    revision = call(repository, "git", "rev-parse", "HEAD").strip()
+    (repository / "params.yaml").write_text(params)
+    commit(repository)
+    call(repository, "git", "update-ref", ref, "HEAD")
+    call(repository, "git", "bundle", "create", "--quiet", "../bundle", ref, f"^{revision}")
+    call(repository, "git", "update-ref", "-d", ref)
+    call(repository, "git", "reset", "--quiet", "--hard", revision)
+    return (repository.parent / "bundle").read_bytes()
+
+
 def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypatch):
     fetched = []
     monkeypatch.setattr(module, "_fetch_outputs", lambda name, ref: fetched.append((name, ref)))
@@ -125,14 +137,9 @@ def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypat
     revision = call(repository, "git", "rev-parse", "HEAD").strip()
     made = Experiments(revision, "val.accuracy", metric_files(Repo()))
     ref = f"refs/exps/{revision[:2]}/{revision[2:]}/{name}"
-    (repository / "params.yaml").write_text("{lr: 1e-05, seed: 1, split: 1, threads: 0}")
-    commit(repository)
-    call(repository, "git", "update-ref", ref, "HEAD")
-    call(repository, "git", "bundle", "create", "--quiet", "../bundle", ref, f"^{revision}")
-    call(repository, "git", "update-ref", "-d", ref)
+    sent = bundle(repository, ref, "{lr: 1e-05, seed: 1, split: 1, threads: 0}")
     assert made.names() == set()
-    bundle = (repository.parent / "bundle").read_bytes()
-    made.receive(overrides, Outcome(bundle, {"train_it": {"threads": 1}}, False, "host-a", 2.5))
+    made.receive(overrides, Outcome(sent, {"train_it": {"threads": 1}}, False, "host-a", 2.5))
     assert made.names() == {name}
     assert made.params(name) == {"lr": 0.00001, "seed": 1, "split": 1, "threads": 0}
     assert json.loads(Path(f"runs/sweep/{name}.json").read_text()) == {
@@ -140,13 +147,22 @@ def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypat
         "gpus": [],
     }  # fmt: skip
     assert fetched == []
-    made.receive(overrides, Outcome(bundle, {}, True, "host-a", 2.5))
+    made.receive(overrides, Outcome(sent, {}, True, "host-a", 2.5))
     assert fetched == [(name, ref)]
 
     # Of several sweeps at once, too, where git alone would refuse some.
     with ThreadPoolExecutor(12) as pool:
-        list(pool.map(lambda _: made.receive(overrides, Outcome(bundle, {}, False, "host-a", 2.5)), range(36)))
+        list(pool.map(lambda _: made.receive(overrides, Outcome(sent, {}, False, "host-a", 2.5)), range(36)))
     assert made.names() == {name}
+
+
+def test_a_trial_that_ran_twice_is_its_last_run(repository):
+    revision = call(repository, "git", "rev-parse", "HEAD").strip()
+    made = Experiments(revision, "val.accuracy", metric_files(Repo()))
+    sent = {lr: bundle(repository, f"{made.prefix}/lr0.2", f"lr: {lr}") for lr in (0.2, 0.3)}
+    for lr, content in sent.items():
+        made.receive(("lr=0.2",), Outcome(content, {}, False, "host-a", 2.5))
+        assert made.params("lr0.2") == {"lr": lr}
 
 
 def test_a_pruned_trial_is_recorded_for_the_same_commit_and_metric_alone(repository):

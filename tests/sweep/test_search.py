@@ -339,3 +339,15 @@ def test_what_failed_because_of_a_machine_is_forgotten(task, monkeypatch):
     monkeypatch.setattr(jobs.ray, "get", get, raising=False)
     made.forget_failed()
     assert list(made.shared) == [("trial", ()), ("running", ())]
+
+
+def test_trials_that_are_behind_are_stopped_and_no_others(task, monkeypatch):
+    reported = {"behind": [0.1], "ahead": [0.9], "ended": [0.1]}
+    stopped: list[str] = []
+    take, stop = SimpleNamespace(remote=lambda: reported), SimpleNamespace(remote=stopped.append)
+    watched = Watched("history.csv", "accuracy", SimpleNamespace(take=take, stop=stop))
+    monkeypatch.setattr(jobs.ray, "get", lambda reference, timeout: reference, raising=False)
+    machines: Any = SimpleNamespace(threads=3, gpus=0, options=dict)
+    made = jobs.Jobs(machines, job(watched=watched), STAGES, Sharing(STAGES, [], set()))
+    made.stop(dict.fromkeys(("behind", "ahead"), lambda values: values[-1] < 0.5))
+    assert stopped == ["behind"]

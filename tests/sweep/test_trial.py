@@ -1,5 +1,6 @@
 """Machines, the loop and one job of a sweep, where Ray and DVC are replaced by their answers."""
 
+import fcntl
 import os
 import platform
 import re
@@ -143,6 +144,17 @@ def test_without_an_address_a_cluster_of_this_machine_is_started(monkeypatch, ad
     cluster.connect()
     assert options["address"] == given
     assert options["runtime_env"] == {"py_modules": [str(ROOT / "reprocnn")]}
+
+
+@pytest.mark.parametrize(("given", "sent"), [(None, "0"), ("1", "1")])
+def test_ray_sends_no_statistics_unless_its_user_wants_it(monkeypatch, given, sent):
+    monkeypatch.setattr(cluster.ray, "init", lambda **_: None)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", given or "")
+    if given is None:
+        monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    cluster.connect()
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == sent
 
 
 def test_a_cluster_that_is_not_there_is_an_error(monkeypatch):
@@ -506,6 +518,22 @@ def test_a_job_on_a_machine_that_lacks_something_does_not_start(monkeypatch):
         trial._run(job(versions={"numpy": "0.1"}), b"")
 
 
+def test_a_job_has_its_clone_alone_and_does_not_repeat_an_experiment(monkeypatch, tmp_path):
+    """The second time it is there already, as the dvc of a killed worker leaves it."""
+    ran: list[Any] = []
+    locks: list[int] = []
+    monkeypatch.setattr(trial, "_places", lambda: tmp_path / "places")
+    monkeypatch.setattr(trial, "_clone", lambda place, *_: (place / "repository/runs").mkdir(parents=True))
+    monkeypatch.setattr(trial, "_run_experiment", lambda place, *_: ran.append(place.name))
+    monkeypatch.setattr(trial, "_bundle", lambda *_: b"bundle")
+    monkeypatch.setattr(trial.ray, "get_gpu_ids", list)
+    monkeypatch.setattr(trial.fcntl, "flock", lambda file, how: locks.append(how))
+    for found in ("", "refs/exps/00/it\n"):
+        monkeypatch.setattr(trial, "git", lambda *_, cwd, found=found: found)
+        assert trial._run(job(cache=str(tmp_path)), b"").bundle == b"bundle"
+    assert (ran, locks) == (["it"], [fcntl.LOCK_EX] * 2)
+
+
 def test_records_are_those_of_the_trainings(tmp_path):
     for name in ("train_mnist", "train_cifar", "other"):
         (tmp_path / f"{name}.json").write_text(f'{{"name": "{name}"}}')
@@ -650,6 +678,13 @@ def test_a_failed_trial_is_an_error(in_repository, monkeypatch, failed, capsys):
         (("optuna", 5, True, False), []),
         (("optuna", 5, True, True), []),
     ]
+
+
+def test_only_other_threads_than_those_of_params_yaml_have_a_note(project):
+    params_file = project / "params.yaml"
+    params_file.write_text(params_file.read_text().replace("threads: 0", "threads: 2"))
+    assert command._threads_note(2) == ""
+    assert "params.yaml has threads: 2: other" in command._threads_note(3)
 
 
 @pytest.mark.parametrize("minimize", [False, True])
