@@ -80,11 +80,13 @@ def _of_the_layers(read: graph.Graph) -> list[str]:
 
 
 def _relative_gradient(layer: Any, read: graph.Graph) -> float:
-    """Return the largest root mean square of a gradient over that of its weight; biases, which start at 0, are left out
-    where there are others.
+    """Return the largest root mean square of a gradient over that of its weight.
+
+    Biases start at 0, so they count only in layers without other weights.
     """
     sizes = [0.0]
-    for weight in [one for one in layer.trainable_weights if len(one.shape) > 1] or layer.trainable_weights:
+    others = [one for one in layer.trainable_weights if len(one.shape) > 1 and not one.name.endswith("bias")]
+    for weight in others or layer.trainable_weights:
         gradient = read.gradients.get(id(weight))
         if gradient is not None:
             values = weight.value.numpy()

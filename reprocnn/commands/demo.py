@@ -38,9 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
         )
     partial = FOLDER.with_name(f".partial-{FOLDER.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    if FOLDER.exists():
+    if FOLDER.exists() or FOLDER.is_symlink():
         if not _is_ours(FOLDER):
-            raise UserError(f"{FOLDER}/: not made by this command, which would replace it; move it away")
+            raise UserError(f"{FOLDER}: not made by this command, which would replace it; move it away")
         shutil.rmtree(FOLDER)
     make_copy(Path(), partial, OVERRIDES)
     partial.rename(FOLDER)
@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
+    if folder.is_symlink() or not folder.is_dir():
+        return False
     if not (folder / ".git").is_dir():
         return not any(folder.iterdir())
     try:

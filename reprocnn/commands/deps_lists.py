@@ -11,22 +11,29 @@ from ruamel.yaml.error import YAMLError
 def edit(text: str, stage_name: str, action: Literal["add", "remove"], path: str) -> str:
     """Give the text of a dvc.yaml with one dep added or removed, in its list alone.
 
-    Unchanged for a stage of foreach or matrix, and for a list that another stage shares by an alias.
+    Unchanged for a stage of foreach or matrix, for a list or stage that another shares by an alias, and for a list
+    written as no edit of its lines can extend.
     """
     if "\r\n" in text:
         return edit(text.replace("\r\n", "\n"), stage_name, action, path).replace("\n", "\r\n")
     edited = _edit(text, stage_name, action, path)
-    return edited if edited == text or _others(text, stage_name) == _others(edited, stage_name) else text
-
-
-def _others(text: str, stage_name: str) -> Any:
-    """Give what a dvc.yaml says of all else than the deps of one stage, None if it is invalid."""
+    if edited == text:
+        return text
     try:
-        values = YAML(typ="safe").load(text)
+        (others, deps), (others_now, deps_now) = _read(text, stage_name), _read(edited, stage_name)
     except YAMLError:
-        return None
-    values["stages"][stage_name]["deps"] = None
-    return values
+        return text
+    longer, shorter = (deps_now, deps) if action == "add" else (deps, deps_now)
+    expected = path in longer and [dep for dep in longer if dep != path] == shorter
+    return edited if expected and others == others_now else text
+
+
+def _read(text: str, stage_name: str) -> tuple[Any, list[Any]]:
+    """Give what a dvc.yaml says of all else than the deps of one stage, and these."""
+    values = YAML(typ="safe").load(text)
+    stages = values["stages"]
+    deps = stages[stage_name].get("deps") or []
+    return values | {"stages": stages | {stage_name: stages[stage_name] | {"deps": None}}}, deps
 
 
 def _edit(text: str, stage_name: str, action: str, path: str) -> str:

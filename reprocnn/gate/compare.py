@@ -17,6 +17,7 @@ from reprocnn.gate.metric_files import MetricFiles, evaluation_of, read_files
 from reprocnn.gate.named_files import NamedFiles
 from reprocnn.gate.predictions import match_images, read_predictions
 from reprocnn.gate.revisions import changed_params, choose_base, describe
+from reprocnn.gate.stage_files import forgotten, makes, replaced, writes
 from reprocnn.gate.statistics import further_seeds, mcnemar, two_proportions, two_seeds, wilson_interval
 from reprocnn.gate.values import Value, count, finite, is_number, is_share, numbers
 
@@ -90,7 +91,7 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     files = read(None)
     read_here = dict.fromkeys([str(params.FILE), *files.contents, *filter(None, map(_predictions_of, files.file_of))])
     raise_faults(
-        f"{path}: a symbolic link, of which git keeps no content; put the file in its place"
+        f"{path}: a symbolic link, or in one, and git keeps only where it points; put the file in its place"
         for path in source.linked(read_here)
     )
     now = _with_images(source.metrics(), files)
@@ -127,10 +128,12 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
             judgement.loosened += [replace(one, accepted=metric in accept) for one in comparison.removed(metric)]
         judgement.metrics.append(comparison.judge_metric(metric))
     judgement.metrics += comparison.list_others()
-    judgement.loosened += [replace(one, accepted=one.name in accept) for one in _forgotten(before, files)]
+    judgement.loosened += [replace(one, accepted=one.name in accept) for one in forgotten(before.stages, files.stages)]
+    judgement.warnings += replaced(before.stages, files.stages)
     if rev is not None:
-        newly = source.hidden_files() - source.hidden_files(rev)
-        judgement.loosened += [Loosening(path, "hidden by .dvcignore", path in accept) for path in sorted(newly)]
+        hidden = source.hidden_files()
+        newly = sorted(set(hidden) - source.hidden_at(rev, hidden))
+        judgement.loosened += [Loosening(path, "hidden by .dvcignore", path in accept) for path in newly]
     unused = accept - {one.name for one in judgement.loosened}
     judgement.loosened += [Loosening(name, "nothing to accept", accepted=True) for name in sorted(unused)]
 
@@ -172,36 +175,8 @@ def _check_baseline(source: Any, rev: str, then: dict[str, Value], now: dict[str
 
 def _changed_by_hand(before: MetricFiles, here: MetricFiles) -> Iterator[str]:
     for path, content in here.contents.items():
-        if path not in here.made and before.contents.get(path) != content:
+        if not makes(here.stages, path) and before.contents.get(path) != content:
             yield f"{path}: changed, and no stage makes it; declare it as a metric of the stage that writes it"
-
-
-def _forgotten(before: MetricFiles, here: MetricFiles) -> Iterator[Loosening]:
-    """Give what a stage depended on and does no more: what changes of it would go unseen.
-
-    A param may go, which the list of changed params shows, and a dep may be replaced.
-    """
-    keys = lock.params() if here.inputs else {}
-    for stage, names in before.inputs.items():
-        left = _inputs_of(stage, before, here)
-        replaced = any(":" not in name for name in left - names)
-        for name in sorted(names - left):
-            path, _, key = name.partition(":")
-            if key:
-                sections = {key.rsplit(".", count)[0] for count in range(key.count(".") + 1)}
-                declared = f"{path}:" in left or any(f"{path}:{section}" in left for section in sections)
-                if not declared and any(one == key or one.startswith(f"{key}.") for one in keys):
-                    yield Loosening(f"{stage}:{key}", "no longer a param of the stage")
-            elif not replaced or Path(path).exists() or path in here.made:
-                yield Loosening(f"{stage}:{path}", "no longer a dep")
-
-
-def _inputs_of(stage: str, before: MetricFiles, here: MetricFiles) -> set[str]:
-    """Give what a stage of the base depends on now; of one that was renamed, those that make its outs do."""
-    if stage in here.inputs:
-        return here.inputs[stage]
-    heirs = [name for name, outs in here.outs.items() if outs & before.outs.get(stage, set())]
-    return set().union(*(here.inputs[name] for name in heirs or here.inputs))
 
 
 def _other_than_predicted(now: dict[str, Value], here: MetricFiles) -> Iterator[str]:
@@ -212,7 +187,7 @@ def _other_than_predicted(now: dict[str, Value], here: MetricFiles) -> Iterator[
             continue
         predictions = read_predictions(f"{path} here", value, partial(_text_here, path))
         n = now.get(f"{metric.rpartition('.')[0]}.n")
-        if predictions is None and path in here.made:
+        if predictions is None and writes(here.stages, path):
             yield f"{path}: missing, but a stage makes it; run `dvc pull`"
         elif predictions is not None and n is not None and n != len(predictions.y_true):
             yield f"{path}: {len(predictions.y_true):,} predictions, but {metric.rpartition('.')[0]}.n is {n}"
@@ -263,12 +238,12 @@ class Comparison:
         if path and metric in self.then:
             if self.source.text(path, str(self.rev)) is not None:
                 places[path] = path if Path(path).exists() else None
-            elif path in self.before.made:
+            elif writes(self.before.stages, path):
                 raise UserError(f"{path} at {self.rev}: not in DVC's cache; run `dvc fetch --all-commits`")
         for then, now in places.items():
             if then is not None and now != then:
                 yield Loosening(metric, f"{then} -> {now or 'removed'}")
-            elif then in self.before.made and now not in self.here.made:
+            elif makes(self.before.stages, then) and not makes(self.here.stages, now):
                 yield Loosening(metric, f"{then} is made by a stage -> by none")
 
     def judge_metric(self, metric: str) -> Row:

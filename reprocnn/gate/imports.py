@@ -31,19 +31,23 @@ class Code:
 
         Raises UserError if one of them cannot be parsed.
         """
+        return set().union(*(self._closure(files, roots) for files, roots in self.started(command, wdir)))
+
+    def started(self, command: str | list[str], wdir: Path) -> list[tuple[list[Path], list[Path]]]:
+        """List the files that the command names, each script or module with the folders that it imports from."""
         words = [word for line in ([command] if isinstance(command, str) else command) for word in _words(line)]
         above = [wdir, wdir / "src", self.root, self.root / "src"]
         given = [wdir / path for word in words if word.startswith("PYTHONPATH=") for path in word[11:].split(":")]
-        found: set[Path] = set()
+        found = []
         for word, before in zip(words, ["", *words], strict=False):
             script = self._script(word.rpartition("=")[2], wdir)
             if script:
-                found |= self._closure([script], [script.parent, *given, *above])
+                found.append(([script], [script.parent, *given, *above]))
             if before == "-m" or word.startswith("-m"):
                 module = word if before == "-m" else word[2:]
                 roots = [wdir, *given, *above]
-                found |= self._closure(self._as_main(self._find(module, roots)), roots)
-        return found
+                found.append((self._as_main(self._find(module, roots)), roots))
+        return [(files, roots) for files, roots in found if files]
 
     def files(self, folder: Path) -> set[Path]:
         """List the Python files below `folder`, without hidden folders and bytecode; none if it is a file."""

@@ -88,8 +88,9 @@ def _with_folders(code: Code, missing: set[Path], wdir: Path, outs: list[Path]) 
     return sorted(found)
 
 
-def is_code(code: Code, path: Path) -> bool:
+def is_code(code: Code, place: str) -> bool:
     """Return whether a dep is a Python file, or a folder in which half of the files or more are."""
+    path = Path(place)
     return path.suffix == ".py" or _is_mostly(code, path, code.files(path))
 
 

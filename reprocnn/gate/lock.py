@@ -18,9 +18,8 @@ from dvc.repo import Repo
 from dvc.repo.brancher import switch
 from dvc.repo.metrics.show import to_relpath
 from dvc.repo.reproduce import get_active_graph, plan_repro
-from dvc.scm import resolve_rev
 from dvc.stage import PipelineStage
-from dvc_data.hashfile.build import build
+from dvc_data.hashfile.build import IgnoreInCollectedDirError, build
 from dvc_data.hashfile.tree import Tree
 
 from reprocnn.core.errors import UserError
@@ -37,9 +36,12 @@ COMMIT = "run `dvc repro` and commit"
 def faults() -> list[str]:
     """Give a line for each result in git that differs from dvc.lock, and for each stage that is newer than dvc.lock.
 
-    Needs no data: what DVC keeps may be absent. Raises UserError if dvc.yaml or dvc.lock cannot be read.
+    Needs no data: what DVC keeps may be absent. Raises UserError if dvc.yaml or dvc.lock cannot be read, and in a
+    folder below the repository's top, where params.yaml would be another one.
     """
     with open_repository("workspace") as repo:
+        if Path(repo.root_dir) != Path().resolve():
+            raise UserError(f"this folder is in the DVC repository {repo.root_dir}; run from its top folder")
         found = _changed_results(repo)
         outs = {out.fs_path: out for out in repo.index.outs}
         locked: dict[str, Any] = {}  # what dvc.lock has of each stage, by the path of dvc.yaml
@@ -97,18 +99,24 @@ def linked(paths: Iterable[str]) -> list[str]:
         ]
 
 
-def hidden_files(rev: str | None = None) -> set[str]:
-    """List the files in git that stages depend on and .dvcignore hides, at a revision or here: changes go unseen."""
-    with open_repository(rev or "workspace") as repo:
-        listing = ("ls-tree", "-r", "--name-only", resolve_rev(repo.scm, rev)) if rev else ("ls-files",)
-        paths = git(*listing, "-z", cwd=Path(Repo.find_root())).split("\0")[:-1]
-        deps = [Path(dep.fs_path) for stage in repo.index.stages for dep in stage.deps if dep.protocol == "local"]
-        places = {path: Path(repo.root_dir, path) for path in paths}
-        return {
-            path
-            for path, place in places.items()
-            if any(place.is_relative_to(dep) for dep in deps) and repo.dvcignore.is_ignored_file(str(place))
-        }
+def hidden_files() -> list[str]:
+    """List the files in git that stages depend on and .dvcignore hides: their changes go unseen."""
+    with open_repository("workspace") as repo:
+        paths = git("ls-files", "-z", cwd=Path(repo.root_dir)).split("\0")[:-1]
+        deps = [dep.fs_path for stage in repo.index.stages for dep in stage.deps if dep.protocol == "local"]
+        below = tuple(os.path.join(dep, "") for dep in deps)
+        inside = [path for path in paths if os.path.join(repo.root_dir, path, "").startswith(below)]
+        return [path for path in inside if _hides(repo, path)]
+
+
+def hidden_at(rev: str, paths: list[str]) -> set[str]:
+    """List those of these paths that .dvcignore hides at a revision, whether it has such a file or not."""
+    with open_repository(rev) as repo:
+        return {path for path in paths if _hides(repo, path)}
+
+
+def _hides(repo: Repo, path: str) -> bool:
+    return bool(repo.dvcignore.is_ignored_file(os.path.join(repo.root_dir, path)))
 
 
 def changed_results(rev: str) -> list[str]:
@@ -170,7 +178,9 @@ def open_repository(rev: str) -> Iterator[Repo]:
     except NotDvcRepoError:
         raise UserError("this folder is not a DVC repository; run from the top folder, or `dvc init` first") from None
     except LockError:
-        raise UserError("dvc: another one is at work in this repository; wait until it ends, then try again") from None
+        raise UserError("dvc: another process is using this repository; wait until it ends, then try again") from None
+    except IgnoreInCollectedDirError as error:
+        raise UserError(f"dvc: {error}; move its lines to the .dvcignore at the top") from None
     except DvcException as error:
         raise UserError(f"dvc: {' '.join(str(error).split())}; fix dvc.yaml or restore dvc.lock") from None
 

@@ -6,23 +6,19 @@ Beside the metrics of NAME, evaluation/NAME.json may say on which images they we
 import json
 import math
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from dvc.dependency.param import ParamsDependency
 from dvc.repo import Repo
 from dvc.repo.metrics.show import _collect_metrics
-from dvc.stage import PipelineStage
 
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
-from reprocnn.gate.imports import Code
-from reprocnn.gate.lineage import is_code
+from reprocnn.gate.stage_files import StageFiles, read_stages
 from reprocnn.gate.values import Value, flatten
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
@@ -36,9 +32,7 @@ class MetricFiles:
 
     contents: dict[str, bytes] = field(default_factory=dict)
     file_of: dict[str, str] = field(default_factory=dict)  # by metric
-    made: frozenset[str] = frozenset()  # the outs of stages, metrics or not
-    outs: dict[str, set[str]] = field(default_factory=dict)  # the same by stage
-    inputs: dict[str, set[str]] = field(default_factory=dict)  # by stage: deps that are data, and params as FILE:KEY
+    stages: dict[str, StageFiles] = field(default_factory=dict)
     of_images: dict[str, Value] = field(default_factory=dict)  # as NAME.KEY, of all OF_IMAGES that are there
 
 
@@ -52,10 +46,7 @@ def read_files(rev: str | None) -> MetricFiles:
     file_of: dict[str, str] = {}
     lines = []
     with lock.open_repository(rev or "workspace") as repo:
-        stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage)]
-        outs = {_name(repo, stage): {_relative(repo, out) for out in stage.outs} for stage in stages}
-        made = frozenset().union(*outs.values())
-        inputs = {_name(repo, stage): set(_inputs(repo, stage, made)) for stage in stages}
+        stages = read_stages(repo)
         for place in _collect_metrics(repo):
             path = place.lstrip("/")
             content = _read(repo, path)
@@ -78,7 +69,7 @@ def read_files(rev: str | None) -> MetricFiles:
         beside, of_images = read_images(file_of, partial(_read, repo), side)
     if lines:
         raise UserError("\n".join(lines))
-    return MetricFiles(contents | beside, file_of, made, outs, inputs, of_images)
+    return MetricFiles(contents | beside, file_of, stages, of_images)
 
 
 def evaluation_of(metric: str) -> str:
@@ -121,34 +112,14 @@ def _read(repo: Repo, path: str) -> bytes | None:
         return None
 
 
-def _relative(repo: Repo, one: Any) -> str:
-    return str(repo.fs.relpath(one.fs_path, repo.root_dir))
-
-
-def _name(repo: Repo, stage: PipelineStage) -> str:
-    path = repo.fs.relpath(stage.path, repo.root_dir)  # DVC's own address starts at the working folder
-    return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
-
-
 def _was_written(repo: Repo, place: str) -> bool:
-    """Return whether dvc.lock has a file, or a folder that it is in (unless that is known not to hold it)."""
+    """Return whether DVC keeps a file, or a folder that it is in (unless that is known not to hold it)."""
     for out in repo.index.outs:
         path = repo.fs.join(repo.root_dir, place.lstrip("/"))
-        if out.hash_info.value and (path == out.fs_path or repo.fs.isin(path, out.fs_path)):
+        if out.use_cache and out.hash_info.value and (path == out.fs_path or repo.fs.isin(path, out.fs_path)):
             content = out.get_obj() if out.is_dir_checksum else None
             return content is None or repo.fs.relparts(path, out.fs_path) in {key for key, _, _ in content}
     return False
-
-
-def _inputs(repo: Repo, stage: PipelineStage, made: frozenset[str]) -> Iterator[str]:
-    """Give what a stage depends on; Python code is left to the check of lineage."""
-    code = Code(Path(repo.root_dir), repo.fs)
-    for dep in stage.deps:
-        path = _relative(repo, dep) if dep.protocol == "local" or not dep.protocol else dep.def_path
-        if isinstance(dep, ParamsDependency):
-            yield from (f"{path}:{key}" for key in dep.params or [""])
-        elif path in made or dep.protocol not in ("local", "", None) or not is_code(code, Path(dep.fs_path)):
-            yield path
 
 
 def parse(path: str, content: bytes, *, finite: bool = True) -> Any:

@@ -41,7 +41,11 @@ class NamedFiles:
         """Give no line, for the same reason."""
         return []
 
-    def hidden_files(self, rev: str | None = None) -> set[str]:
+    def hidden_files(self) -> list[str]:
+        """List nothing, for the same reason."""
+        return []
+
+    def hidden_at(self, rev: str, paths: list[str]) -> set[str]:
         """List nothing, for the same reason."""
         return set()
 
@@ -56,9 +60,14 @@ class NamedFiles:
         if missing and rev is None:
             raise UserError("\n".join(f"{path}: missing; name a file of metrics with --metrics" for path in missing))
         if rev is None:
-            known = set(git("--literal-pathspecs", "ls-files", "-z", "--", *self._paths).split("\0"))
+            known = {
+                *self.linked(self._paths),
+                *git("--literal-pathspecs", "ls-files", "-z", "--", *self._paths).split("\0"),
+            }
             raise_faults(
-                f"{path}: not in git, so no revision has it; `git add` it" for path in self._paths if path not in known
+                f"{path}: not in git, so no revision has it; `git add` it, or run the gate in its submodule"
+                for path in self._paths
+                if path not in known
             )
         file_of = {metric: path for path, metric in self._metrics(contents, rev)}
         _, of_images = read_images(file_of, partial(_read, rev=rev), "here" if rev is None else f"at {rev}")
@@ -106,12 +115,13 @@ class NamedFiles:
 
 def _from_here(path: str) -> str:
     """Give a path from the working folder, where git looks for it. Raises UserError for one outside the repository."""
-    place = Path(path)
+    place = Path(os.path.abspath(path))
     top = Path(git("rev-parse", "--show-toplevel").strip())
-    where = place.parent.resolve() / place.name
-    if not where.is_relative_to(top.resolve()):
+    # The top may be reached by a link; what comes below it stays as it is written, for `linked` to see.
+    above = next((one for one in place.parents if one.exists() and one.samefile(top)), None)
+    if above is None:
         raise UserError(f"{path}: outside the git repository {top}; name a file in it")
-    return Path(os.path.relpath(where, Path().resolve())).as_posix()
+    return Path(os.path.relpath(top.resolve() / place.relative_to(above), Path().resolve())).as_posix()
 
 
 def _read(path: str, rev: str | None) -> bytes | None:

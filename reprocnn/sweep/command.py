@@ -141,7 +141,7 @@ def _sweep(
     repo = Repo()
     watched = None if options.prune is None else find(repo, options.prune, options.metric)
     experiments = Experiments(revision, options.metric, metric_files(repo), watched)
-    experiments.check_metric()
+    experiments.check_metric(repo)
     job, stages = template(repo, revision), pipeline_stages(repo)
     connect()
     machines = Machines(options.threads, options.gpus or 0)

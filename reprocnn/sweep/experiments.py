@@ -60,9 +60,12 @@ class Experiments:
         """
         return self._value(f"{self.prefix}/{name}") if self.exists(name) else None
 
-    def check_metric(self) -> None:
-        """Raise UserError if the commit has metrics, but no such number: before the first training, not after it."""
-        if self._metrics(self.revision):
+    def check_metric(self, repo: Repo) -> None:
+        """Raise UserError if the commit has metrics, but no such number: before the first training, not after it.
+
+        Results of older code than the commit's may lack it.
+        """
+        if self._metrics(self.revision) and not repo.status():
             self._value(self.revision)
 
     def _value(self, ref: str) -> float:

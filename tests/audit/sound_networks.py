@@ -94,6 +94,19 @@ def self_normalizing():
     return compiled(model), {"y": classes(40, 3)}
 
 
+def a_rate_that_is_no_share():
+    class Upsample(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.rate = 2
+
+        def call(self, x):
+            return K.ops.repeat(x, self.rate, axis=1)
+
+    model = chain((6,), layers.Dense(16, activation="relu"), Upsample(), layers.Dense(3, activation="softmax"))
+    return compiled(model), {"y": classes(40, 3)}
+
+
 def wide_and_deep():
     numbers, code = Input((4,)), Input((1,), dtype="int32")
     deep = layers.Concatenate()([numbers, layers.Flatten()(layers.Embedding(30, 8)(code))])

@@ -74,6 +74,13 @@ def test_sees_a_vanished_gradient_beside_biases(capsys):
     assert "epoch 1: hidden: its gradient is" in capsys.readouterr().err
 
 
+def test_sees_a_vanished_gradient_beside_a_bias_of_two_axes(capsys):
+    hidden = layers.EinsumDense("bc,cde->bde", (2, 3), bias_axes="de", name="hidden")
+    model = chain((8,), hidden, layers.Flatten(), layers.Rescaling(1e-12), dense(16, "wide"), head())
+    fit(model, Audit(stop=False, watch=1, x=X))
+    assert "epoch 1: hidden: its gradient is" in capsys.readouterr().err
+
+
 def test_sees_that_almost_all_units_are_dead(capsys):
     model = chain((8,), dense(16, "hidden", activation="relu"), head())
     model.compile("sgd", "sparse_categorical_crossentropy")

@@ -91,12 +91,23 @@ def test_the_demo_starts_from_scratch_with_the_sample(source, monkeypatch):
 def test_a_folder_of_somebody_else_is_left_alone(source):
     Path("demo").mkdir()
     Path("demo/precious.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"^demo/: not made by this command, which would replace it; move it away$"):
+    with pytest.raises(UserError, match=r"^demo: not made by this command, which would replace it; move it away$"):
         demo.main([])
     call(source / "demo", "git", "init", "--quiet")
     with pytest.raises(UserError, match="not made by this command"):
         demo.main([])
     assert Path("demo/precious.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
+def test_what_is_no_folder_is_left_alone(source, kind):
+    if kind == "file":
+        Path("demo").write_text("mine")
+    else:
+        Path("demo").symlink_to(source if kind == "link" else "nowhere")
+    with pytest.raises(UserError, match=r"^demo: not made by this command"):
+        demo.main([])
+    assert Path("demo").is_symlink() == (kind != "file")
 
 
 def test_another_folder_than_the_projects_is_refused(tmp_path, monkeypatch):

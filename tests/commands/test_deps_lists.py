@@ -39,6 +39,18 @@ def test_a_list_that_two_stages_share_is_left_alone(stage, action, path):
     assert edit(text, stage, action, path) == text
 
 
+@pytest.mark.parametrize(("action", "path"), [("add", "c.py"), ("remove", "a.py")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stages:\n  a: &s\n    cmd: x\n    deps:\n      - a.py\n      - b.py\n  b: *s\n",  # shared by an alias
+        "stages:\n  a:\n    cmd: x\n    deps:\n      -\n        b.py\n      -\n        a.py\n",  # dashes of their own
+    ],
+)
+def test_what_no_edit_of_a_line_can_change_is_left_alone(text, action, path):
+    assert edit(text, "a", action, path) == text
+
+
 def test_adds_above_a_list_that_ends_in_several_lines():
     text = BLOCK.replace("- b.py\n", "- data:\n          x: 1\n")
     assert edit(text, "a", "add", "c.py") == text.replace("      - a.py", "      - c.py\n      - a.py")

@@ -10,9 +10,10 @@ import pytest
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import command, lock
-from reprocnn.gate.compare import Comparison, Judgement, Row, _forgotten, _other_than_predicted
+from reprocnn.gate.compare import Comparison, Judgement, Row, _other_than_predicted
 from reprocnn.gate.limits import Limits, limits_at
 from reprocnn.gate.metric_files import MetricFiles
+from reprocnn.gate.stage_files import StageFiles
 from reprocnn.gate.statistics import mcnemar, two_proportions, wilson_interval
 
 
@@ -211,65 +212,22 @@ def test_metrics_of_other_images_are_not_compared(then, now):
         compare("v.accuracy", "at_least", 0.5, accuracy | then, accuracy | now)
 
 
-@pytest.mark.parametrize(
-    ("before", "here", "gone"),
-    [
-        ("params.yaml:mnist.lr", "params.yaml:mnist.lr", False),
-        ("params.yaml:mnist.lr", "params.yaml:mnist", False),
-        ("params.yaml:mnist.lr", "params.yaml:", False),
-        ("params.yaml:mnist.lr", "params.yaml:mnist.lr_end", True),
-        ("params.yaml:mnist.lr", "other.yaml:mnist", True),
-        ("params.yaml:mnist", "params.yaml:mnist.lr", True),
-        ("params.yaml:mnist", "params.yaml:seed", True),
-        ("params.yaml:seed", "params.yaml:mnist", True),
-        ("params.yaml:mni", "params.yaml:seed", False),  # no longer a param at all
-        ("params.yaml:mnist.epochs", "params.yaml:seed", False),
-    ],
-)
-def test_a_param_is_forgotten_unless_its_section_is_declared(monkeypatch, before, here, gone):
-    monkeypatch.setattr(lock, "params", lambda: {"seed": 0, "mnist.lr": 0.1, "mnist.lr_end": 0})
-    found = list(_forgotten(MetricFiles(inputs={"train": {before}}), MetricFiles(inputs={"train": {here}})))
-    key = before.partition(":")[2]
-    assert [(one.name, one.what) for one in found] == gone * [(f"train:{key}", "no longer a param of the stage")]
-
-
-@pytest.mark.parametrize(
-    ("left", "made", "gone"),
-    [
-        (set[str](), frozenset[str](), True),
-        ({"params.yaml:seed"}, frozenset[str](), True),
-        ({"data/y.npy"}, frozenset[str](), False),  # in its place
-        ({"data/y.npy"}, frozenset({"data/x.npy"}), True),
-    ],
-)
-def test_a_dep_is_forgotten_unless_another_replaces_it(tmp_path, monkeypatch, left, made, gone):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lock, "params", dict)
-    before, here = MetricFiles(inputs={"train": {"data/x.npy"}}), MetricFiles(inputs={"train": left}, made=made)
-    found = [(one.name, one.what) for one in _forgotten(before, here)]
-    assert found == gone * [("train:data/x.npy", "no longer a dep")]
-
-
-def test_a_renamed_stage_is_known_by_its_outs(monkeypatch):
-    monkeypatch.setattr(lock, "params", lambda: {"lr": 0.1, "seed": 0})
-    before = MetricFiles(inputs={"train": {"params.yaml:lr", "params.yaml:seed"}}, outs={"train": {"model"}})
-    inputs = {"fit": {"params.yaml:seed"}, "other": {"params.yaml:lr"}}
-    here = MetricFiles(inputs=inputs, outs={"fit": {"model"}, "other": {"table"}})
-    assert [one.name for one in _forgotten(before, here)] == ["train:lr"]
+def making(path: str) -> dict[str, StageFiles]:
+    return {"evaluate": StageFiles(outs={path}, deps=set(), params=set(), code=None)}
 
 
 def test_predictions_that_a_stage_makes_are_not_done_without(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     metrics = {"digits.test.n": 10, "digits.test.accuracy": 0.9}
     path = "plots/digits/predictions.csv"
-    [line] = _other_than_predicted(metrics, MetricFiles(made=frozenset({path})))
+    [line] = _other_than_predicted(metrics, MetricFiles(stages=making(path)))
     assert line == f"{path}: missing, but a stage makes it; run `dvc pull`"
     assert not list(_other_than_predicted(metrics, MetricFiles(contents={"metrics/digits.json": b""})))
 
 
 def test_predictions_of_the_base_that_are_not_in_the_cache_are_asked_for():
     metrics = {"digits.test.accuracy": 0.9}
-    before = MetricFiles(made=frozenset({"plots/digits/predictions.csv"}))
+    before = MetricFiles(stages=making("plots/digits/predictions.csv"))
     source = SimpleNamespace(text=lambda path, rev: None)
     comparison = Comparison(Limits({}, 0.01, 0.05), "v1", metrics, metrics, before=before, source=source)
     with pytest.raises(UserError, match=r"^plots/digits/predictions\.csv at v1: not in DVC's cache; run `dvc fetch"):

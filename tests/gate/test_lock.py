@@ -279,7 +279,7 @@ def test_a_stage_that_always_runs_is_found_though_its_data_is_absent(clone):
 
 def test_another_dvc_at_work_is_waited_for(clone, monkeypatch):
     monkeypatch.setattr(Lock, "lock", raise_locked)
-    with pytest.raises(UserError, match=r"^dvc: another one is at work in this repository; wait until it ends"):
+    with pytest.raises(UserError, match=r"^dvc: another process is using this repository; wait until it ends"):
         lock.faults()
 
 
@@ -289,7 +289,10 @@ def raise_locked(_: Lock) -> None:
 
 def test_code_that_dvcignore_hides_is_a_loosening(clone, monkeypatch):
     Path(".dvcignore").write_text("make.py\nreport.md\n")
-    assert (lock.hidden_files(), lock.hidden_files("HEAD")) == ({"code/make.py"}, set())
+    hidden = lock.hidden_files()
+    assert (hidden, lock.hidden_at("HEAD", hidden), lock.hidden_at("HEAD", ["code/new.pyc"])) == (
+        ["code/make.py"], set(), set(),
+    )  # fmt: skip
     edit("params.yaml", "alpha: 0.01", "alpha: 0.02")
     monkeypatch.setattr(lock, "faults", list)  # as after `dvc repro`
     assert "code/make.py: LOOSENED (hidden by .dvcignore)" in judge("HEAD").reasons

@@ -1,6 +1,7 @@
 """Metrics files that the command line names, in a git repository without DVC."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,15 @@ def test_a_path_from_the_root_is_the_same_file(plain, capsys):
     assert "WORSE (by more than 10)" in outcome(capsys, *(word.replace("=", f"={plain}/") for word in FILES))[1]
 
 
+def test_a_link_to_the_repository_is_the_repository(plain, capsys, monkeypatch, tmp_path_factory):
+    write(1211)
+    link = tmp_path_factory.mktemp("links") / "link"
+    link.symlink_to(plain)
+    monkeypatch.chdir(link)
+    for words in (FILES, [word.replace("=", f"={link}/") for word in FILES]):
+        assert "WORSE (by more than 10)" in outcome(capsys, *words)[1]
+
+
 def test_a_limit_is_that_of_the_base(plain, capsys):
     write(1211)
     Path("params.yaml").write_text(yaml.safe_dump(LIMITS).replace("tolerance: 10", "tolerance: 20"))
@@ -120,6 +130,17 @@ def test_a_limit_is_that_of_the_base(plain, capsys):
 
 def broken(text: str) -> Any:
     return lambda: Path("house.yaml").write_text(text)
+
+
+def linked_folder() -> None:
+    """Put a link to a folder in the place of the one that had the metrics at the base."""
+    Path("below").mkdir()
+    shutil.copy("house.yaml", "below")
+    call(Path(), "git", "add", "below")
+    commit(Path())
+    call(Path(), "git", "mv", "below", "elsewhere")
+    Path("below").symlink_to("elsewhere")
+    call(Path(), "git", "add", "below")
 
 
 @pytest.mark.parametrize(
@@ -134,12 +155,13 @@ def broken(text: str) -> Any:
         (lambda: Path("digits.json").write_text("[1]"), FILES, "digits.json here: found no names, expected metrics"),
         (broken("house: [1200]"), FILES, "house.rmse: missing or null"),
         (Path("..", "far.json").touch, ["--metrics=../far.json"], "../far.json: outside the git repository"),
-        (lambda: call(Path(), "git", "rm", "--cached", "house.yaml"), FILES, "house.yaml: not in git, so no revision"),
+        (lambda: call(Path(), "git", "rm", "--cached", "house.yaml"), FILES, "house.yaml: not in git, so no rev"),
         (
             lambda: Path("house.yaml").rename("it") and Path("house.yaml").symlink_to("it"),
             FILES,
-            "house.yaml: a symbolic link, of which git keeps no content",
+            "house.yaml: a symbolic link, or in one, and git keeps only where it points",
         ),
+        (linked_folder, ["--metrics=below/house.yaml"], "below/house.yaml: a symbolic link, or in one"),
         (lambda: write(1201), FILES[:1], "digits.test.accuracy: missing or null"),
         (lambda: Path("plots/digits/predictions.csv").write_text("y_true,y_pred\n1,1\n"), FILES, "but the metric is"),
     ],

@@ -5,6 +5,8 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -91,11 +93,14 @@ def test_a_value_other_than_a_number_is_refused_with_the_known_keys(repository, 
 
 
 def test_the_metric_is_checked_at_the_commit_where_that_has_any(repository):
-    experiment(repository, "val.precision", val_json=VAL).check_metric()  # whose commit has none
+    fresh: Any = SimpleNamespace(status=dict)
+    stale: Any = SimpleNamespace(status=lambda: {"train": [{"changed deps": {"train.py": "modified"}}]})
+    experiment(repository, "val.precision", val_json=VAL).check_metric(fresh)  # whose commit has none
     revision = call(repository, "git", "rev-parse", "HEAD").strip()
-    Experiments(revision, "val.accuracy", metric_files(Repo())).check_metric()
+    Experiments(revision, "val.accuracy", metric_files(Repo())).check_metric(fresh)
+    Experiments(revision, "val.precision", metric_files(Repo())).check_metric(stale)
     with pytest.raises(UserError, match=r"--metric val\.precision: found no such number in .*; known: val\.accuracy"):
-        Experiments(revision, "val.precision", metric_files(Repo())).check_metric()
+        Experiments(revision, "val.precision", metric_files(Repo())).check_metric(fresh)
 
 
 def test_one_of_the_files_may_be_missing(repository):

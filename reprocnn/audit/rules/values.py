@@ -44,7 +44,7 @@ def dropout_rate(graph: Graph, task: Task) -> Found:
     for call in graph.calls:
         for _, layer in _inside(call):
             rates = (getattr(layer, name, None) for name in ("rate", "dropout", "recurrent_dropout"))
-            rate = max((one for one in rates if isinstance(one, float | int)), default=0.0)
+            rate = max((one for one in rates if isinstance(one, float | int) and one <= 1), default=0.0)
             if rate >= DROPPED:
                 yield call.name, f"drops {rate:.0%} of the values"
                 break

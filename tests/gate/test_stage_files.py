@@ -1,0 +1,279 @@
+"""What a branch takes out of dvc.yaml, so that its changes go unseen, in a small repository with a commit as base."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reprocnn.gate import lock
+from reprocnn.gate.compare import judge
+from reprocnn.gate.stage_files import StageFiles, forgotten, makes, replaced
+from tests.support.commands import call, commit
+
+FILES = {
+    "code/train.py": "import json\n",
+    "code/run.sh": "python code/train.py\n",
+    "data/train.csv": "1,2\n",
+    "data/more.csv": "3,4\n",
+    "params.yaml": "lr: 0.1\ntargets: {m.score.at_least: 0.5}\ngate: {alpha: 0.05, tolerance: 0.01}\n",
+    "other.yaml": "width: 8\nlayers: {kernel: 3, depth: 2}\n",
+    "settings.toml": "[train]\nseed = 1\n",
+    "metrics/m.json": '{"m": {"score": 0.9}}',
+}
+STAGE: dict[str, Any] = {
+    "cmd": "python code/train.py",
+    "deps": ["code/train.py", "data/train.csv", "data/more.csv", "https://example.org/labels.csv"],
+    "params": ["lr", {"other.yaml": ["layers", "width"]}, {"settings.toml": ["train.seed"]}],
+    "metrics": [{"metrics/m.json": {"cache": False}}],
+}
+DECOY = STAGE | {"cmd": "echo", "metrics": [], "outs": ["decoy"]}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    call(folder, "git", "init", "--quiet", "--initial-branch=main")
+    call(folder, "dvc", "init", "--quiet")
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": STAGE}}))
+    call(folder, "git", "add", "--all")
+    commit(folder)
+    return folder
+
+
+@pytest.fixture
+def branch(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy in which all is as after `dvc repro`, whatever is written to it."""
+    folder = tmp_path / "branch"
+    shutil.copytree(base, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(lock, "faults", list)
+    return folder
+
+
+def declare(**stages: dict[str, Any]) -> None:
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+
+
+def without(key: str, *items: Any, **changed: Any) -> dict[str, Any]:
+    return {**STAGE, key: [one for one in STAGE[key] if one not in items], **changed}
+
+
+def reasons() -> list[str]:
+    judgement = judge("HEAD")
+    assert judgement.exit_code != 2, judgement.reasons
+    return judgement.reasons
+
+
+@pytest.mark.parametrize(
+    ("stages", "reason"),
+    [
+        ({"train": without("deps", "data/more.csv")}, "data/more.csv: LOOSENED (no longer a dep)"),
+        ({"train": without("deps", "https://example.org/labels.csv")},
+         "https://example.org/labels.csv: LOOSENED (no longer a dep)"),
+        ({"train": without("params", "lr")}, "lr: LOOSENED (no longer a param of the stage)"),
+        ({"train": without("params", {"other.yaml": ["layers", "width"]})},
+         "layers: LOOSENED (no longer a param of the stage)"),
+        ({"train": without("params", {"settings.toml": ["train.seed"]})},
+         "train.seed: LOOSENED (no longer a param of the stage)"),
+        ({"fit": without("deps", "data/more.csv")}, "data/more.csv: LOOSENED (no longer a dep)"),
+        ({"fit": without("deps", "data/more.csv"), "train": DECOY}, "data/more.csv: LOOSENED (no longer a dep)"),
+        ({"train": without("deps", "code/train.py", cmd="sh code/run.sh")},
+         "code/train.py: LOOSENED (no longer a dep)"),
+    ],
+)  # fmt: skip
+def test_what_a_stage_depends_on_no_more_is_a_loosening(branch, stages, reason):
+    declare(**stages)
+    assert f"train:{reason}" in reasons()
+    accepted = judge("HEAD", accept=[line.partition(": LOOSENED")[0] for line in reasons()])
+    assert accepted.exit_code == 0, accepted.reasons
+
+
+@pytest.mark.parametrize(
+    ("stages", "write"),
+    [
+        ({"fit": STAGE}, []),
+        ({"train": without("deps", "data/train.csv", "data/more.csv", deps=[*STAGE["deps"][::3], "data"])}, []),
+        ({"train": without("params", {"other.yaml": ["layers", "width"]}, params=["lr", *STAGE["params"][2:],
+                                                                                  {"other.yaml": []}])}, []),
+        ({"train": without("params", params=["lr", *STAGE["params"][2:],
+                                             {"other.yaml": ["layers.kernel", "layers.depth", "width"]}])}, []),
+        ({"train": STAGE}, ["data/more.csv/a.py"]),  # a folder with code now
+        ({"train": without("params", {"settings.toml": ["train.seed"]})}, ["-settings.toml"]),
+        ({"load": STAGE | {"metrics": [], "outs": ["loaded"]}, "train": STAGE}, []),
+    ],
+)  # fmt: skip
+def test_what_is_declared_in_another_way_is_none(branch, stages, write):
+    declare(**stages)
+    for name in write:
+        if name.startswith("-"):
+            Path(name[1:]).unlink()
+            continue
+        Path(name).parent.unlink()
+        Path(name).parent.mkdir()
+        Path(name).touch()
+    Path("params.yaml").write_text(FILES["params.yaml"] + "# a change\n")
+    assert reasons() == []
+
+
+def test_a_stage_that_runs_no_python_is_held_to_its_code_too(branch):
+    declare(train=STAGE | {"cmd": "sh code/run.sh", "deps": [*STAGE["deps"], "code/run.sh"]})
+    call(branch, "git", "add", "--all")
+    commit(branch)
+    declare(train=without("deps", "code/train.py", cmd="sh code/run.sh", deps=[*STAGE["deps"][1:], "code/run.sh"]))
+    assert reasons() == ["train:code/train.py: LOOSENED (no longer a dep)"]
+
+
+def test_a_data_file_with_another_in_its_place_is_a_warning(branch):
+    Path("data/more.csv").rename("data/most.csv")
+    declare(train=without("deps", "data/more.csv", deps=[*STAGE["deps"][:2], *STAGE["deps"][3:], "data/most.csv"]))
+    judgement = judge("HEAD")
+    assert (judgement.exit_code, judgement.warnings) == (
+        0,
+        ["dvc.yaml: train: deps: data/more.csv is gone, data/most.csv new; see that the one replaces the other"],
+    )
+    Path("data/more.csv").touch()
+    assert reasons() == ["train:data/more.csv: LOOSENED (no longer a dep)"]
+
+
+def test_a_metric_in_a_folder_that_a_stage_makes_is_not_made_by_hand(branch):
+    declare(train=STAGE | {"metrics": [], "outs": [{"metrics": {"cache": False}}]})
+    values = yaml.safe_load(Path("dvc.yaml").read_text())
+    Path("dvc.yaml").write_text(yaml.safe_dump(values | {"metrics": ["metrics/m.json"]}))
+    Path("metrics/m.json").write_text('{"m": {"score": 0.95}}')
+    assert reasons() == []
+    declare(train=STAGE | {"metrics": []})
+    values = yaml.safe_load(Path("dvc.yaml").read_text())
+    Path("dvc.yaml").write_text(yaml.safe_dump(values | {"metrics": ["metrics/m.json"]}))
+    assert judge("HEAD").reasons[0].startswith("metrics/m.json: changed, and no stage makes it")
+
+
+def test_what_the_base_hides_too_is_none(branch):
+    Path(".dvcignore").write_text("*.tmp\n")
+    declare(train=without("deps", "data/train.csv", "data/more.csv", deps=[*STAGE["deps"][::3], "data"]))
+    call(branch, "git", "add", "--all")
+    commit(branch)
+    Path("data/new.tmp").touch()
+    Path("data/new.log").touch()
+    Path("params.yaml").write_text(FILES["params.yaml"] + "# a change\n")
+    call(branch, "git", "add", "--all")
+    assert reasons() == []
+    Path(".dvcignore").write_text("*.tmp\n*.log\n")
+    assert reasons() == ["data/new.log: LOOSENED (hidden by .dvcignore)"]
+
+
+def test_a_dvcignore_in_a_dep_is_told(branch):
+    Path("data/.dvcignore").write_text("*.tmp\n")
+    declare(train=STAGE | {"deps": ["code/train.py", "data"]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lock, "faults", FAULTS)
+        [reason] = judge("HEAD").reasons
+    assert reason.endswith(f"'{branch / 'data'}'; move its lines to the .dvcignore at the top")
+
+
+FAULTS = lock.faults
+
+
+def test_a_folder_below_the_top_is_refused(branch, monkeypatch):
+    monkeypatch.setattr(lock, "faults", FAULTS)
+    shutil.copy("params.yaml", "code")
+    monkeypatch.chdir("code")
+    assert judge("HEAD").reasons == [f"this folder is in the DVC repository {branch}; run from its top folder"]
+
+
+def test_metrics_that_git_never_had_are_new(branch):
+    """Though dvc.lock has them: there is nothing to fetch."""
+    locked = {"cmd": STAGE["cmd"], "outs": [{"path": "metrics/m.json", "hash": "md5", "md5": "0" * 32, "size": 1}]}
+    Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": locked}}))
+    call(branch, "git", "rm", "--quiet", "--cached", "metrics/m.json")
+    call(branch, "git", "add", "dvc.lock")
+    commit(branch)
+    call(branch, "git", "add", "metrics/m.json")
+    Path("params.yaml").write_text(FILES["params.yaml"] + "# a change\n")
+    judgement = judge("HEAD")
+    assert (judgement.exit_code, judgement.metrics[0].verdict) == (0, "target met, new")
+
+
+@pytest.mark.parametrize(
+    ("before", "here", "gone"),
+    [
+        (("params.yaml", "mnist.lr"), ("params.yaml", "mnist.lr"), False),
+        (("params.yaml", "mnist.lr"), ("params.yaml", "mnist"), False),
+        (("params.yaml", "mnist.lr"), ("params.yaml", ""), False),
+        (("params.yaml", "mnist.lr"), ("params.yaml", "mnist.lr_end"), True),
+        (("params.yaml", "mnist.lr"), ("other.yaml", "mnist"), True),
+        (("params.yaml", "mnist"), ("params.yaml", "mnist.lr"), True),
+        (("params.yaml", "mnist"), ("params.yaml", "seed"), True),
+        (("params.yaml", "seed"), ("params.yaml", "mnist"), True),
+        (("params.yaml", ""), ("params.yaml", "mnist"), True),
+        (("params.yaml", "mni"), ("params.yaml", "seed"), False),  # no longer a param at all
+        (("params.yaml", "mnist.epochs"), ("params.yaml", "seed"), False),
+        (("other.yaml", "x"), ("params.yaml", "seed"), False),  # no longer a file
+    ],
+)
+def test_a_param_is_forgotten_unless_its_section_is_declared(tmp_path, monkeypatch, before, here, gone):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("seed: 0\nmnist: {lr: 0.1, lr_end: 0}\n")
+    found = list(forgotten({"train": stage(params={before})}, {"train": stage(params={here})}))
+    what = [(f"train:{before[1] or before[0]}", "no longer a param of the stage")]
+    assert [(one.name, one.what) for one in found] == gone * what
+
+
+@pytest.mark.parametrize(
+    ("left", "made", "gone", "new"),
+    [
+        (set[str](), set[str](), True, ""),
+        ({"code.py"}, set[str](), True, ""),
+        ({"data/y.npy"}, set[str](), False, "data/y.npy"),
+        ({"data/y.npy", "data/z.npy"}, set[str](), False, "data/y.npy, data/z.npy"),
+        ({"data/y.npy"}, {"data/x.npy"}, True, ""),
+        ({"data/y.npy"}, {"data"}, True, ""),
+        ({"data"}, set[str](), False, ""),
+        ({"data/x"}, set[str](), False, "data/x"),
+    ],
+)
+def test_a_dep_is_forgotten_unless_another_replaces_it(tmp_path, monkeypatch, left, made, gone, new):
+    monkeypatch.chdir(tmp_path)
+    before = {"train": stage(deps={"data/x.npy", "old.py"}, code={"old.py"})}
+    here = {"train": stage(deps=left, code={"code.py"}), "load": stage(outs=made)}
+    assert [(one.name, one.what) for one in forgotten(before, here)] == gone * [("train:data/x.npy", "no longer a dep")]
+    line = f"dvc.yaml: train: deps: data/x.npy is gone, {new} new; see that the one replaces the other"
+    assert list(replaced(before, here)) == [line] * bool(new)
+
+
+@pytest.mark.parametrize(
+    ("names", "gone"),
+    [
+        ({"fit": "model", "other": "table"}, True),  # the stage that makes what it made
+        ({"train": "model", "other": "table"}, True),
+        ({"train": "table", "other": "else"}, True),  # the one of its name
+        ({"fit": "else", "other": "table"}, False),  # or all
+        ({"fit": "model", "train": "table"}, True),
+        ({"other": "model", "train": "table"}, False),
+    ],
+)
+def test_a_renamed_stage_is_known_by_its_outs(tmp_path, monkeypatch, names, gone):
+    """`other` alone has the param."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("lr: 0.1\n")
+
+    def declared(name: str) -> set[tuple[str, str]]:
+        return {("params.yaml", "lr")} if name == "other" else set()
+
+    here = {name: stage(outs={out}, params=declared(name)) for name, out in names.items()}
+    before = {"train": stage(outs={"model"}, params={("params.yaml", "lr")})}
+    assert [one.name for one in forgotten(before, here)] == gone * ["train:lr"]
+
+
+def test_a_file_is_made_with_the_folder_that_it_is_in():
+    stages = {"train": stage(outs={"models", "a.json"})}
+    made = [makes(stages, path) for path in ("a.json", "models/m/w", "models", "model", "models.json", None)]
+    assert made == [True, True, True, False, False, False]
+
+
+def stage(**fields: Any) -> StageFiles:
+    return StageFiles(**{"outs": set(), "deps": set(), "params": set(), "code": set()} | fields)
