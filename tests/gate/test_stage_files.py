@@ -166,7 +166,7 @@ def test_what_the_base_hides_too_is_none(branch):
     assert reasons() == ["data/new.log: LOOSENED (hidden by .dvcignore)"]
 
 
-def test_a_dvcignore_in_a_dep_is_told(branch):
+def test_a_dvcignore_in_a_dep_is_a_line(branch):
     Path("data/.dvcignore").write_text("*.tmp\n")
     declare(train=STAGE | {"deps": ["code/train.py", "data"]})
     with pytest.MonkeyPatch.context() as patch:
