@@ -10,7 +10,7 @@ import sys
 from typing import NamedTuple
 
 from reprocnn.core.errors import UserError
-from reprocnn.core.startup import run
+from reprocnn.core.startup import INTERRUPTED, run
 
 
 class Command(NamedTuple):
@@ -35,7 +35,6 @@ COMMANDS = {
 }
 OURS = ("reprocnn", "stages", "benchmarks")
 CANNOT_SAY = 2  # exit code of a judge without a judgement
-INTERRUPTED = 130  # as a shell has it; 1 would be a judgement
 JUDGES = ("gate", "audit")
 
 
@@ -79,7 +78,7 @@ def call(name: str, arguments: list[str]) -> None:
         if name not in JUDGES:
             raise
         print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)  # 1 would be a judgement
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
         if not library or library in OURS:

@@ -18,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from reprocnn.core.errors import UserError
+from reprocnn.core.files import read_json
 
 FILE, SCHEMA = Path("params.yaml"), Path("params.schema.json")
 MAX_BYTES = 100_000  # some 50 times the file's size
@@ -185,7 +186,7 @@ def _refuse_odd(values: Any, where: str) -> None:
 
 def check(values: dict[str, Any]) -> list[str]:
     """Give a line for each fault: where, what was found, what is allowed, what to do."""
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    schema = read_json(SCHEMA)
     faults = []
     for error in jsonschema.Draft202012Validator(schema).iter_errors(values):
         where = ".".join(map(str, error.absolute_path))
@@ -201,7 +202,7 @@ def check(values: dict[str, Any]) -> list[str]:
             # The section of a further data set is checked as one; anything else up there is a mistake.
             faults.append(_unknown(where, schema["properties"]))
         else:
-            fault = f"{where}: found {_show(error.instance)}, expected {_expected(error.schema)}; set such a value"
+            fault = f"{where}: found {_show(error.instance)}, expected {_expected(error.schema)}; change it"
             faults += [fault] if fault not in faults else []
     return sorted(faults) or _uneven_batches(values)
 
@@ -211,7 +212,7 @@ def _uneven_batches(values: dict[str, Any]) -> list[str]:
     devices = values.get("devices")
     sizes = {key: section.get("batch_size") for key, section in values.items() if isinstance(section, dict)}
     return [
-        f"{key}.batch_size: found {size}, expected a multiple of devices, {devices}; set such a value"
+        f"{key}.batch_size: found {size}, expected a multiple of devices, {devices}; change it"
         for key, size in sizes.items()
         if isinstance(devices, int) and devices > 0 and isinstance(size, int) and size % devices
     ]

@@ -10,13 +10,17 @@ from typing import Callable  # noqa: UP035  # the one of collections.abc cannot 
 
 from reprocnn.core.errors import UserError
 
+INTERRUPTED = 130  # as shells give it for Ctrl-C
 SHELLS = ("sh", "bash", "dash", "fish", "ksh", "zsh")
 # The pids of the parent and, behind a shell, of the grandparent, when `run` was called.
 _starters = []  # type: list[int]
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; a user's mistake, a failed read or write or a lack of memory ends in a line and exit code 1."""
+    """Call `main`; a user's mistake, a failed read or write or a lack of memory ends in a line and exit code 1.
+
+    So does Ctrl-C, with exit code 130.
+    """
     try:
         check_interpreter()
         _note_starters()
@@ -38,7 +42,10 @@ def run(main: Callable[[], None]) -> None:
         reason = f" ({error})" if str(error) else ""
         sys.exit(f"error: not enough memory{reason}; stop other programs, or if files were edited, restore them")
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command resumes after the last finished epoch")
+        print(
+            "interrupted; run the same command again: a training resumes after its last finished epoch", file=sys.stderr
+        )
+        sys.exit(INTERRUPTED)
 
 
 def check_interpreter() -> None:

@@ -34,7 +34,10 @@ def load_normalization(folder: Path) -> tuple[list[float], list[float]]:
         raise UserError(f"{path}: missing; run `dvc repro prepare`")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return values["scale"], values["offset"]
+        scale, offset = values["scale"], values["offset"]
+        if np.isfinite([[float(one) for one in scale], [float(one) for one in offset]]).all():
+            return scale, offset
+        raise ValueError(values)
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: found no scale and offset; run `dvc repro -f prepare`") from None
 

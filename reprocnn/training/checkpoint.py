@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from reprocnn.core import params
+from reprocnn.core.errors import UserError
 from reprocnn.core.files import atomic_write, sha256, write_json, write_text
 
 ROOT = Path("runs/checkpoints")
@@ -25,13 +26,13 @@ KEPT = 3  # other unfinished trainings of a stage
 def folder(stage: str, environment: Any) -> Path:
     """Give the folder of this training, named by the deps and params that dvc.yaml gives the stage, and `environment`.
 
-    Reports the unfinished trainings that it does not resume, and removes all of them but the newest `KEPT`.
+    Reports the unfinished trainings that it does not resume, and removes all of them but the newest `KEPT`. Raises
+    UserError if dvc.yaml has no such stage, or params.yaml not its params.
     """
-    declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
-    values = params.load(params.FILE)
+    deps, keys = _declared(stage)
     made_from = {
-        "deps": {path: sha256(Path(path)) for path in declared["deps"]},
-        "params": {key: params.at(values, key) for key in declared["params"]},
+        "deps": {path: sha256(Path(path)) for path in deps},
+        "params": _values(stage, keys),
         "environment": environment,
     }
     place = ROOT / f"{stage}-{_digest(made_from)[:16]}"
@@ -47,6 +48,31 @@ def folder(stage: str, environment: Any) -> Path:
         shutil.rmtree(other)
     write_json(place / "made_from.json", made_from)
     return place
+
+
+def _declared(stage: str) -> tuple[list[str], list[str]]:
+    """Give the deps and the keys of params.yaml that dvc.yaml gives a stage; a params file of its own is a dep."""
+    try:
+        declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
+        deps, keys = declared.get("deps") or [], declared.get("params") or []
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        raise UserError(f"dvc.yaml: found no stage {stage}, whose deps name its checkpoints; add it") from None
+    # With settings, or with the keys of another file, an entry is a mapping.
+    deps = [path for dep in deps for path in ([dep] if isinstance(dep, str) else dep)]
+    return [*deps, *(file for key in keys if not isinstance(key, str) for file in key)], [
+        key for key in keys if isinstance(key, str)
+    ]
+
+
+def _values(stage: str, keys: list[str]) -> dict[str, Any]:
+    values = params.load(params.FILE)
+    found = {}
+    for key in keys:
+        try:
+            found[key] = params.at(values, key)
+        except (KeyError, TypeError):
+            raise UserError(f"{params.FILE}: {key}: missing, a param of {stage} in dvc.yaml; add it") from None
+    return found
 
 
 def save(place: Path, model: Any, rows: list[dict[str, Any]]) -> None:

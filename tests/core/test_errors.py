@@ -42,8 +42,13 @@ def test_a_failed_write_names_the_file():
     assert ending(failing(error)).startswith("error: models/x: No space left on device; ")
 
 
-def test_an_interruption_is_a_line():
-    assert "resumes after the last finished epoch" in ending(failing(KeyboardInterrupt()))
+def test_an_interruption_is_a_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(failing(KeyboardInterrupt()))
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == (
+        "interrupted; run the same command again: a training resumes after its last finished epoch\n"
+    )
 
 
 def test_a_bug_keeps_its_traceback():

@@ -152,7 +152,8 @@ def test_the_action_pastes_no_expression_into_a_shell_and_its_actions_are_pinned
 
 @pytest.mark.parametrize("code", [0, 1, 2])
 def test_the_action_hands_its_inputs_over_and_ends_as_the_gate_does(tmp_path, code):
-    recorder(tmp_path, "gate/bin/reprocnn", "print('50 % of it')", f"sys.exit({code})")
+    recorder(tmp_path, "gate/bin/reprocnn", "print('50 % of it')",
+             f"print('error: of 1 %' * ({code} == 2), end='', file=sys.stderr)", f"sys.exit({code})")  # fmt: skip
     inputs = {"AGAINST": "$(touch pwned)", "ACCEPT": "gate.alpha * `touch pwned`", "METRICS": "a.json $(touch pwned)"}
     folders = {"RUNNER_TEMP": str(tmp_path), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
     done = subprocess.run(
@@ -173,7 +174,8 @@ def test_the_action_hands_its_inputs_over_and_ends_as_the_gate_does(tmp_path, co
     ]
     assert asked(tmp_path) == [[*words, "--format=markdown"], words]
     assert (tmp_path / "summary").read_text() == (tmp_path / "gate.md").read_text() == "50 % of it\n"
-    assert ("::error title=reprocnn gate::50 %25 of it" in done.stdout) is (code != 0)
+    last = "error: of 1 %25" if code == 2 else "50 %25 of it"  # the reason of what cannot be judged
+    assert (f"::error title=reprocnn gate::{last}\n" in done.stdout) is (code != 0)
     assert not (tmp_path / "pwned").exists()
 
 

@@ -69,7 +69,12 @@ def test_normalization_is_scale_and_offset(tmp_path):
         arrays.load_normalization(tmp_path)
     path.write_text(json.dumps({"offset": [-0.5, 1.5], "scale": [0.25, 0.125]}))
     assert arrays.load_normalization(tmp_path) == ([0.25, 0.125], [-0.5, 1.5])
-    for text in ('{"scale": [1]}', "[]", "", "{"):
+    odd = (
+        '{"scale": [1, "x"], "offset": [0, 0]}',
+        '{"scale": [1], "offset": [0, 0]}',
+        '{"scale": [NaN], "offset": [0]}',
+    )
+    for text in ('{"scale": [1]}', "[]", "", "{", *odd, '{"scale": 1, "offset": 0}'):
         path.write_text(text)
         with pytest.raises(UserError, match=r"found no scale and offset; run `dvc repro -f prepare`"):
             arrays.load_normalization(tmp_path)

@@ -160,7 +160,7 @@ def test_asked_to_end(fresh, finished, number, group):
     if not group:
         assert "stopped, since the dvc that started it is gone" in repro.output
     elif number == signal.SIGINT:
-        assert "interrupted; the same command resumes" in repro.output
+        assert "interrupted; run the same command again: a training resumes" in repro.output
     again = Repro(folder, "train_mnist")
     assert again.wait_for("train_mnist: resuming after epoch [12] of 3")
     again.wait_for("never")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reprocnn.backend import Device, keras, record
+from reprocnn.core.errors import UserError
 from reprocnn.core.files import sha256
 from reprocnn.training import checkpoint, loop
 from tests.support.commands import ROOT, call, column
@@ -119,6 +120,41 @@ def test_a_training_is_known_by_what_it_is_made_from(declared):
     assert re.fullmatch(r"train_mnist-[0-9a-f]{16}", place.name)
     Path("dvc.yaml").write_text("stages: {train_mnist: {deps: [data/train, code], params: [mnist, seed]}}")
     assert folder({"n": 1}) == place  # in whatever order
+
+
+def test_a_params_file_of_its_own_counts_as_a_whole(declared):
+    stage = "deps: [code, {data/train: {}}], params: [seed, {other.yaml: [x], more.json: }]"
+    Path("dvc.yaml").write_text(f"stages: {{train_mnist: {{{stage}}}}}")
+    Path("other.yaml").write_text("x: 1")
+    Path("more.json").write_text("{}")
+    first = folder()
+    made_from = json.loads((first / "made_from.json").read_text())
+    assert [*made_from["deps"]] == ["code", "data/train", "other.yaml", "more.json"]
+    assert made_from["params"] == {"seed": 0}
+    assert folder() == first
+    Path("more.json").write_text("{ }")
+    assert folder() != first
+
+
+@pytest.mark.parametrize(
+    ("dvc_yaml", "message"),
+    [
+        ("stages: {train: {deps: [code]}}", r"^dvc.yaml: found no stage train_mnist, whose deps name its checkpoints"),
+        ("stages: [train_mnist]", "found no stage train_mnist"),
+        ("stages: {train_mnist: }", "found no stage train_mnist"),
+        ("", "found no stage train_mnist"),
+        ("stages: {", "found no stage train_mnist"),
+        (
+            "stages: {train_mnist: {params: [width]}}",
+            r"^params.yaml: width: missing, a param of train_mnist in dvc.yaml",
+        ),
+        ("stages: {train_mnist: {params: [seed.x]}}", r"^params.yaml: seed.x: missing"),
+    ],
+)
+def test_a_stage_or_param_that_is_not_there_is_a_line(declared, dvc_yaml, message):
+    Path("dvc.yaml").write_text(dvc_yaml)
+    with pytest.raises(UserError, match=message):
+        folder()
 
 
 def test_settings_that_change_the_bits_are_on_record(monkeypatch):
