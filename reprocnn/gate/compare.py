@@ -17,7 +17,7 @@ from reprocnn.gate.metric_files import MetricFiles, evaluation_of, read_files
 from reprocnn.gate.named_files import NamedFiles
 from reprocnn.gate.predictions import match_images, read_predictions
 from reprocnn.gate.revisions import changed_params, choose_base, describe
-from reprocnn.gate.stage_files import forgotten, makes, replaced, writes
+from reprocnn.gate.stage_files import Files, forgotten, makes, replaced, writes
 from reprocnn.gate.statistics import further_seeds, mcnemar, two_proportions, two_seeds, wilson_interval
 from reprocnn.gate.values import Value, count, finite, is_number, is_share, numbers
 
@@ -91,7 +91,7 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     files = read(None)
     read_here = dict.fromkeys([str(params.FILE), *files.contents, *filter(None, map(_predictions_of, files.file_of))])
     raise_faults(
-        f"{path}: a symbolic link, or in one, and git keeps only where it points; put the file in its place"
+        f"{path}: a symbolic link, or inside a linked folder; git stores only the link; put the file in its place"
         for path in source.linked(read_here)
     )
     now = _with_images(source.metrics(), files)
@@ -128,8 +128,10 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
             judgement.loosened += [replace(one, accepted=metric in accept) for one in comparison.removed(metric)]
         judgement.metrics.append(comparison.judge_metric(metric))
     judgement.metrics += comparison.list_others()
-    judgement.loosened += [replace(one, accepted=one.name in accept) for one in forgotten(before.stages, files.stages)]
-    judgement.warnings += replaced(before.stages, files.stages)
+    read_of = Files(before.metrics_files(), files.metrics_files(), files.tracked)
+    lost = forgotten(before.stages, files.stages, read_of)
+    judgement.loosened += [replace(one, accepted=one.name in accept) for one in lost]
+    judgement.warnings += replaced(before.stages, files.stages, read_of)
     if rev is not None:
         hidden = source.hidden_files()
         newly = sorted(set(hidden) - source.hidden_at(rev, hidden))

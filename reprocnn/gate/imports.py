@@ -191,7 +191,7 @@ class Code:
                 with warnings.catch_warnings(action="ignore"):
                     tree = ast.parse(self._fs.cat_file(str(file)), file)
             except (SyntaxError, ValueError, RecursionError) as error:
-                where = f"{file.relative_to(self.root).as_posix()}:{getattr(error, 'lineno', None) or 1}"
+                where = f"{Path(os.path.relpath(file, self.root)).as_posix()}:{getattr(error, 'lineno', None) or 1}"
                 raise UserError(f"{where}: invalid Python ({getattr(error, 'msg', error)}); fix it") from None
             self._nodes[file] = list(_running(tree))
         return self._nodes[file]

@@ -321,13 +321,14 @@ def _folder_of_lock(dep: Any, inner: list[Any]) -> Tree | None:
 def _would_run(repo: Repo, outs: dict[str, Any]) -> list[str]:
     """Name what `dvc repro` itself would run, for whatever is not seen above."""
     graph = get_active_graph(repo.index.graph)
+    stages = [one for one in graph if isinstance(one, PipelineStage)]
     with repo.lock:
-        stages = [
+        changed = [
             stage
-            for stage in plan_repro(graph, repo.stage.collect(PROJECT_FILE))
+            for stage in plan_repro(graph, stages or repo.stage.collect(PROJECT_FILE))
             if _is_changed(stage, list(graph.successors(stage)), outs)
         ]
-    return [f"dvc.lock: {stage.addressing}: would run again; {COMMIT}" for stage in stages]
+    return [f"dvc.lock: {stage.addressing}: would run again; {COMMIT}" for stage in changed]
 
 
 def _is_changed(stage: Any, upstream: list[Any], outs: dict[str, Any]) -> bool:

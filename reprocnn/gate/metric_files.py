@@ -18,7 +18,7 @@ from dvc.repo.metrics.show import _collect_metrics
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
-from reprocnn.gate.stage_files import StageFiles, read_stages
+from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked
 from reprocnn.gate.values import Value, flatten
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
@@ -33,7 +33,12 @@ class MetricFiles:
     contents: dict[str, bytes] = field(default_factory=dict)
     file_of: dict[str, str] = field(default_factory=dict)  # by metric
     stages: dict[str, StageFiles] = field(default_factory=dict)
+    tracked: set[str] = field(default_factory=set)  # by .dvc files
     of_images: dict[str, Value] = field(default_factory=dict)  # as NAME.KEY, of all OF_IMAGES that are there
+
+    def metrics_files(self) -> list[str]:
+        """List the files that have metrics."""
+        return list(dict.fromkeys(self.file_of.values()))
 
 
 def read_files(rev: str | None) -> MetricFiles:
@@ -46,7 +51,7 @@ def read_files(rev: str | None) -> MetricFiles:
     file_of: dict[str, str] = {}
     lines = []
     with lock.open_repository(rev or "workspace") as repo:
-        stages = read_stages(repo)
+        stages, tracked = read_stages(repo), read_tracked(repo)
         for place in _collect_metrics(repo):
             path = place.lstrip("/")
             content = _read(repo, path)
@@ -69,7 +74,7 @@ def read_files(rev: str | None) -> MetricFiles:
         beside, of_images = read_images(file_of, partial(_read, repo), side)
     if lines:
         raise UserError("\n".join(lines))
-    return MetricFiles(contents | beside, file_of, stages, of_images)
+    return MetricFiles(contents | beside, file_of, stages, tracked, of_images)
 
 
 def evaluation_of(metric: str) -> str:

@@ -115,13 +115,14 @@ class NamedFiles:
 
 def _from_here(path: str) -> str:
     """Give a path from the working folder, where git looks for it. Raises UserError for one outside the repository."""
-    place = Path(os.path.abspath(path))
+    written = Path(os.path.abspath(path))
     top = Path(git("rev-parse", "--show-toplevel").strip())
     # The top may be reached by a link; what comes below it stays as it is written, for `linked` to see.
-    above = next((one for one in place.parents if one.exists() and one.samefile(top)), None)
-    if above is None:
-        raise UserError(f"{path}: outside the git repository {top}; name a file in it")
-    return Path(os.path.relpath(top.resolve() / place.relative_to(above), Path().resolve())).as_posix()
+    for place in (written, written.parent.resolve() / written.name):
+        for above in place.parents:
+            if above.exists() and above.samefile(top):
+                return Path(os.path.relpath(top.resolve() / place.relative_to(above), Path().resolve())).as_posix()
+    raise UserError(f"{path}: outside the git repository {top}; name a file in it")
 
 
 def _read(path: str, rev: str | None) -> bytes | None:

@@ -1,20 +1,23 @@
 """What stages read and make, and what a branch takes out of dvc.yaml, so that its changes go unseen."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvc.dependency.param import ParamsDependency
+from dvc.dependency.param import ParamsDependency, read_param_file
+from dvc.exceptions import DvcException
 from dvc.fs import localfs
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
-from dvc.utils.serialize import load_path
 
 from reprocnn.gate.imports import Code
 from reprocnn.gate.limits import Loosening
 from reprocnn.gate.lineage import is_code
-from reprocnn.gate.values import flatten
+from reprocnn.repository import git
+
+FILE = "params.yaml"
+BESIDE_DATA = (".py", ".md", ".rst")  # what is no data in a folder of code
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,19 @@ class StageFiles:
     deps: set[str]
     params: set[tuple[str, str]]  # a file and a key in it, "" for all of the file
     code: set[str] | None  # the deps that lineage compares with imports; None for a command in which it sees no Python
+
+
+@dataclass(frozen=True)
+class Files:
+    """The metrics files at the base (`then`) and `here`, and what .dvc files here keep, data that may be absent."""
+
+    then: list[str]
+    here: list[str]
+    tracked: set[str]
+
+    def here_of(self, metrics: str) -> list[str]:
+        """Give the file here of one at the base, or all if it is not there any more."""
+        return [metrics] if metrics in self.here else self.here
 
 
 def read_stages(repo: Repo) -> dict[str, StageFiles]:
@@ -48,9 +64,14 @@ def read_stages(repo: Repo) -> dict[str, StageFiles]:
     return found
 
 
+def read_tracked(repo: Repo) -> set[str]:
+    """List what .dvc files keep."""
+    return {_path(repo, out) for one in repo.index.stages if not isinstance(one, PipelineStage) for out in one.outs}
+
+
 def makes(stages: dict[str, StageFiles], path: str | None) -> bool:
     """Return whether a file is an out of a stage, or in one."""
-    return path is not None and any(Path(path).is_relative_to(out) for out in _outs(stages))
+    return path is not None and _is_within(path, _outs(stages))
 
 
 def writes(stages: dict[str, StageFiles], path: str) -> bool:
@@ -58,70 +79,123 @@ def writes(stages: dict[str, StageFiles], path: str) -> bool:
     return path in _outs(stages)
 
 
-def forgotten(before: dict[str, StageFiles], here: dict[str, StageFiles]) -> Iterator[Loosening]:
-    """Give what a stage depended on and does no more: what changes of it would go unseen.
+def forgotten(before: dict[str, StageFiles], here: dict[str, StageFiles], files: Files) -> list[Loosening]:
+    """List what metrics at the base depended on, through all stages, and here do no more, though it is still there.
 
-    A param or a file may go altogether, which the list of changed params, or a warning, shows.
+    Compared by metrics file, since stages may be renamed, split and joined. A param or a file may go altogether, which
+    the list of changed params, or a warning, shows.
     """
-    for name, was in before.items():
-        now = _heirs(name, before, here)
-        params = set().union(*(one.params for one in now))
-        for file, key in sorted(was.params - params):
-            if any(not _is_declared(file, leaf, params) for leaf in _keys_here(file, key)):
-                yield Loosening(f"{name}:{key or file}", "no longer a param of the stage")
-        yield from (
-            Loosening(f"{name}:{path}", "no longer a dep")
-            for path in _gone(was, now)
-            if not _replacing(was, now) or Path(path).exists() or makes(here, path)
-        )
-
-
-def replaced(before: dict[str, StageFiles], here: dict[str, StageFiles]) -> Iterator[str]:
-    """Give a line for each data file or folder that is gone, of a stage with others in its place."""
-    for name, was in before.items():
-        now = _heirs(name, before, here)
+    lost: dict[tuple[str, str], list[str]] = {}
+    for metrics in files.then:
+        was, now = _inputs([metrics], before), _inputs(files.here_of(metrics), here)
+        for file, key in sorted(_params(was) - _params(now)):
+            kept = _keys(file, {one for path, one in _params(now) if path == file}, here)
+            if not _is_within(file, _deps(now)) and _keys(file, {key}, here) - kept:
+                name = key if key and file == FILE else f"{file}:{key}".rstrip(":")
+                lost.setdefault((name, "param"), []).append(metrics)
         for path in _gone(was, now):
-            if _replacing(was, now) and not Path(path).exists() and not makes(here, path):
-                new = ", ".join(sorted(_replacing(was, now)))
-                yield f"dvc.yaml: {name}: deps: {path} is gone, {new} new; see that the one replaces the other"
+            if _is_there(path, before, here, files) or not (makes(before, path) or _new(was, now, here)):
+                lost.setdefault((path, "dep"), []).append(metrics)
+    return [Loosening(name, f"no longer a {kind} of {', '.join(paths)}") for (name, kind), paths in lost.items()]
+
+
+def replaced(before: dict[str, StageFiles], here: dict[str, StageFiles], files: Files) -> list[str]:
+    """Give a line for each data file or folder that is not there any more, with what metrics depend on instead."""
+    lines = []
+    for metrics in files.then:
+        was, now = _inputs([metrics], before), _inputs(files.here_of(metrics), here)
+        new = _new(was, now, here)
+        lines += [
+            f"dvc.yaml: {path} is gone, {', '.join(sorted(new))} new; see that the one replaces the other"
+            for path in _gone(was, now)
+            if new and not makes(before, path) and not _is_there(path, before, here, files)
+        ]
+    return list(dict.fromkeys(lines))
+
+
+def _inputs(paths: Iterable[str], stages: dict[str, StageFiles]) -> list[StageFiles]:
+    """List the stages that make these files, and all before them."""
+    found: dict[str, StageFiles] = {}
+    waiting, seen = list(paths), set()
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name, stage in stages.items():
+            if name not in found and any(_is_within(path, {out}) or _is_within(out, {path}) for out in stage.outs):
+                found[name] = stage
+                waiting += [*stage.deps, *(file for file, _ in stage.params)]
+    return list(found.values())
+
+
+def _deps(stages: list[StageFiles]) -> set[str]:
+    """Join the deps of stages; a params file of which all counts is one."""
+    return set().union(*(one.deps | {file for file, key in one.params if not key} for one in stages))
+
+
+def _params(stages: list[StageFiles]) -> set[tuple[str, str]]:
+    return set().union(*(one.params for one in stages))
+
+
+def _gone(was: list[StageFiles], now: list[StageFiles]) -> list[str]:
+    """List the deps that are declared no more; code, where here too imports say what a stage depends on, is not."""
+    deps = _deps(now)
+    known = set().union(*(one.code or set() for one in was)) if all(one.code is not None for one in now) else set()
+    gone = (path for one in was for path in one.deps if not _is_within(path, deps))
+    return sorted({path for path in gone if path not in known or _holds_data(path, deps)})
+
+
+def _new(was: list[StageFiles], now: list[StageFiles], here: dict[str, StageFiles]) -> set[str]:
+    """Name the data that no stage makes and that are new deps."""
+    return {dep for one in now for dep in one.deps - (one.code or set()) if not makes(here, dep)} - _deps(was)
+
+
+def _holds_data(folder: str, deps: set[str]) -> bool:
+    """Return whether a folder of code has files beside it that are no deps, and of which imports say nothing."""
+    files = (one for one in Path(folder).rglob("*") if one.is_file() and "__pycache__" not in one.parts)
+    return any(one.suffix not in BESIDE_DATA and not _is_within(one.as_posix(), deps) for one in files)
+
+
+def _is_there(path: str, before: dict[str, StageFiles], here: dict[str, StageFiles], files: Files) -> bool:
+    """Return whether something may still change: it is here or elsewhere, or a stage or DVC has it.
+
+    What a stage of the base made, and none makes here, is left over, unless git has it.
+    """
+    kept = any(_is_within(path, {one}) or _is_within(one, {path}) for one in files.tracked)
+    if kept or "://" in path or makes(here, path):
+        return True
+    left_over = makes(before, path) and not git("--literal-pathspecs", "ls-files", "--", path)
+    return Path(path).exists() and not left_over
+
+
+def _keys(file: str, keys: set[str], here: dict[str, StageFiles]) -> set[str]:
+    """List the values in a params file that keys, which may be patterns, stand for; "" is the whole file.
+
+    Those of a file that is absent or cannot be read are the keys themselves.
+    """
+    if not Path(file).exists() and not makes(here, file):
+        return set()
+    try:
+        values = [read_param_file(localfs, file, [key] if key else None) for key in keys]
+        return set().union(*(_leaves(one, "") for one in values))
+    except (DvcException, OSError, RecursionError, TypeError):
+        return keys
+
+
+def _leaves(value: Any, key: str) -> set[str]:
+    """List the keys of nested values, through lists too, in which DVC puts None for what a key does not stand for."""
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = (_leaves(one, f"{key}.{name}") for name, one in below if not (isinstance(value, list) and one is None))
+    return set().union(*found) or ({key} if key else set())
 
 
 def _outs(stages: dict[str, StageFiles]) -> set[str]:
     return set().union(*(stage.outs for stage in stages.values()))
 
 
-def _gone(was: StageFiles, now: list[StageFiles]) -> list[str]:
-    """List the deps that are declared no more; code, where here too imports say what a stage depends on, is not."""
-    deps = set().union(*(one.deps for one in now))
-    known = was.code if was.code and all(one.code is not None for one in now) else set()
-    return sorted(
-        path for path in was.deps - deps - known if not any(Path(path).is_relative_to(folder) for folder in deps)
-    )
-
-
-def _replacing(was: StageFiles, now: list[StageFiles]) -> set[str]:
-    """List the deps that are new and not code."""
-    return set().union(*(one.deps - (one.code or set()) for one in now)) - was.deps
-
-
-def _heirs(name: str, before: dict[str, StageFiles], here: dict[str, StageFiles]) -> list[StageFiles]:
-    """Give the stages that make what a stage of the base made; without one, that of its name, or else all."""
-    outs = before[name].outs
-    heirs = [stage for stage in here.values() if stage.outs & outs]
-    return heirs or [here[one] for one in [name] if one in here] or [*here.values()]
-
-
-def _keys_here(file: str, section: str) -> list[str]:
-    """List the keys of a params file in a section, or that key itself; "" is the whole file."""
-    if not Path(file).exists():
-        return []
-    keys = flatten(load_path(file, localfs))
-    return [key for key in keys if not section or f"{key}.".startswith(f"{section}.")]
-
-
-def _is_declared(file: str, key: str, params: set[tuple[str, str]]) -> bool:
-    sections = {"", *(key.rsplit(".", count)[0] for count in range(key.count(".") + 1))}
-    return any((file, section) in params for section in sections)
+def _is_within(path: str, folders: set[str]) -> bool:
+    return any(f"{path}/".startswith(f"{folder}/") for folder in folders)
 
 
 def _name(repo: Repo, stage: PipelineStage) -> str:
@@ -130,8 +204,9 @@ def _name(repo: Repo, stage: PipelineStage) -> str:
 
 
 def _path(repo: Repo, one: Any) -> str:
-    """Give the path of a dep or out, as dvc.yaml has it where it is elsewhere than in this file system."""
-    return str(repo.fs.relpath(one.fs_path, repo.root_dir)) if _is_local(one) else str(one.def_path)
+    """Give the path of a dep or out from the top, as dvc.yaml has it where that is elsewhere."""
+    inside = _is_local(one) and not Path(one.def_path).is_absolute()
+    return str(repo.fs.relpath(one.fs_path, repo.root_dir)) if inside else str(one.def_path)
 
 
 def _is_local(one: Any) -> bool:

@@ -159,9 +159,9 @@ def linked_folder() -> None:
         (
             lambda: Path("house.yaml").rename("it") and Path("house.yaml").symlink_to("it"),
             FILES,
-            "house.yaml: a symbolic link, or in one, and git keeps only where it points",
+            "house.yaml: a symbolic link, or inside a linked folder",
         ),
-        (linked_folder, ["--metrics=below/house.yaml"], "below/house.yaml: a symbolic link, or in one"),
+        (linked_folder, ["--metrics=below/house.yaml"], "below/house.yaml: a symbolic link, or inside a linked folder"),
         (lambda: write(1201), FILES[:1], "digits.test.accuracy: missing or null"),
         (lambda: Path("plots/digits/predictions.csv").write_text("y_true,y_pred\n1,1\n"), FILES, "but the metric is"),
     ],

@@ -43,8 +43,9 @@ def dropout_rate(graph: Graph, task: Task) -> Found:
     """Dropout of 0.9 or more, of any kind, inside recurrent layers and attention too."""
     for call in graph.calls:
         for _, layer in _inside(call):
-            rates = (getattr(layer, name, None) for name in ("rate", "dropout", "recurrent_dropout"))
-            rate = max((one for one in rates if isinstance(one, float | int) and one <= 1), default=0.0)
+            values = (getattr(layer, name, None) for name in ("rate", "dropout", "recurrent_dropout"))
+            rates = (one for one in values if isinstance(one, float | int) and not isinstance(one, bool))
+            rate = max((one for one in rates if one <= 1), default=0.0)
             if rate >= DROPPED:
                 yield call.name, f"drops {rate:.0%} of the values"
                 break
