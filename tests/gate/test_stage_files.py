@@ -291,6 +291,20 @@ def test_what_a_stage_in_between_makes_may_have_another_name(tmp_path, monkeypat
     assert [one.name for one in forgotten(before, here, MADE)] == ["old.csv"]
 
 
+def test_the_file_in_between_is_not_called_gone_with_the_data_that_is():
+    before = {"load": stage(outs={"old.csv"}, deps={"raw"}), "train": stage(deps={"old.csv"})}
+    here = {"load": stage(outs={"new.csv"}, deps={"other"}), "train": stage(deps={"new.csv"})}
+    assert replaced(before, here, MADE) == ["dvc.yaml: raw is gone, other new; see that the one replaces the other"]
+
+
+def test_what_is_made_in_a_folder_that_is_a_dep_counts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("raw").touch()
+    train = stage(deps={"data"})
+    before = {"load": stage(outs={"data/made"}, deps={"raw"}), "train": train}
+    assert [one.name for one in forgotten(before, {"load": stage(outs={"data/made"}), "train": train}, MADE)] == ["raw"]
+
+
 def test_a_stage_in_the_place_of_which_is_its_output_is_missed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("raw").touch()
