@@ -297,6 +297,12 @@ def test_the_file_in_between_is_not_called_gone_with_the_data_that_is():
     assert replaced(before, here, MADE) == ["dvc.yaml: raw is gone, other new; see that the one replaces the other"]
 
 
+def test_what_is_elsewhere_is_there():
+    before, here = {"train": stage(deps={"https://example.org/x"})}, {"train": stage(deps={"x"})}
+    assert [one.name for one in forgotten(before, here, MADE)] == ["https://example.org/x"]
+    assert replaced(before, here, MADE) == []
+
+
 def test_what_is_made_in_a_folder_that_is_a_dep_counts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("raw").touch()
