@@ -303,6 +303,21 @@ def test_what_is_elsewhere_is_there():
     assert replaced(before, here, MADE) == []
 
 
+@pytest.mark.parametrize(("keys", "gone"), [(("0.n", "1.n"), False), (("*.n",), False), (("0.n",), True)])
+def test_a_list_is_declared_by_its_items(tmp_path, monkeypatch, keys, gone):
+    monkeypatch.chdir(tmp_path)
+    Path("listed.json").write_text('{"units": [{"n": 8}, {"n": 9}]}')
+    before = {"train": stage(params={("listed.json", "units")})}
+    here = {"train": stage(params={("listed.json", f"units.{key}") for key in keys})}
+    assert [one.name for one in forgotten(before, here, MADE)] == gone * ["listed.json:units"]
+
+
+def test_params_that_a_stage_makes_are_there_though_they_are_not_fetched():
+    load = stage(outs={"made.yaml"})
+    before = {"load": load, "train": stage(params={("made.yaml", "w")})}
+    assert [one.name for one in forgotten(before, {"load": load, "train": stage()}, MADE)] == ["made.yaml:w"]
+
+
 def test_what_is_made_in_a_folder_that_is_a_dep_counts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("raw").touch()
