@@ -172,6 +172,16 @@ def test_a_metric_in_a_folder_that_a_stage_makes_is_not_made_by_hand(branch):
     assert judge("HEAD").reasons[0].startswith("metrics/m.json: changed, and no stage makes it")
 
 
+def test_a_dep_outside_the_repository_is_the_same_at_the_base(branch, tmp_path):
+    outside = tmp_path / "outside.csv"
+    outside.touch()
+    declare(train=STAGE | {"deps": [*STAGE["deps"], str(outside)]})
+    commit(branch)
+    Path("params.yaml").write_text(FILES["params.yaml"] + "# a change\n")
+    judgement = judge("HEAD")
+    assert (judgement.reasons, judgement.warnings) == ([], [])
+
+
 def test_what_the_base_hides_too_is_none(branch):
     Path(".dvcignore").write_text("*.tmp\n")
     declare(
