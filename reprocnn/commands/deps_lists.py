@@ -11,8 +11,8 @@ from ruamel.yaml.error import YAMLError
 def edit(text: str, stage_name: str, action: Literal["add", "remove"], path: str) -> str:
     """Give the text of a dvc.yaml with one dep added or removed, in its list alone.
 
-    Unchanged for a stage of foreach or matrix, for a list or stage that another shares by an alias, and for a list
-    written as no edit of its lines can extend.
+    Unchanged for a stage of foreach or matrix, for a list or stage that another shares by an alias, and for a list that
+    cannot be edited line by line.
     """
     if "\r\n" in text:
         return edit(text.replace("\r\n", "\n"), stage_name, action, path).replace("\n", "\r\n")

@@ -11,12 +11,12 @@ from dvc.fs import localfs
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
+from reprocnn.core.params import FILE
 from reprocnn.gate.imports import Code
 from reprocnn.gate.limits import Loosening
 from reprocnn.gate.lineage import is_code
 from reprocnn.repository import git
 
-FILE = "params.yaml"
 BESIDE_DATA = (".py", ".md", ".rst")  # what is no data in a folder of code
 
 
@@ -91,7 +91,7 @@ def forgotten(before: dict[str, StageFiles], here: dict[str, StageFiles], files:
         for file, key in sorted(_params(was) - _params(now)):
             kept = _keys(file, {one for path, one in _params(now) if path == file}, here)
             if not _is_within(file, _deps(now)) and _keys(file, {key}, here) - kept:
-                name = key if key and file == FILE else f"{file}:{key}".rstrip(":")
+                name = key if key and file == str(FILE) else f"{file}:{key}".rstrip(":")
                 lost.setdefault((name, "param"), []).append(metrics)
         for path in _gone(was, now):
             if _is_there(path, before, here, files) or not (makes(before, path) or _new(was, now, here)):
@@ -187,7 +187,7 @@ def _leaves(value: Any, key: str) -> set[str]:
     """List the keys of nested values, through lists too, in which DVC puts None for what a key does not stand for."""
     below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = (_leaves(one, f"{key}.{name}") for name, one in below if not (isinstance(value, list) and one is None))
-    return set().union(*found) or ({key} if key else set())
+    return set().union(*found) or ({key} if key or value else set())
 
 
 def _outs(stages: dict[str, StageFiles]) -> set[str]:

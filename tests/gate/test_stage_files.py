@@ -368,7 +368,7 @@ def test_metrics_in_another_file_are_those_of_all_files(tmp_path, monkeypatch):
         assert [one.name for one in forgotten(before, here, Files(["m.json"], ["new.json"], set()))] == lost
 
 
-@pytest.mark.parametrize("text", ["x: [", "\xff", "a.b: 1\na: {b: 2}", None])
+@pytest.mark.parametrize("text", ["x: [", "words", "\xff", "a.b: 1\na: {b: 2}", None])
 def test_a_params_file_that_cannot_be_read_is_missed_as_a_whole(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     if text is None:
