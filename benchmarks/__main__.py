@@ -13,6 +13,7 @@ from reprocnn.core.startup import run
 SCRIPTS = {
     "seeds": "train a setting with several seeds: results/seeds.csv, results/mistakes.csv",
     "bench": "the settings beside their peers: results/bench.csv",
+    "end_to_end": "mnist-fast and a peer from the start of the process: results/end_to_end.csv",
     "airbench": "airbench alone, as its authors train it: airbench/seeds.csv",
     "step": "a training step beside Keras' own layers and PyTorch: results/step.csv",
     "gpu": "CIFAR-10 in Keras on JAX, on a GPU: results/gpu.csv, results/gpu_step.csv",

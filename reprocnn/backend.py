@@ -3,6 +3,7 @@
 Import both from here: it is the only module that loads them.
 """
 
+import gc
 import importlib
 import os
 import platform
@@ -33,6 +34,9 @@ FOREIGN = ("TF_CLI_", "TF_VAR_", "TF_TOKEN_", "TF_LOG", "TF_INPUT", "TF_IN_AUTOM
 # Kept and recorded with the model: what a person may need though it may change bits.
 RECORDED = ("ONEDNN_", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "CUBLAS_", "CUDNN_", "NVIDIA_TF32_OVERRIDE")
 
+# Libraries that Keras and TensorFlow load where they are installed, for features that no stage or command uses.
+OPTIONAL = ("jax", "matplotlib", "pandas", "scipy", "sklearn")
+
 
 def fix_environment() -> None:
     """Set and drop variables of this process, and name the dropped ones on stderr."""
@@ -55,23 +59,34 @@ def recorded_environment() -> dict[str, str]:
 
 
 def _import_tensorflow() -> Any:
-    """Import TensorFlow without the log lines that its libraries write to stderr before a level can be set.
+    """Import TensorFlow and Keras without `OPTIONAL`, and without what their libraries write to stderr meanwhile.
 
     Give None where Keras is loaded already with another backend, which then stands.
     """
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
         return None
+    hidden: list[str] = []
     if startup.is_program():  # else the process is another program's, which may want what its user has set
         fix_environment()
+        hidden = [name for name in OPTIONAL if name not in sys.modules]
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
+    collects = gc.isenabled()
+    gc.disable()  # a tenth of the seconds: the modules stay anyway
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # import then says that it is not installed
     try:
+        importlib.import_module("keras")
         return importlib.import_module("tensorflow")
     finally:
+        for name in hidden:
+            del sys.modules[name]
+        if collects:
+            gc.enable()
         os.dup2(stderr, 2)
         os.close(stderr)
 

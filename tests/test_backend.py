@@ -1,9 +1,12 @@
 """What the machine is taken to be, from what it says of itself."""
 
 import builtins
+import gc
 import importlib
 import io
+import json
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -166,6 +169,51 @@ def test_only_a_command_of_the_project_changes_the_variables_of_its_process(monk
         monkeypatch.setattr(backend.startup, "is_program", lambda program=program: program)
         backend._import_tensorflow()
         assert fixed == expected
+
+
+@pytest.mark.parametrize("program", [True, False])
+@pytest.mark.parametrize("collects", [True, False])
+def test_a_program_loads_keras_as_if_what_it_does_not_use_were_not_installed(monkeypatch, program, collects):
+    monkeypatch.setattr(backend, "OPTIONAL", ("colorsys", "json"))
+    monkeypatch.setattr(backend, "fix_environment", lambda: None)
+    monkeypatch.setattr(backend.startup, "is_program", lambda: program)
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    seen = []
+
+    def load(name: str) -> None:
+        seen.append((name, gc.isenabled(), "colorsys" in sys.modules, sys.modules["json"]))
+        raise ImportError(name)
+
+    monkeypatch.setattr(backend.importlib, "import_module", load)
+    was = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with pytest.raises(ImportError, match="keras"):
+            backend._import_tensorflow()
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if was else gc.disable)()
+    assert seen == [("keras", False, program, json)]
+    assert "colorsys" not in sys.modules
+
+
+def test_a_stage_starts_without_the_optional_libraries_of_keras_and_can_load_them_later():
+    """In a process of its own, in which nothing was loaded before."""
+    code = """
+import sys
+from reprocnn.core import startup
+
+def main():
+    from reprocnn import backend
+    import reprocnn.training.loop
+    print(*(name for name in backend.OPTIONAL if name in sys.modules))
+    import matplotlib, pandas, scipy, sklearn
+    print("loaded")
+
+startup.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\nloaded\n"
 
 
 def test_the_record_of_a_machine(monkeypatch):

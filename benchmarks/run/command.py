@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 # glibc keeps what a step has freed for the next one, as TensorFlow's allocator does for the project's own side.
@@ -36,3 +38,9 @@ def ask(python: str, *arguments: object) -> Any:
     command = [python, "-m", "benchmarks", *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | KEEP_MEMORY)
     return json.loads(done.stdout)
+
+
+def since_start() -> float:
+    """Give the seconds since this process started, to a hundredth; psutil's may be off by a second."""
+    ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

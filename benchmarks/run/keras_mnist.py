@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from benchmarks.run import command
 from reprocnn.backend import configure_device, keras, layers
@@ -64,7 +63,7 @@ def train(peer: str, seed: int) -> dict[str, Any]:
     else:
         model, from_logits, batch_size, count = example(), False, 128, 15
     ends: list[float] = []
-    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.time()))
+    note = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(command.since_start()))
     seconds, epochs = 0.0, []
     for epoch in range(1, count + 1):
         start = time.perf_counter()
@@ -77,7 +76,7 @@ def train(peer: str, seed: int) -> dict[str, Any]:
         accuracy = model.evaluate(batches((splits[2].x, splits[2].y), 1000), verbose=0)[1]
         epochs.append({"epoch": epoch, "images": epoch * len(x), "seconds": seconds, "test_accuracy": accuracy})
     return {
-        "first_step_seconds": ends[0] - psutil.Process().create_time(),
+        "first_step_seconds": ends[0],
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
         "tflop": len(x) * count * training_flops(model) / 1e12,
         "epochs": epochs,

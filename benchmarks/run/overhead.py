@@ -23,7 +23,7 @@ from reprocnn.repository import dvc, git
 
 TABLE, ROUNDS = results.FOLDER / "overhead.csv", 7
 # What a stage needs at least: those that compute, Keras on TensorFlow; the others, what they are made of.
-TRAIN = "tensorflow, keras, pandas"
+TRAIN = "tensorflow, keras"
 EVALUATE = "tensorflow, keras, pandas, sklearn.metrics, scipy.stats"
 BARE = {
     "download": "urllib.request, tqdm",

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.run import command
-from benchmarks.run.pytorch_mnist import flops, peak_memory_mib, since_the_process_began
+from benchmarks.run.pytorch_mnist import flops, peak_memory_mib
 from reprocnn.images import arrays
 
 DATA = Path("data/prepared/cifar")
@@ -188,7 +188,7 @@ def train(filters: int, epochs: int, seed: int, precision: str) -> dict[str, Any
             part = images[batch].contiguous(memory_format=torch.channels_last)
             train_step(model, optimizer, part, y[batch], *parts, precision=precision)
             done += 1
-            first = first or since_the_process_began()
+            first = first or command.since_start()
         seconds += time.perf_counter() - start
         model.eval()
         right = accuracy(model, x_test, y_test, 0)

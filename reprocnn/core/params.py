@@ -145,14 +145,20 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: over {MAX_BYTES:,} bytes, expected a few thousand; restore it with git checkout")
     try:
         return parse(content.decode("utf-8-sig"))
-    # The last four are what ruamel.yaml raises on a tag that does not fit its value.
-    except (YAMLError, UnicodeDecodeError, RecursionError, ValueError, AttributeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: invalid YAML: {reason}; fix that line") from None
+    except ValueError as error:
+        raise UserError(f"{path}: invalid YAML: {error}; fix that line") from None
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Parse a YAML mapping by DVC's own rules (YAML 1.2 by ruamel.yaml), refusing what `load` lists with ValueError."""
+    """Parse a YAML mapping by DVC's own rules (YAML 1.2 by ruamel.yaml). Raises ValueError for what `load` lists."""
+    try:
+        return _parse(text)
+    # The last three are what ruamel.yaml raises on a value that does not fit its kind.
+    except (YAMLError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(" ".join(str(error).split())[:300]) from None
+
+
+def _parse(text: str) -> dict[str, Any]:
     depth = 0
     for event in YAML(typ="safe").parse(text):
         line = event.start_mark.line + 1 if event.start_mark else 0

@@ -42,9 +42,7 @@ def run(main: Callable[[], None]) -> None:
         reason = f" ({error})" if str(error) else ""
         sys.exit(f"error: not enough memory{reason}; stop other programs, or if files were edited, restore them")
     except KeyboardInterrupt:
-        print(
-            "interrupted; run the same command again: a training resumes after its last finished epoch", file=sys.stderr
-        )
+        print("interrupted; run the same command again: training resumes after its last epoch", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml.error import YAMLError
-
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate.limits import raise_faults
@@ -85,8 +83,8 @@ class NamedFiles:
             return {}
         try:
             return flatten(params.parse(content.decode("utf-8-sig")) or {})
-        except (YAMLError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
-            raise UserError(f"{params.FILE}: invalid YAML: {' '.join(str(error).split())[:300]}; fix it") from None
+        except ValueError as error:
+            raise UserError(f"{params.FILE}: invalid YAML: {error}; fix it") from None
 
     def text(self, path: str, rev: str) -> str | None:
         """Read a file at a revision; None where git has none."""
@@ -99,7 +97,7 @@ class NamedFiles:
         for path, content in contents.items():
             try:
                 values = parse(path, content, finite=rev is None)
-            except (YAMLError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path} {side}: {' '.join(str(error).split())[:300]}; write it again") from None
             if not isinstance(values, dict):
                 raise UserError(f"{path} {side}: found no names, expected metrics by name; write it again")

@@ -1,12 +1,12 @@
 """The prepared arrays, as `prepare` writes them and the later stages read them."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from reprocnn.core.errors import UserError
+from reprocnn.core.files import read_json
 
 
 class Split(NamedTuple):
@@ -30,16 +30,14 @@ def load(folder: Path) -> Split:
 def load_normalization(folder: Path) -> tuple[list[float], list[float]]:
     """Load scale and offset of each channel: the network sees pixel * scale + offset."""
     path = folder / "normalization.json"
-    if not path.exists():
-        raise UserError(f"{path}: missing; run `dvc repro prepare`")
+    values = read_json(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        scale, offset = values["scale"], values["offset"]
-        if np.isfinite([[float(one) for one in scale], [float(one) for one in offset]]).all():
+        scale, offset = ([float(one) for one in values[key]] for key in ("scale", "offset"))
+        if np.isfinite([scale, offset]).all():
             return scale, offset
-        raise ValueError(values)
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: found no scale and offset; run `dvc repro -f prepare`") from None
+    except (ValueError, KeyError, TypeError, OverflowError):
+        pass  # as below
+    raise UserError(f"{path}: found no scale and offset of finite numbers; run `dvc repro -f prepare`")
 
 
 def _load(path: Path) -> np.ndarray:

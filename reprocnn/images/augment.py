@@ -25,7 +25,7 @@ def augment(
         return move(x, rng, shift=how.shift, fill_mode=how.fill_mode, flipped=flipped)
     # The warp moves, by fractions of a pixel too.
     return warp(
-        move(x, rng, shift=0, fill_mode=how.fill_mode, flipped=flipped),
+        mirror(x, flipped),
         rng,
         shift=how.shift,
         rotation=how.rotation,
@@ -45,16 +45,24 @@ def move(
     Each moves by up to `shift` pixels along both axes; the edge is filled with black (`fill_mode` constant) or with the
     reflection (reflect). `flipped`, booleans (n,), says which to mirror.
     """
+    if shift == 0:
+        return mirror(x, flipped)
     n, height, width, _ = x.shape
     rows, columns = rng.integers(0, 2 * shift + 1, size=(2, n))
-    padded = np.pad(x, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode=fill_mode) if shift else x
+    padded = np.pad(x, ((0, 0), (shift, shift), (shift, shift), (0, 0)), mode=fill_mode)
     result = np.empty_like(x)
     # All images with the same move are cut at once: 25 slices at 2 pixels instead of n.
     for row in range(2 * shift + 1):
         for column in range(2 * shift + 1):
             chosen = np.flatnonzero((rows == row) & (columns == column))
             result[chosen] = padded[chosen, row : row + height, column : column + width]
-    result[flipped] = result[flipped, :, ::-1]
+    return mirror(result, flipped)
+
+
+def mirror(x: np.ndarray, flipped: np.ndarray) -> np.ndarray:
+    """Copy images (n, height, width, channels), mirroring left to right those that `flipped`, booleans (n,), says."""
+    result = x.copy()
+    result[flipped] = x[flipped, :, ::-1]
     return result
 
 

@@ -182,7 +182,7 @@ def _widens(network: Network) -> bool:
 
 def _optimizer(training: Training) -> str:
     return {
-        "adam": "AdamW gives each weight its own step size, so one learning rate suits all layers",
+        "adam": "Adam gives each weight its own step size, so one learning rate suits all layers",
         "muon": "Muon orthogonalizes the step of each kernel, so it learns in all directions at the same pace",
     }[training.recipe.optimizer]
 

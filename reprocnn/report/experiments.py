@@ -112,7 +112,7 @@ def _cifar_settings(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(relative=runs["seconds"] / runs["processor"].map(plain))
 
 
-def _relative_to_plain(own: pd.DataFrame) -> str:
+def _relative_time(own: pd.DataFrame) -> str:
     relative = own["relative"].median()
     return "" if pd.isna(relative) else f"{relative:.2f}"
 
@@ -139,9 +139,14 @@ def _change(own: pd.DataFrame) -> str:
     return f"`{change}`" if change else ""
 
 
-def _with_unchanged_seconds(runs: pd.DataFrame) -> pd.DataFrame:
-    unchanged = runs[runs["change"] == "none"].set_index("seed")["seconds"]
-    return runs.assign(unchanged=runs["seed"].map(unchanged))
+def _beside(column: str, baseline: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Add, to each row, its seconds relative to the row of the same seed that has `baseline` in `column`."""
+
+    def relative(runs: pd.DataFrame) -> pd.DataFrame:
+        seconds = runs[runs[column] == baseline].set_index("seed")["seconds"]
+        return runs.assign(relative=runs["seconds"] / runs["seed"].map(seconds))
+
+    return relative
 
 
 def _chosen_on_test(own: pd.DataFrame) -> str:
@@ -243,6 +248,23 @@ TABLES = {
             "time to first step": last_epoch(median("first_step_seconds", "{:.1f} s")),
         },
     ),
+    "end_to_end": Table(
+        file="end_to_end",
+        title="End to end",
+        text=(
+            "Seconds from the start of the process to the end of the training, imports and data included. Relative "
+            "time is the median over seeds, compared with PyTorch in the same round."
+        ),
+        by=("side",),
+        prepare=_beside("side", "one-epoch recipe, PyTorch"),
+        columns={
+            "process": first("side"),
+            "n": len,
+            "test accuracy": accuracy("test_accuracy"),
+            "seconds": median("seconds", "{:.1f}"),
+            "relative time": _relative_time,
+        },
+    ),
     "growth": Table(
         file="growth",
         title="How the cost grows",
@@ -321,7 +343,7 @@ TABLES = {
             "n": len,
             "processor": first("processor"),
             "minutes": lambda own: f"{own['seconds'].median() / 60:.1f}",
-            "relative time": _relative_to_plain,
+            "relative time": _relative_time,
             "TFLOP": _tflop,
             "peak memory": lambda own: gib(own["peak_memory_mib"].max()),
         },
@@ -382,12 +404,12 @@ TABLES = {
             "same round."
         ),
         by=("change",),
-        prepare=_with_unchanged_seconds,
+        prepare=_beside("change", "none"),
         columns={
             "change": first("change"),
             "n": len,
             "seconds": median("seconds", "{:.2f}"),
-            "relative time": lambda own: f"{(own['seconds'] / own['unchanged']).median():.2f}",
+            "relative time": _relative_time,
             "validation accuracy": accuracy("val_accuracy"),
         },
     ),

@@ -56,7 +56,7 @@ def _declared(stage: str) -> tuple[list[str], list[str]]:
         declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
         deps, keys = declared.get("deps") or [], declared.get("params") or []
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
-        raise UserError(f"dvc.yaml: found no stage {stage}, whose deps name its checkpoints; add it") from None
+        raise UserError(f"dvc.yaml: found no stage {stage}; restore it with git checkout") from None
     # With settings, or with the keys of another file, an entry is a mapping.
     deps = [path for dep in deps for path in ([dep] if isinstance(dep, str) else dep)]
     return [*deps, *(file for key in keys if not isinstance(key, str) for file in key)], [

@@ -1,5 +1,7 @@
 """The training that all data sets share: one epoch at a time, so that an interrupted one ends in the same bits."""
 
+import csv
+import io
 import math
 import time
 from collections.abc import Sequence
@@ -7,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from reprocnn.backend import Device, keras, record
 from reprocnn.core.errors import UserError
-from reprocnn.core.files import atomic_write, sha256, write_json, write_text
+from reprocnn.core.files import sha256, write_json, write_text
 from reprocnn.core.params import Recipe
 from reprocnn.images.augment import augment, flips, shrink
 from reprocnn.images.batches import batches
@@ -135,8 +136,11 @@ def write_model(folder: Path, training: setup.Training, environment: dict[str, A
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write a CSV row per epoch, with the columns of `HISTORY`; validation is empty where there is none."""
-    with atomic_write(path) as partial:
-        pd.DataFrame(rows, columns=HISTORY).to_csv(partial, index=False, lineterminator="\n")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, HISTORY, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
 
 
 def _print_progress(stage: str, rows: list[dict[str, Any]], training: setup.Training) -> None:

@@ -4,8 +4,11 @@ import json
 import re
 import shutil
 import sys
+import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,7 @@ from benchmarks.run import (
     airbench,
     bench,
     command,
+    end_to_end,
     figures,
     flaws,
     growth,
@@ -33,6 +37,7 @@ from benchmarks.run import (
     watched,
 )
 from reprocnn.backend import Device, layers
+from reprocnn.core import params
 from reprocnn.core.files import write_json
 from reprocnn.images import arrays
 from reprocnn.networks.build import build
@@ -461,6 +466,51 @@ def test_a_peer_keeps_its_memory_and_the_variables_of_the_user(tmp_path, monkeyp
     assert command.ask(str(python), "step", 3) == ["-m benchmarks step 3", "0", "kept"]
 
 
+def test_both_sides_end_to_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(end_to_end.backend, "configure_device", lambda *asked: Device("cpu", "a processor", 2))
+    monkeypatch.setattr(end_to_end, "copy_with_data", copies := Fake(None))
+    trained: list[Any] = []
+
+    def train(accuracy, *asked):
+        trained.append(asked)
+        last = {"process_seconds": 10.0 + len(trained), "seconds": 1.0, "test_accuracy": accuracy}
+        return {"epochs": [{"process_seconds": 3.0, "test_accuracy": 0.5}, last]}
+
+    monkeypatch.setattr(end_to_end, "train", partial(train, 0.99))
+    monkeypatch.setattr(command, "ask", partial(train, 0.98))
+    end_to_end.main(["other", "2"])
+    copy, changes = copies.calls[0]
+    assert changes["mnist.epochs"] == 1
+    peer = ("other", "pytorch_mnist", "recipe")
+    assert trained == [(copy, 0), (*peer, 0), (copy, 0), (*peer, 0), (copy, 1), (*peer, 1)]
+    rows = results.read(end_to_end.TABLE)
+    assert [[row[key] for key in ("side", "seed", "seconds", "test_accuracy")] for row in rows] == [
+        ["mnist-fast", "0", "13", "0.99"], ["one-epoch recipe, PyTorch", "0", "14", "0.98"],
+        ["mnist-fast", "1", "15", "0.99"], ["one-epoch recipe, PyTorch", "1", "16", "0.98"],
+    ]  # fmt: skip
+
+
+def test_a_seed_is_trained_as_watched_in_the_copy(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text("seed: 0\nlr: 0.5\n")
+
+    def run(arguments, cwd, **named):
+        assert arguments[1:] == ["-m", "benchmarks", "watched", "mnist"]
+        assert params.load(cwd / "params.yaml") == {"seed": 3, "lr": 0.5}
+        write_json(cwd / results.WATCHED, {"epochs": []})
+
+    monkeypatch.setattr(end_to_end.subprocess, "run", run)
+    assert end_to_end.train(tmp_path, 3) == {"epochs": []}
+
+
+def test_the_seconds_since_the_process_started():
+    """Beside those that its parent measures; starting Python takes a few hundredths."""
+    code = "import time; from benchmarks.run import command; time.sleep(0.3); print(command.since_start())"
+    start = time.perf_counter()
+    seconds = float(call(ROOT, "python", "-c", code))
+    assert 0.3 <= seconds <= time.perf_counter() - start + 0.02
+
+
 def test_airbench_alone_trains_the_seeds_that_are_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(airbench.backend, "configure_device", lambda *asked: Device("cpu", "a processor", 2))
@@ -609,8 +659,9 @@ def test_watched_epochs_by_hand(monkeypatch):
     watch.on_train_batch_end(1)
     assert first is not None
     assert watch.first_step_seconds == first > 0
+    monkeypatch.setattr(watched.command, "since_start", lambda: 12.5)
     watch.on_epoch_end(0)
-    assert watch.epochs == [{"epoch": 1, "images": 350, "test_accuracy": 0.75}]
+    assert watch.epochs == [{"epoch": 1, "images": 350, "process_seconds": 12.5, "test_accuracy": 0.75}]
 
 
 @pytest.mark.nightly

@@ -47,7 +47,7 @@ def test_an_interruption_is_a_line(capsys):
         run(failing(KeyboardInterrupt()))
     assert ended.value.code == 130
     assert capsys.readouterr().err == (
-        "interrupted; run the same command again: a training resumes after its last finished epoch\n"
+        "interrupted; run the same command again: training resumes after its last epoch\n"
     )
 
 

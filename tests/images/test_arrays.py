@@ -65,7 +65,7 @@ def test_an_array_that_claims_more_than_its_file_has(tmp_path):
 
 def test_normalization_is_scale_and_offset(tmp_path):
     path = tmp_path / "normalization.json"
-    with pytest.raises(UserError, match=r"normalization.json: missing; run `dvc repro prepare`"):
+    with pytest.raises(UserError, match=r"normalization.json: missing; run `dvc repro`"):
         arrays.load_normalization(tmp_path)
     path.write_text(json.dumps({"offset": [-0.5, 1.5], "scale": [0.25, 0.125]}))
     assert arrays.load_normalization(tmp_path) == ([0.25, 0.125], [-0.5, 1.5])
@@ -74,7 +74,19 @@ def test_normalization_is_scale_and_offset(tmp_path):
         '{"scale": [1], "offset": [0, 0]}',
         '{"scale": [NaN], "offset": [0]}',
     )
-    for text in ('{"scale": [1]}', "[]", "", "{", *odd, '{"scale": 1, "offset": 0}'):
+    for text in (
+        '{"scale": [1]}',
+        "[]",
+        *odd,
+        '{"scale": 1, "offset": 0}',
+        f'{{"scale": [1{"0" * 400}], "offset": [0]}}',
+    ):
         path.write_text(text)
-        with pytest.raises(UserError, match=r"found no scale and offset; run `dvc repro -f prepare`"):
+        with pytest.raises(UserError, match=r"found no scale and offset of finite numbers; run `dvc repro -f prepare`"):
             arrays.load_normalization(tmp_path)
+    for text in ("", "{", f'{{"scale": [1{"0" * 5000}]}}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"normalization.json: invalid JSON"):
+            arrays.load_normalization(tmp_path)
+    path.write_text('{"scale": ["0.25"], "offset": ["1"]}')
+    assert arrays.load_normalization(tmp_path) == ([0.25], [1.0])

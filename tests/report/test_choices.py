@@ -56,7 +56,7 @@ def test_the_whitening_layer_is_explained():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "**Adam.** AdamW"),
+        ({}, "**Adam.** Adam"),
         ({"optimizer": "muon"}, "**Muon.**"),
         ({"peak_lr": 0.25}, "**Peak learning rate 0.25.** It rises over the first 20% of the steps"),
         ({"warmup": 0.0}, "** It falls linearly to zero"),

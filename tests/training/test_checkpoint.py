@@ -139,7 +139,7 @@ def test_a_params_file_of_its_own_counts_as_a_whole(declared):
 @pytest.mark.parametrize(
     ("dvc_yaml", "message"),
     [
-        ("stages: {train: {deps: [code]}}", r"^dvc.yaml: found no stage train_mnist, whose deps name its checkpoints"),
+        ("stages: {train: {deps: [code]}}", r"^dvc.yaml: found no stage train_mnist; restore it with git checkout"),
         ("stages: [train_mnist]", "found no stage train_mnist"),
         ("stages: {train_mnist: }", "found no stage train_mnist"),
         ("", "found no stage train_mnist"),

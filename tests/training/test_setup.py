@@ -70,6 +70,12 @@ def test_the_device_says_the_precision(prepared, precision, expected):
     assert {layer.compute_dtype for layer in convolutions} == {expected}
 
 
+@pytest.mark.parametrize(("decay", "expected"), [(0.0, None), (0.25, 0.25)])
+def test_a_decay_of_zero_is_not_computed(prepared, decay, expected):
+    prepared(8, (28, 28, 1))
+    assert setup.prepare("mnist", recipe(weight_decay=decay), 0.01, 0, ONE).model.optimizer.weight_decay == expected
+
+
 def test_a_network_has_the_recipes_sizes_and_the_datas_shape(prepared):
     prepared(8, (24, 30, 2))
     (MNIST / "normalization.json").write_text('{"scale": [0.5, 0.25], "offset": [-1.0, 3.0]}')
