@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from typing import NamedTuple
 
 from reprocnn.core.errors import UserError
@@ -34,7 +35,7 @@ COMMANDS = {
     "vega": Command("reprocnn.commands.vega", "make `dvc plots` work offline", "dev"),
 }
 OURS = ("reprocnn", "stages", "benchmarks")
-CANNOT_SAY = 2  # exit code of a judge without a judgement
+CANNOT_SAY = 2  # exit code of a judge without a judgement; 1 would be one
 JUDGES = ("gate", "audit")
 
 
@@ -46,7 +47,18 @@ def main() -> None:
     elif name == "--version":
         print(f"reprocnn {_version()}")
     elif name in COMMANDS:
-        run(lambda: call(name, arguments))
+        try:
+            run(lambda: call(name, arguments))
+        except SystemExit as end:
+            if name not in JUDGES or not isinstance(end.code, str):
+                raise
+            print(end.code, file=sys.stderr)
+            sys.exit(CANNOT_SAY)
+        except Exception:  # a bug
+            if name not in JUDGES:
+                raise
+            traceback.print_exc()
+            sys.exit(CANNOT_SAY)
     else:
         print(unknown(name) if name else usage(), file=sys.stderr)
         sys.exit(2)
@@ -70,7 +82,7 @@ def unknown(name: str) -> str:
 
 
 def call(name: str, arguments: list[str]) -> None:
-    """Call the command's `main`. Raises UserError if a library is missing; a judge exits with `CANNOT_SAY` instead."""
+    """Call the command's `main`. Raises UserError if a library is missing."""
     command = COMMANDS[name]
     try:
         importlib.import_module(command.module).main(arguments)
@@ -83,11 +95,7 @@ def call(name: str, arguments: list[str]) -> None:
         library = (error.name or "").partition(".")[0]
         if not library or library in OURS:
             raise  # a bug of the project, for which the traceback is useful
-        message = _missing(name, command.extra, library)
-        if name not in JUDGES:
-            raise UserError(message) from None
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(CANNOT_SAY)
+        raise UserError(_missing(name, command.extra, library)) from None
 
 
 def _missing(name: str, extra: str, library: str) -> str:

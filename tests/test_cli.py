@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from reprocnn import cli
-from reprocnn.cli import COMMANDS
+from reprocnn.cli import COMMANDS, JUDGES
 from reprocnn.core.errors import UserError
 from tests.support.commands import ROOT, environment
 
@@ -114,7 +114,7 @@ def test_a_command_gets_its_arguments_and_its_exit_code_is_kept(ended, monkeypat
             module.main = lambda arguments, code=code: sys.exit(code)
             assert ended(name)[0] == code
         module.main = lambda arguments: raises(UserError("one: missing\ntwo: missing"))
-        assert ended(name) == (1, "", "error: one: missing\nerror: two: missing\n")
+        assert ended(name) == (2 if name in JUDGES else 1, "", "error: one: missing\nerror: two: missing\n")
     assert given == [["-x", "y"]] * len(COMMANDS)
 
 
@@ -139,6 +139,20 @@ def test_a_fault_of_the_project_keeps_its_traceback(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, COMMANDS["gate"].module, broken)
     with pytest.raises(ModuleNotFoundError):
         cli.call("gate", [])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_judge_that_fails_has_not_judged(name, ended, monkeypatch):
+    broken = SimpleNamespace(main=lambda arguments: raises(KeyError("a")))
+    monkeypatch.setitem(sys.modules, COMMANDS[name].module, broken)
+    if name not in JUDGES:
+        with pytest.raises(KeyError):
+            ended(name)
+        return
+    code, _, err = ended(name)
+    assert code == 2
+    assert err.startswith("Traceback")
+    assert err.endswith("KeyError: 'a'\n")
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,7 @@ def audit(
 
 def audit_by_name(name: str, ignore: dict[str, str] | None = None) -> list[Finding]:
     """Audit a network of params.yaml, with the project's loss and ten classes, or the model of a .keras file."""
+    _check_codes({} if ignore is None else ignore)
     if name in SHAPES:
         keras.utils.set_random_seed(0)
         return audit(build(name), loss="categorical_crossentropy", num_classes=NUM_CLASSES, ignore=ignore)
@@ -143,6 +144,7 @@ def _check_codes(ignored: Any) -> None:
 
 
 def _check_rows(x: Any, y: Any) -> None:
-    rows = [len(part) for part in keras.tree.flatten([x, y]) if hasattr(part, "__len__") and np.ndim(part)]
+    parts = [part for part in keras.tree.flatten([x, y]) if hasattr(part, "__len__") and np.ndim(part)]
+    rows = [part.shape[0] if hasattr(part, "shape") else len(part) for part in parts]  # a sparse matrix has no length
     if len(set(rows)) > 1:
         raise UserError(f"x and y: expected as many rows in each, got {' and '.join(map(str, dict.fromkeys(rows)))}.")

@@ -25,21 +25,27 @@ def main(arguments: list[str] | None = None) -> None:
     if options.rules:
         print(rules_page(api.RULES), end="")
         return
-    try:
-        backend.configure_device("cpu", threads=0)
-        ignore = dict(part.partition("=")[::2] for part in options.ignore)
-        found = {name: api.audit_by_name(name, ignore) for name in options.models}
-    except (UserError, OSError) as error:
-        print(*[f"error: {line}" for line in str(error).splitlines()], sep="\n", file=sys.stderr)
-        sys.exit(2)
-    findings = [finding for part in found.values() for finding in part]
-    if options.format == "json":
-        print(as_json(findings))
+    backend.configure_device("cpu", threads=0)
+    ignore = dict(part.partition("=")[::2] for part in options.ignore)
+    found: dict[str, list[Finding]] = {}
+    unread: list[str] = []
+    for name in options.models:
+        try:
+            found[name] = api.audit_by_name(name, ignore)
+        except (UserError, OSError) as error:
+            unread += str(error).splitlines()
+    if not found:
+        pass  # an empty list would say that nothing was found
+    elif options.format == "json":
+        print(as_json(found))
     elif options.format == "sarif":
         print(as_sarif(found, api.RULES))
     else:
         print("\n\n".join(as_text(name, part, sys.stdout.isatty()) for name, part in found.items()))
-    sys.exit(any(finding.level == "error" for finding in findings))
+    for line in dict.fromkeys(unread):
+        print(f"error: {line}", file=sys.stderr)
+    has_error = any(finding.level == "error" for part in found.values() for finding in part)
+    sys.exit(2 if unread else has_error)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -79,9 +85,10 @@ def as_text(name: str, findings: list[Finding], in_color: bool = False) -> str:
     return "\n".join(lines)
 
 
-def as_json(findings: list[Finding]) -> str:
-    """Write the findings as a list of objects with the keys code, level, layer, message, why and fix."""
-    return json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False)
+def as_json(found: dict[str, list[Finding]]) -> str:
+    """Write the findings as a list of objects with the keys model, code, level, layer, message, why and fix."""
+    rows = [{"model": name, **asdict(finding)} for name, part in found.items() for finding in part]
+    return json.dumps(rows, indent=2, ensure_ascii=False)
 
 
 def rules_page(rules: list[Rule]) -> str:

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ def load(path: Path) -> keras.Model:
     if path.is_dir():
         raise UserError(f"{path}: a folder, expected a file. In Keras, load it and save it as a .keras file.")
     if not path.is_file():
-        raise UserError(f"{path}: missing. `reprocnn export` writes export/mnist.keras and export/cifar.keras.")
+        raise UserError(f"{path}: missing, expected a .keras or .h5 file. Correct the path.")
     config = _read_legacy_config(path) if path.suffix in LEGACY else _read_config(path)
     try:
         outline = _outline(config, path.suffix in LEGACY)
@@ -38,15 +40,20 @@ def load(path: Path) -> keras.Model:
         _check_size(path, outline)
     except OSError as error:  # of the weights' file
         raise _unreadable(path, error) from None
-    try:
-        return keras.models.load_model(path, safe_mode=True)
-    except Exception as error:
-        reason = error
-    try:
-        # With an optimizer or a loss that is not Keras', the layers can still be judged.
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception:
-        raise _unreadable(path, reason) from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an optimizer that has not trained yet
+        try:
+            model = keras.models.load_model(path, safe_mode=True)
+        except Exception as error:
+            reason = error
+            try:
+                # With an optimizer or a loss that is not Keras', the layers can still be judged.
+                model = keras.models.load_model(path, compile=False, safe_mode=True)
+            except Exception:
+                raise _unreadable(path, reason) from None
+    if not model.compiled:
+        print(f"{path}: no loss and optimizer that Keras can load; the rules about them are skipped", file=sys.stderr)
+    return model
 
 
 def _read_config(path: Path) -> dict[str, Any]:

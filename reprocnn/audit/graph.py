@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from reprocnn.audit import noise
+from reprocnn.audit import noise, recognize
 from reprocnn.backend import keras, layers, tf
 from reprocnn.core.errors import UserError
 
@@ -27,12 +27,12 @@ class Signal:
 
     def __init__(self, tensor: Any) -> None:
         self.shape = tuple(tensor.shape)
-        self._tensor = tensor
+        self.tensor = tensor
 
     @cached_property
     def _values(self) -> Any:
-        is_number = self._tensor.dtype.is_floating or self._tensor.dtype.is_integer
-        return tf.cast(self._tensor, tf.float32) if is_number and math.prod(self.shape) else tf.constant(math.nan)
+        is_number = self.tensor.dtype.is_floating or self.tensor.dtype.is_integer
+        return tf.cast(self.tensor, tf.float32) if is_number and math.prod(self.shape) else tf.constant(math.nan)
 
     @cached_property
     def rms(self) -> float:
@@ -58,6 +58,12 @@ class Signal:
         return float(tf.reduce_max(self._values))
 
     @cached_property
+    def are_probabilities(self) -> bool:
+        """Check whether each row is positive and sums to 1."""
+        is_rows = self.tensor.dtype.is_floating and len(self.shape) > 1
+        return is_rows and recognize.are_probabilities(self._values.numpy())
+
+    @cached_property
     def is_whole(self) -> bool:
         """Check whether every value is an integer."""
         return bool(tf.reduce_all(self._values == tf.round(self._values)))
@@ -65,9 +71,9 @@ class Signal:
     @cached_property
     def dead(self) -> float:
         """The share of units that are zero for every row."""
-        if not self._tensor.dtype.is_floating or len(self.shape) < 2 or not math.prod(self.shape):
+        if not self.tensor.dtype.is_floating or len(self.shape) < 2 or not math.prod(self.shape):
             return 0.0
-        is_zero = tf.reduce_all(tf.reshape(self._tensor, (-1, self.shape[-1])) == 0, axis=0)
+        is_zero = tf.reduce_all(tf.reshape(self.tensor, (-1, self.shape[-1])) == 0, axis=0)
         return float(tf.reduce_mean(tf.cast(is_zero, tf.float32)))
 
 

@@ -38,7 +38,7 @@ def by_input(inputs: list[Any], x: Any) -> list[np.ndarray]:
             f"x: expected a part for each input ({', '.join(names)}), got {', '.join(map(str, x)) or 'none'}."
         )
     if isinstance(x, dict) and inputs:
-        parts = [x[name] for name in names]
+        parts = [x[one] for one in names]
     elif isinstance(x, list) and len(inputs) == 1 and not _is_single(x, inputs[0]):
         parts = [x]
     else:
@@ -49,6 +49,12 @@ def by_input(inputs: list[Any], x: Any) -> list[np.ndarray]:
     for tensor, array in zip(inputs, arrays, strict=len(parts) == len(inputs)):
         _check(tensor, array)
     return arrays
+
+
+def name(tensor: Any) -> str:
+    """Name an input by its layer, where Keras has only numbered the tensor."""
+    history = getattr(tensor, "_keras_history", None)
+    return str(history.operation.name if history else tensor.name)
 
 
 def _is_single(x: list[Any], tensor: Any) -> bool:
@@ -74,13 +80,13 @@ def _check(tensor: Any, array: np.ndarray) -> None:
         expected = expected[:-1]
     fits = len(found) == len(expected) and all(size in (None, one) for size, one in zip(expected, found, strict=True))
     if not fits:
-        raise UserError(f"x: {tensor.name}: expected rows of shape {_tuple(expected)}, got {_tuple(array.shape[1:])}.")
+        raise UserError(f"x: {name(tensor)}: expected rows of shape {_tuple(expected)}, got {_tuple(array.shape[1:])}.")
     is_text = keras.backend.standardize_dtype(tensor.dtype) == "string"
     if array.dtype.kind in "USO" and not is_text:
         try:
             array[:BATCH].astype("float32")
         except (ValueError, TypeError):
-            raise UserError(f"x: {tensor.name}: expected numbers, got {array.flat[0]!r}.") from None
+            raise UserError(f"x: {name(tensor)}: expected numbers, got {array.flat[0]!r}.") from None
 
 
 def _kind(part: Any) -> str:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from reprocnn.audit import noise
+from reprocnn.audit import noise, recognize
 from reprocnn.audit.graph import Call, Graph, Signal
 from reprocnn.audit.rules.base import Head, Loss, Task
 from reprocnn.audit.rules.common import activation, is_weighted, keeps_units
@@ -48,7 +49,7 @@ def read_losses(model: keras.Model, loss: Any) -> list[tuple[int, Any, float | N
     if len(names) == 1 and isinstance(loss, list | tuple) and len(loss) != 1:
         raise UserError(f"loss: expected one, for one output, got {len(loss)}.")
     return [
-        (place, one, weight)
+        (place, one, _weight(weight))
         for place, (losses, weight) in enumerate(
             zip(_by_output(loss, names, "loss"), _by_output(weights, names, "loss_weights"), strict=True)
         )
@@ -89,7 +90,7 @@ def read(
             labels=labels[place],
             metrics=metrics[place],
         )
-        own = [(_read_loss(one), weight) for at, one, weight in losses if at == place]
+        own = [(_read_loss(one, head.units), weight) for at, one, weight in losses if at == place]
         heads += [replace(head, loss=one, weight=weight) for one, weight in own] or [head]
     if num_classes is not None:
         counted = [head for head in heads if len(graph.outputs) == 1 or (head.loss and head.loss.is_categorical)]
@@ -110,7 +111,7 @@ def _read_inputs(model: keras.Model, x: Any) -> tuple[dict[str, np.ndarray], dic
     if x is None:
         return {}, {}
     arrays = noise.by_input(tensors, x)
-    names = [tensor.name for tensor in tensors] or [f"input {place}" for place in range(len(arrays))]
+    names = [noise.name(tensor) for tensor in tensors] or [f"input {place}" for place in range(len(arrays))]
     graph = model._functional if isinstance(model, keras.Sequential) else model
     ids = {
         id(reader): array
@@ -126,6 +127,8 @@ def _head(output: Call, shape: tuple[int | None, ...], signal: Signal) -> Head:
     while activation(call) is None and keeps_units(call) and len(call.before) == 1:
         call = call.before[0]
     kind = activation(call) or ("linear" if is_weighted(call) else "unknown")
+    if kind == "unknown" and signal.are_probabilities:  # of a subclassed model, for example
+        kind = "softmax"
     return Head(call, kind, output, shape, signal)
 
 
@@ -137,6 +140,9 @@ def _shape(model: keras.Model, graph: Graph, place: int) -> tuple[int | None, ..
 def _by_output(given: Any, names: list[str], what: str, spread: bool = True) -> list[Any]:
     """Return each output its part of what `compile` and `fit` take as one thing, a list, or a dict by names."""
     count = len(names)
+    is_one = count == 1 and isinstance(given, list | tuple) and len(given) == 1
+    if is_one and (what != "y" or hasattr(given[0], "shape")):
+        return list(given)
     if isinstance(given, dict):
         unknown = sorted(set(given) - set(names))
         if unknown and names != [""]:
@@ -158,10 +164,19 @@ def _labels(y: Any) -> np.ndarray:
         raise UserError(f"y: expected numbers, got {labels.ravel()[:1].tolist()!r}. Number the classes from 0.")
     if not labels.ndim or not len(labels):
         raise UserError("y: expected at least one row, got none. Give audit() the y that fit() gets.")
+    labels = labels.astype("int8") if labels.dtype.kind == "b" else labels
     return labels[:: 1 + labels.size // MAX_LABELS]
 
 
-def _read_loss(given: Any) -> Loss | None:
+def _weight(given: Any) -> float | None:
+    if given is None or (isinstance(given, Real) and not isinstance(given, bool)):
+        return None if given is None else float(given)
+    raise UserError(
+        f"loss_weights: expected a number for each output, got {given!r}. In compile(), they come third: name metrics=."
+    )
+
+
+def _read_loss(given: Any, units: int) -> Loss | None:
     """Describe a loss as `compile` takes it."""
     if isinstance(given, str):
         if given.lower() in ("crossentropy", "ce"):  # Keras chooses when it sees the labels
@@ -172,12 +187,17 @@ def _read_loss(given: Any) -> Loss | None:
             raise UserError(
                 f"loss: Keras knows no loss {given!r}. Give a name of keras.losses, or a function."
             ) from None
+    if isinstance(given, type) and issubclass(given, keras.losses.Loss):  # compile makes one of it
+        given = given()
     if not callable(given) or isinstance(given, type):
         raise UserError(f"loss: expected a name of keras.losses, a function or a loss, got {given!r}.")
     function = getattr(given, "fn", given)
     options = dict(getattr(given, "_fn_kwargs", {}))
     kind = getattr(function, "__name__", None) or type(function).__name__
     is_known = str(getattr(function, "__module__", "")).startswith("keras.src.losses")
+    same = None if is_known else recognize.loss(given, units)
+    if same:
+        return Loss(*same, function=given)
     from_logits = kind == "ctc" or bool(options.get("from_logits", getattr(given, "from_logits", False)))
     return Loss(kind, from_logits, is_known, options, given)
 

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from reprocnn.backend import keras, layers
+from reprocnn.backend import keras, layers, tf
 from tests.audit.sound_networks import classes, compiled, tokens, unet
 from tests.support.small_models import chain
 
@@ -41,6 +41,34 @@ def mlp(
 
 def cnn(*stack, shape=(16, 16, 3), last="softmax", **options):
     return compiled(chain(shape, *stack, layers.GlobalAveragePooling2D(), layers.Dense(3, activation=last)), **options)
+
+
+def separable(filters, **options):
+    return layers.SeparableConv2D(filters, 3, **options)
+
+
+def relu_with_biases(value):
+    return layers.Dense(4, activation="relu", bias_initializer=keras.initializers.Constant(value))
+
+
+def inactive_first_layer():
+    """Two units with the wrong sign, and nothing before them that could train."""
+    model = mlp(layers.Dense(2, activation="relu"))
+    model.layers[0].kernel.assign(-np.abs(model.layers[0].kernel.numpy()))
+    return model
+
+
+def subclassed_softmax():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.out = layers.Dense(3, activation="softmax")
+
+        def call(self, x):
+            return self.out(x)
+
+    model = compiled(Own(), loss=L.SparseCategoricalCrossentropy(from_logits=True))
+    return model, {"x": X8, "y": np.arange(len(X8)) % 3}
 
 
 def text(*stack, units=3, last="softmax", **options):
@@ -816,6 +844,54 @@ fault(
     "hidden-softmax",
     lambda: text(layers.TimeDistributed(layers.Dense(8, activation="softmax")), layers.LSTM(8)),
 )
+fault(
+    "TensorFlow's softmax as logits",
+    "probabilities-as-logits",
+    lambda: mlp(last=tf.nn.softmax, loss=L.SparseCategoricalCrossentropy(from_logits=True)),
+)
+fault(
+    "a softmax in a Lambda as logits",
+    "probabilities-as-logits",
+    lambda: mlp(
+        last=None,
+        after=[layers.Lambda(lambda x: ops.softmax(x))],
+        loss=L.SparseCategoricalCrossentropy(from_logits=True),
+    ),
+)
+fault(
+    "a hidden softmax of one's own",
+    "hidden-softmax",
+    lambda: mlp(layers.Dense(32, activation=lambda x: ops.softmax(x))),
+)
+fault("one unit of a softmax of one's own", "single-output", lambda: mlp(units=1, last=lambda x: ops.softmax(x)))
+fault(
+    "a loss of one's own takes logits",
+    "probabilities-as-logits",
+    lambda: mlp(loss=lambda y, p: L.sparse_categorical_crossentropy(y, p, from_logits=True)),
+)
+fault(
+    "a loss of one's own takes probabilities",
+    "logits-as-probabilities",
+    lambda: mlp(last=None, loss=lambda y, p: L.categorical_crossentropy(ops.one_hot(ops.cast(y, "int32"), 3), p)),
+)
+fault(
+    "a binary loss of one's own takes probabilities",
+    "logits-as-probabilities",
+    lambda: mlp(units=1, last=None, loss=lambda y, p: L.binary_crossentropy(y, p)),
+)
+fault("a subclassed softmax as logits", "probabilities-as-logits", lambda: subclassed_softmax())
+fault("separable after separable", "linear-pair", lambda: cnn(separable(16), separable(32, activation="relu")))
+fault("convolution after separable", "linear-pair", lambda: cnn(separable(16), conv(32)))
+fault(
+    "transposed after transposed",
+    "linear-pair",
+    lambda: cnn(layers.Conv2DTranspose(16, 3), layers.Conv2DTranspose(32, 3, activation="relu")),
+)
+fault(
+    "separable after pooled", "pooled-linear", lambda: cnn(conv(activation=None), layers.MaxPooling2D(), separable(16))
+)
+fault("inactive by its biases", "no-gradient", lambda: mlp(relu_with_biases(-9.0)))
+fault("inactive first layer", "no-gradient", lambda: (inactive_first_layer(), {"x": np.ones((N, 8))}))
 fault("frozen attention", "frozen-random", lambda: frozen_attention())
 fault("frozen einsum", "frozen-random", lambda: frozen_einsum())
 fault("frozen hidden layer", "frozen-random", lambda: mlp(layers.Dense(16, activation="relu", trainable=False)))

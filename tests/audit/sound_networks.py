@@ -951,6 +951,107 @@ def dice_of_logits_masks():
     return compiled(chain((16, 16, 3), *stack), "adam", dice)
 
 
+def softmax_of_tensorflow():
+    model = chain((6,), layers.Dense(16, activation=tf.nn.relu), layers.Dense(3, activation=tf.nn.softmax))
+    return compiled(model), {"x": RNG.normal(size=(40, 6)), "y": np.arange(40) % 3}
+
+
+def softmax_with_temperature():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation=lambda x: ops.softmax(x / 2)))
+    return compiled(model)
+
+
+def sigmoid_of_ones_own():
+    hidden = layers.Dense(16, activation="relu")
+    model = chain((6,), hidden, layers.Dense(1, activation=lambda x: 1 / (1 + ops.exp(-x))))
+    return compiled(model, loss="binary_crossentropy")
+
+
+def linear_of_ones_own():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation=lambda x: x))
+    return compiled(model, loss=K.losses.SparseCategoricalCrossentropy(from_logits=True))
+
+
+def booleans():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="sigmoid"))
+    return compiled(model, loss="binary_crossentropy"), {"y": np.arange(40) % 3 == 0}
+
+
+def boolean_rows():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(2, activation="sigmoid"))
+    return compiled(model, loss="binary_crossentropy"), {"y": np.indices((40, 2)).sum(axis=0) % 3 == 0}
+
+
+def lists_of_one():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    known = {"x": [RNG.normal(size=(40, 6))], "y": [np.arange(40) % 3]}
+    return compiled(model, loss=["sparse_categorical_crossentropy"], loss_weights=[0.5]), known
+
+
+def lists_of_one_row_per_class():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    return compiled(model, loss="categorical_crossentropy", loss_weights=(1.0,)), {"y": (np.eye(3)[np.arange(40) % 3],)}
+
+
+def class_as_loss():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    return compiled(model, loss=K.losses.SparseCategoricalCrossentropy)
+
+
+def loss_of_ones_own_takes_logits():
+    def crossentropy(y, p):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(y, "int32"), p)
+
+    return compiled(chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3)), loss=crossentropy)
+
+
+def subclassed():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden, self.out = layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax")
+
+        def call(self, x):
+            return self.out(self.hidden(x))
+
+    return compiled(Own()), {"x": RNG.normal(size=(40, 6)), "y": np.arange(40) % 3}
+
+
+def unlucky_squeeze():
+    """The two relu units of the squeeze are inactive at the start, but the layers before it train."""
+    inputs = Input((8, 8, 1))
+    x = layers.Conv2D(32, 3, padding="same", activation="relu")(inputs)
+    squeeze = layers.Dense(2, activation="relu")
+    scale = layers.Dense(32, activation="sigmoid")(squeeze(layers.GlobalAveragePooling2D()(x)))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 32))(scale)])
+    model = K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+    squeeze.kernel.assign(-np.abs(squeeze.kernel.numpy()))
+    return compiled(model)
+
+
+def relu_twice():
+    return compiled(
+        chain((6,), layers.Dense(16, activation="relu"), layers.ReLU(), layers.Dense(3, activation="softmax"))
+    )
+
+
+def unet_without_shortcuts():
+    """A transposed convolution that only enlarges, before one that computes."""
+    stack = [layers.Conv2D(8, 3, strides=2, padding="same", activation="relu"),
+             layers.Conv2DTranspose(16, 2, strides=2), layers.Conv2D(16, 3, padding="same", activation="relu"),
+             layers.Conv2D(1, 1, activation="sigmoid")]  # fmt: skip
+    return compiled(chain((16, 16, 3), *stack), "adam", "binary_crossentropy")
+
+
+def small_trained_layer_under_a_new_head():
+    """The larger of two frozen layers was trained; of the smaller one too few weights are known to say."""
+    large, small = layers.Dense(64, activation="relu"), layers.Dense(8, activation="relu")
+    model = chain((32,), large, small, layers.Dense(3, activation="softmax"))
+    large.kernel.assign(large.kernel.numpy() ** 3 * 9)
+    large.trainable = small.trainable = False
+    return compiled(model)
+
+
 NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet")
 SOUND = {
     name: value

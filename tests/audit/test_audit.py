@@ -1,9 +1,11 @@
 """Whole models: what is done on purpose, nested and opaque models, the exercise's networks, Keras' applications."""
 
+import functools
+
 import numpy as np
 import pytest
 
-from reprocnn.audit import api, graph, noise
+from reprocnn.audit import api, graph, noise, recognize
 from reprocnn.audit.api import audit
 from reprocnn.backend import keras, layers, tf
 from reprocnn.core import params
@@ -349,7 +351,7 @@ def test_reports_a_dead_layer_once_with_what_it_cuts_off():
         ({"num_classes": "3"}, "num_classes: expected a whole number above 1, got '3'"),
         ({"num_classes": -1}, "num_classes: expected a whole number above 1, got -1"),
         ({"loss": 3}, "loss: expected a name of keras.losses, a function or a loss, got 3"),
-        ({"loss": keras.losses.Huber}, "loss: expected a name of keras.losses, a function or a loss, got <class"),
+        ({"loss": keras.layers.Dense}, "loss: expected a name of keras.losses, a function or a loss, got <class"),
         ({"loss": ["mse", "mse"]}, "loss: expected one, for one output, got 2"),
         ({"x": 3.0}, "x: expected arrays of numbers or words, got float 3.0"),
         ({"x": "rows"}, "x: expected arrays of numbers or words, got str 'rows'"),
@@ -447,3 +449,60 @@ def test_a_network_by_name_starts_with_the_same_weights_each_time(project, monke
         keras.utils.set_random_seed(seed)
         api.audit_by_name("one_conv")
     assert all(map(np.array_equal, *starts))
+
+
+def test_metrics_in_the_place_of_loss_weights_are_said_to_be_there():
+    model = chain((8,), head())
+    model.compile("adam", "categorical_crossentropy", ["accuracy"])
+    with pytest.raises(
+        UserError, match=r"loss_weights: expected a number for each output, got 'accuracy'\. .* metrics="
+    ):
+        audit(model)
+
+
+def test_an_input_is_named_by_its_layer():
+    first, second = keras.Input((8,)), keras.Input((4,))
+    model = keras.Model([first, second], head()(first))
+    ((name, _),) = found(model, "unused-input")
+    assert name == model.layers[1].name
+    with pytest.raises(UserError, match=f"x: {name}: expected rows of shape"):
+        audit(model, x=[np.ones((3, 8)), np.ones((3, 5))])
+
+
+@pytest.mark.parametrize("name", recognize.ACTIVATIONS)
+def test_an_activation_of_ones_own_is_recognized(name):
+    theirs = getattr(keras.activations, name)
+    assert recognize.activation(theirs) == name
+    assert recognize.activation(lambda x: theirs(x)) == name
+    assert recognize.activation(lambda x: theirs(x) * 1.1 + 0.1) == "unknown"
+
+
+def test_a_function_that_is_no_activation_is_unknown():
+    assert recognize.activation(lambda x: keras.ops.mean(x)) == "unknown"
+    assert recognize.activation(lambda x, y: x) == "unknown"
+    assert recognize.activation(lambda x: keras.ops.cast(x > 0, "int32")) == "unknown"
+    assert recognize.activation(functools.partial(tf.nn.leaky_relu, alpha=0.2)) == "leaky_relu"
+    assert recognize.activation(lambda x: keras.ops.softmax(x, axis=0)) == "unknown"
+
+
+@pytest.mark.parametrize("units", [1, 2, 10])
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("kind", ["Binary", "Categorical", "SparseCategorical"])
+def test_a_loss_of_ones_own_is_recognized(kind, from_logits, units):
+    theirs = getattr(keras.losses, f"{kind}Crossentropy")(from_logits=from_logits)
+
+    class Own(keras.losses.Loss):
+        def call(self, y, p):
+            return theirs(y, p)
+
+    if units > 1 or kind == "Binary":
+        assert recognize.loss(lambda y, p: theirs(y, p), units) == (theirs.name, from_logits)
+        assert recognize.loss(Own(), units) == (theirs.name, from_logits)
+        assert recognize.loss(lambda y, p: 2 * theirs(y, p), units) is None
+
+
+def test_a_loss_of_numbers_is_recognized():
+    assert recognize.loss(lambda y, p: (y - p) ** 2, 1) == ("mean_squared_error", False)
+    assert recognize.loss(lambda y, p: abs(y - p), 3) == ("mean_absolute_error", False)
+    assert recognize.loss(lambda y, p: abs(y - p) ** 1.5, 3) is None
+    assert recognize.loss(lambda y: y, 3) is None

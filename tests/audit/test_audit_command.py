@@ -46,8 +46,43 @@ def test_exits_with_1_for_an_error_and_writes_json(run, tmp_path):
     code, out, err = run(tmp_path / "model.keras", "--format", "json")
     (finding,) = json.loads(out)
     assert (code, err) == (1, "")
-    assert list(finding) == ["code", "level", "layer", "message", "why", "fix"]
+    assert list(finding) == ["model", "code", "level", "layer", "message", "why", "fix"]
     assert (finding["code"], finding["level"], finding["layer"]) == ("logits-as-probabilities", "error", "head")
+
+
+def test_what_can_be_read_is_judged_beside_what_cannot(run, tmp_path):
+    model = chain((8,), head(activation=None))
+    model.compile(loss="categorical_crossentropy")
+    good, bad, worse = (tmp_path / name for name in ("good.keras", "bad.keras", "worse.txt"))
+    model.save(good)
+    code, out, err = run(bad, good, worse)
+    assert code == 2
+    assert out.startswith(f"audit: {good}: 1 error, ")
+    first, second = err.splitlines()
+    assert first == f"error: {bad}: missing, expected a .keras or .h5 file. Correct the path."
+    assert second.startswith(f"error: {worse}: expected a file that ends in .keras or .h5")
+    code, out, _ = run(good, bad, "--format", "json")
+    assert (code, [finding["model"] for finding in json.loads(out)]) == (2, [str(good)])
+    assert run(bad, "--format", "json")[:2] == (2, "")
+    assert run(good)[0] == 1
+
+
+def test_what_is_not_judged_is_said(run, tmp_path):
+    model, path = chain((8,), head()), tmp_path / "model.keras"
+    model.save(path)
+    skipped = f"{path}: no loss and optimizer that Keras can load; the rules about them are skipped\n"
+    assert run(path)[::2] == (0, skipped)
+    model.compile("adam", lambda y, p: keras.ops.mean(p))
+    model.save(path)
+    assert run(path)[::2] == (0, skipped)
+
+
+def test_an_optimizer_that_has_not_trained_is_no_warning(run, tmp_path, recwarn):
+    model, path = chain((8,), head()), tmp_path / "model.keras"
+    model.compile("adam", "categorical_crossentropy")
+    model.save(path)
+    assert run(path)[::2] == (0, "")
+    assert not [one for one in recwarn if "Skipping variable loading" in str(one.message)]
 
 
 def test_exits_with_0_for_warnings_and_prints_the_fix(run, tmp_path):

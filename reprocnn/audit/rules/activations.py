@@ -25,7 +25,8 @@ CHAIN = 5  # layers: a sigmoid's slope is at most 1/4, so five leave a thousandt
 )
 def two_activations(graph: Graph, task: Task) -> Found:
     """An activation follows another directly or after dropout or reshaping. After pooling, as before the softmax of
-    all-convolutional networks, and where the result is multiplied with something, as in attention, it is left alone.
+    all-convolutional networks, and where the result is multiplied with something, as in attention, it is left alone. So
+    is relu of relu.
     """
     for call in graph.calls:
         kind = activation(call)
@@ -35,6 +36,8 @@ def two_activations(graph: Graph, task: Task) -> Found:
         first = activation(above[0]) if len(above) == 1 and not isinstance(above[0].layer, RECURRENT) else None
         nexts = list(following(call, _spreads))
         if first in (None, "unknown") or any(len(one.inputs) > 1 for one in nexts):
+            continue
+        if first == kind == "relu":  # the same as one
             continue
         yield call.name, f"{kind} after the {first} of {above[0].name}"
 

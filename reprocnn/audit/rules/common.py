@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from reprocnn.audit import recognize
 from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.backend import keras, layers
 
@@ -53,13 +54,17 @@ JOINS = (*MERGES, layers.Multiply, layers.Dot)
 
 
 def activation(call: Call) -> str | None:
-    """Name the activation that ends a layer: None for none or a linear one, `unknown` for one that is not Keras'."""
+    """Name the activation that ends a layer: None for none or a linear one, `unknown` if it computes none of Keras'."""
     function = getattr(call.layer, "activation", None)
+    if isinstance(call.layer, layers.Lambda):
+        name: str | None = recognize.activation(call.layer.function)
+        return None if name in ("linear", "unknown") else name
     if not callable(function):
         return ACTIVATIONS.get(type(call.layer).__name__)
-    name = getattr(function, "__name__", None)
-    if name is None:  # a layer as the activation of another
+    if isinstance(function, keras.Layer):  # as the activation of another
         name = ACTIVATIONS.get(type(function).__name__, "unknown")
+    else:
+        name = recognize.activation(function)
     return None if name == "linear" else name
 
 

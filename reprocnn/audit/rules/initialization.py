@@ -13,12 +13,14 @@ from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
     NORMS,
     TRANSPOSED,
+    activation,
     adversary,
     after_pooling,
     all_after,
     all_before,
     is_first,
     is_weighted,
+    units,
     variable,
 )
 from reprocnn.backend import keras, layers
@@ -28,6 +30,8 @@ DRIFT, BREAK = 1e3, 1e6  # times the signal at the first layer with weights
 MAX_KINDS = 8  # of gradients that are distinguished among units with equal weights
 SAME = 1e-4  # of the largest gradient: smaller differences are rounding
 MAX_VALUES = 10_000  # of a kernel, which is enough to judge
+FEW = 8  # units: one in 2**8 layers of so many starts with all of them inactive
+SMALL = 1_000  # weights of a kernel: with fewer, one that was trained may look fresh
 CHANCE = 1e-3  # p-value below which a kernel is no fresh draw: it was trained or set
 
 
@@ -73,7 +77,8 @@ def constant_start(graph: Graph, task: Task) -> Found:
 )
 def no_gradient(graph: Graph, task: Task) -> Found:
     """No gradient reaches any weight of a trainable layer, even after a few small steps of the other layers (so that a
-    layer that starts at zero on purpose does not count). Losses that layers add count, outputs without a loss do not.
+    layer that starts at zero on purpose does not count). Losses that layers add count, outputs without a loss do not,
+    and neither do up to eight relu units that another draw of their weights would wake, behind layers that train.
     Layers listed under symmetry are not repeated. Only the last of several in a row is reported: the fault is there.
     """
     symmetric = {one.name for one in _equal_units(graph) if one.is_symmetric}
@@ -86,12 +91,12 @@ def no_gradient(graph: Graph, task: Task) -> Found:
             reason = "all gradients are zero" if arrived else "there is no path back from the outputs"
             count = sum(math.prod(weight.shape) for weight in weights)
             dead[name] = f"no gradient for its {count:,} weights: {reason}"
-    calls = {name: _call_of(name, graph) for name in dead}
+    calls = {name: call for name in dead if not _is_bad_luck(call := _call_of(name, graph), graph)}
     behind = {name: {id(one) for one in all_after(call)} if call else set() for name, call in calls.items()}
-    for name, message in dead.items():
-        if not any(id(calls[other]) in behind[name] for other in dead if other != name):
-            before = sum(id(calls[name]) in behind[other] for other in dead if other != name)
-            yield name, message + (f"; layers before it that get none either: {before}" if before else "")
+    for name in calls:
+        if not any(id(calls[other]) in behind[name] for other in calls if other != name):
+            before = sum(id(calls[name]) in behind[other] for other in calls if other != name)
+            yield name, dead[name] + (f"; layers before it that get none either: {before}" if before else "")
 
 
 @rule(
@@ -145,16 +150,23 @@ def unscaled_input(graph: Graph, task: Task) -> Found:
 )
 def frozen_random(graph: Graph, task: Task) -> Found:
     """Layers are frozen with a kernel that looks like a fresh draw from their own initializer (Kolmogorov-Smirnov
-    test), so they were never trained. Frozen values that were trained or set, as in a whitening layer, are left alone.
+    test), so they were never trained. Frozen values that were trained or set, as in a whitening layer, are left alone,
+    and so are kernels of fewer than 1,000 weights beside them, too few to say.
     So is a nested model, all of it frozen, that ends the network behind layers that train: the discriminator of a GAN.
     """
     spared = adversary(graph)
     frozen = {name: _frozen(layer) for name, layer in graph.leaves.items() if name not in spared}
+    fresh = {
+        # The fans of an EinsumDense, and so the size of its weights, depend on its equation.
+        name: any(_is_fresh(*pair, isinstance(graph.leaves[name], layers.EinsumDense)) for pair in pairs)
+        for name, pairs in frozen.items()
+        if pairs
+    }
+    least = 0 if all(fresh.values()) else SMALL
     untrained = [
         name
-        for name, pairs in frozen.items()
-        # The fans of an EinsumDense, and so the size of its weights, depend on its equation.
-        if any(_is_fresh(*pair, isinstance(graph.leaves[name], layers.EinsumDense)) for pair in pairs)
+        for name, is_fresh in fresh.items()
+        if is_fresh and max(math.prod(kernel.shape) for kernel, _ in frozen[name]) >= least
     ]
     if untrained:
         who = "this layer" if len(untrained) == 1 else f"this layer and {len(untrained) - 1:,} more"
@@ -288,6 +300,31 @@ def _frozen(layer: Any) -> list[tuple[Any, Any]]:
     names = ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
     pairs = [(variable(layer, name), getattr(layer, f"{name}_initializer", None)) for name in names]
     return [(kernel, start) for kernel, start in pairs if kernel is not None and start and not kernel.trainable]
+
+
+def _is_bad_luck(call: Call | None, graph: Graph) -> bool:
+    """Check whether the few relu units of a layer are all inactive because of the sign of their random kernel.
+
+    The layers before it train, and so change what it gets.
+    """
+    kernel = variable(call.layer, "kernel") if call else None
+    if call is None or kernel is None or units(call) > FEW:
+        return False
+    ends = [one for one in (call, *call.after) if activation(one) == "relu"]
+    if not ends or any(one.output.dead < 1 for one in ends):
+        return False
+    if not any(np.any(graph.gradients.get(id(weight))) for one in all_before(call) for weight in _weights(one)):
+        return False
+    start = kernel.value.numpy()
+    try:
+        kernel.assign(-start)
+        return bool(np.any(call.layer(call.inputs[0].tensor).numpy() > 0))
+    finally:
+        kernel.assign(start)
+
+
+def _weights(call: Call) -> list[Any]:
+    return call.layer.trainable_weights if isinstance(call.layer, keras.Layer) else []
 
 
 def _call_of(name: str, graph: Graph) -> Call | None:

@@ -178,8 +178,8 @@ def _is_scaled(head: Head) -> bool:
 
 def _labelled(task: Task) -> Iterator[tuple[Head, np.ndarray]]:
     for head in task.heads:
-        if head.labels is not None and head.labels.dtype.kind in "iufb":
-            yield head, head.labels.astype("int8") if head.labels.dtype.kind == "b" else head.labels
+        if head.labels is not None:
+            yield head, head.labels
 
 
 def _expected_shape(head: Head) -> tuple[int | None, ...] | None:

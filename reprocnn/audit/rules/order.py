@@ -6,11 +6,13 @@ from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
     CONVOLUTIONS,
+    DEPTHWISE,
     DROPOUTS,
     MERGES,
     NORMS,
     RECURRENT,
     RESHAPING,
+    TRANSPOSED,
     activation,
     after_pooling,
     all_after,
@@ -22,6 +24,7 @@ from reprocnn.audit.rules.common import (
 )
 from reprocnn.backend import layers
 
+DEPTHWISE_ONLY = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 LOCAL_MAX_POOLS = (layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D)
 TAKERS = (*RECURRENT, layers.MultiHeadAttention, layers.GroupQueryAttention)
 
@@ -55,14 +58,16 @@ def hidden_softmax(graph: Graph, task: Task) -> Found:
 def linear_pair(graph: Graph, task: Task) -> Found:
     """There is nothing but dropout, reshaping, mean pooling or batch norm between two layers with weights, or a
     concatenation of branches that all end like that. A narrower middle (a factorization, a linear bottleneck),
-    depthwise with pointwise, 1xn with nx1, a frozen first layer, and outputs that are also used elsewhere are left
-    alone.
+    depthwise with pointwise, transposed with another convolution, 1xn with nx1, a frozen first layer, and outputs that
+    are also used elsewhere are left alone.
     """
     for call in graph.calls:
         if not _is_plain(call) or activation(call) is not None or not call.layer.trainable:
             continue
         after = _end_of_linear_path(call, graph)
         if after is call or not _is_plain(after) or _is_narrow(call, after) or _are_crossed(call, after):
+            continue
+        if any(isinstance(call.layer, kind) != isinstance(after.layer, kind) for kind in (DEPTHWISE_ONLY, TRANSPOSED)):
             continue
         sizes = f"{call.inputs[0].shape[-1]:,} to {units(call):,} to {units(after):,} units"
         yield after.name, f"no activation between it and {call.name}: {sizes}"
@@ -151,7 +156,8 @@ def _passes(call: Call) -> bool:
 
 
 def _is_plain(call: Call) -> bool:
-    return isinstance(call.layer, (layers.Dense, *CONVOLUTIONS)) and getattr(call.layer, "groups", 1) == 1
+    kinds = (layers.Dense, *CONVOLUTIONS, *DEPTHWISE, *TRANSPOSED)
+    return isinstance(call.layer, kinds) and getattr(call.layer, "groups", 1) == 1
 
 
 def _end_of_linear_path(call: Call, graph: Graph) -> Call:

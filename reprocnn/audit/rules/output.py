@@ -81,9 +81,11 @@ def probabilities_as_logits(graph: Graph, task: Task) -> Found:
     """The output is softmax or sigmoid, but the loss expects logits."""
     for head in task.heads:
         if head.loss and head.loss.from_logits and head.activation in PROBABILITIES:
-            twice = "" if head.call is head.output else f"; applied twice, because {head.output.name} follows"
+            # Keras leaves the logits with what its own softmax and sigmoid give.
+            twice = "" if hasattr(head.signal.tensor, "_keras_logits") else "; applied twice"
+            because = "" if head.call is head.output else f", because {head.output.name} follows"
             how = "" if head.loss.kind == "ctc" else "(from_logits=True)"
-            yield head.call.name, f"{head.activation} outputs with {head.loss.kind}{how}{twice}"
+            yield head.call.name, f"{head.activation} outputs with {head.loss.kind}{how}{twice}{because}"
 
 
 @rule(

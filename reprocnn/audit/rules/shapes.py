@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from reprocnn.audit import noise
 from reprocnn.audit.graph import Call, Graph, following
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
@@ -192,7 +193,7 @@ def unused_input(graph: Graph, task: Task) -> Found:
     ends = {id(tensor) for tensor in getattr(task.model, "outputs", None) or []}
     for tensor in inputs if nodes else []:
         if id(tensor) not in read | ends:
-            yield tensor.name, f"no layer reads this input of shape {_by_x(tensor.shape[1:])}"
+            yield noise.name(tensor), f"no layer reads this input of shape {_by_x(tensor.shape[1:])}"
 
 
 @rule(
