@@ -483,6 +483,10 @@ def test_a_function_that_is_no_activation_is_unknown():
     assert recognize.activation(lambda x: keras.ops.cast(x > 0, "int32")) == "unknown"
     assert recognize.activation(functools.partial(tf.nn.leaky_relu, alpha=0.2)) == "leaky_relu"
     assert recognize.activation(lambda x: keras.ops.softmax(x, axis=0)) == "unknown"
+    assert recognize.activation(lambda x: keras.ops.softmax(x / 2)) == "softmax"
+    assert (
+        recognize.activation(lambda x: 2 * keras.ops.softmax(x) - 1 / recognize.CLASSES) == "unknown"
+    )  # sums to 1 too
 
 
 @pytest.mark.parametrize("units", [1, 2, 10])
