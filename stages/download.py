@@ -12,11 +12,13 @@ def main() -> None:
     from reprocnn.core.params import Source, read
     from reprocnn.sources import raw_files
 
+    raw_files.replace_links()
     if read(Source).source == "sample":
         raw_files.write_sample()
     else:
         raw_files.fetch_missing()
     raw_files.remove_unexpected()
+    raw_files.check_complete()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from reprocnn.core.errors import UserError
 from reprocnn.core.files import sha256
 from reprocnn.datasets import DATASETS, Dataset, File
 from reprocnn.sources import fetch
@@ -59,6 +60,23 @@ def unreachable_sources() -> list[str]:
     return []
 
 
+def replace_links() -> None:
+    """Put real folders in the place of links, whose targets stay: nothing is to be read, written or removed there."""
+    for folder in (RAW, *(RAW / name for name in _folders())):
+        if folder.is_symlink():
+            folder.unlink()
+            folder.mkdir()
+
+
+def check_complete() -> None:
+    """Raise UserError if a published name is not a file of data/raw."""
+    absent = [name for name in sorted(_names()) if not (RAW / name).is_file()]
+    if absent:
+        raise UserError(
+            f"{RAW / absent[0]}: expected a file after the download, found none; run `dvc repro -f download`"
+        )
+
+
 def remove_unexpected() -> None:
     """Leave in data/raw nothing but the published names."""
     names = _names()
@@ -86,10 +104,16 @@ def _incoming() -> Iterator[Path]:
 
 
 def _move_in() -> None:
-    """Rename what is complete and checked into data/raw."""
-    for path in sorted(INCOMING.rglob("*")):
-        if path.is_file():
-            target = RAW / path.relative_to(INCOMING)
+    """Rename what is complete and checked into data/raw; what is in its way does not belong there."""
+    for path in sorted(INCOMING.rglob("*")):  # a folder before its content
+        target = RAW / path.relative_to(INCOMING)
+        if path.is_dir():
+            if not target.is_dir():
+                target.unlink(missing_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
+        else:
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(path, target)
 
@@ -102,6 +126,11 @@ def _is_intact(file: File) -> bool:
 def _has_source(dataset: Dataset, sources: list[str]) -> bool:
     name = dataset.archive.name if dataset.archive else dataset.files[0].name
     return any(fetch.why_unavailable(name, source) is None for source in sources)
+
+
+def _folders() -> list[str]:
+    """Name the folders of the published files, each before those in it."""
+    return sorted({folder.as_posix() for name in _names() for folder in PurePosixPath(name).parents} - {"."})
 
 
 def _names() -> set[str]:

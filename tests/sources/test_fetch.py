@@ -144,8 +144,55 @@ def test_links_are_removed_and_what_they_point_to_stays(good, monkeypatch, tmp_p
 
 
 @pytest.mark.usefixtures("small_files")
-def test_the_sample_replaces_what_is_there(monkeypatch):
-    written = {"images.gz": b"x", "batches/one": b"y"}
+@pytest.mark.parametrize("place", ["data/raw", "data/raw/batches"])
+@pytest.mark.parametrize("source", ["public", "sample"])
+def test_a_link_becomes_a_folder_and_its_target_stays(good, monkeypatch, tmp_path, place, source):
+    """Even if the target has all files."""
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    download.main()
+    outside = tmp_path / "outside"
+    Path(place).rename(outside)
+    (outside / "other").touch()
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    Path(place).symlink_to(outside)
+    if source == "sample":
+        written = stand_in(monkeypatch)
+    else:
+        written = mirror.EVERYTHING
+    download.main()
+    assert not Path(place).is_symlink()
+    assert raw() == written
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("small_files")
+def test_what_is_in_the_way_of_a_published_file_is_replaced(good, monkeypatch, tmp_path):
+    """As anything else that does not belong there, but only by a file that was fetched and checked."""
+    Path("data/raw/labels.gz/more").mkdir(parents=True)
+    Path("data/raw/labels.gz/more/file").touch()
+    Path("data/raw/images.gz").symlink_to(tmp_path)
+    Path("data/raw/batches").touch()
+    monkeypatch.setenv("DATASETS_MIRROR", "/nowhere")
+    with pytest.raises(UserError, match="not found"):
+        download.main()
+    assert Path("data/raw/labels.gz/more/file").exists()
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    download.main()
+    assert raw() == mirror.EVERYTHING
+    assert tmp_path.is_dir()
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_download_that_lacks_a_file_at_its_end_fails(good, monkeypatch):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    monkeypatch.setattr(raw_files, "remove_unexpected", lambda: Path("data/raw/batches/two").unlink())
+    with pytest.raises(UserError, match=r"^data/raw/batches/two: expected a file .* run `dvc repro -f download`$"):
+        download.main()
+
+
+def stand_in(monkeypatch) -> dict[str, bytes]:
+    """Make the embedded sample a few bytes, and the stage take it; give them."""
+    written = {name: name.encode() for name in mirror.EVERYTHING}
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("source: public", "source: sample"))
 
     def write(dataset: Any, folder: Path) -> None:
@@ -155,6 +202,12 @@ def test_the_sample_replaces_what_is_there(monkeypatch):
                 (folder / name).write_bytes(content)
 
     monkeypatch.setattr("reprocnn.sources.sample.write", write)
+    return written
+
+
+@pytest.mark.usefixtures("small_files")
+def test_the_sample_replaces_what_is_there(monkeypatch):
+    written = stand_in(monkeypatch)
     Path("data/raw").mkdir(parents=True)
     Path("data/raw/images.gz").write_bytes(b"published")
     Path("data/raw/old").touch()
