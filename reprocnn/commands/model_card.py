@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from reprocnn.core.errors import UserError
-from reprocnn.core.files import read_json, sha256
+from reprocnn.core.files import sha256
 from reprocnn.core.params import FILE, load
 from reprocnn.datasets import Dataset
+from reprocnn.report.readers import RESTORE, read_details, read_metrics
 from reprocnn.report.results import SAMPLE, title
 from reprocnn.repository import git
 
@@ -38,9 +39,10 @@ class Results(NamedTuple):
 
 
 def read_results(name: str) -> Results:
-    """Read the results of a data set: the one place that knows in which file each is."""
-    scores = read_json(Path("metrics") / f"{name}.json")[name]["test"]
-    details = read_json(Path("evaluation") / f"{name}.json")
+    """Read the results of a data set. Raises UserError for a file that is not as evaluation wrote it."""
+    scores, details = read_metrics(name)["test"], read_details(name)
+    if all(row["recall"] is None for row in details["classes"]):
+        raise UserError(f"evaluation/{name}.json: classes: found no recall, expected one at least; {RESTORE}")
     test = details["test"]
     return Results(
         details["source"], scores["accuracy"], test["accuracy_low"], test["accuracy_high"], test["n"], scores, details

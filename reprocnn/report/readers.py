@@ -48,7 +48,9 @@ SIZE = {"type": "integer", "minimum": 1, "maximum": 2**53, "expected": "a whole 
 TEXT = {"type": "string", "pattern": r"\A[^\x00-\x1f$\ud800-\udfff]{0,100}\Z", "expected": "a short text"}
 
 METRICS = _keys(
-    test=_keys(accuracy=SHARE, errors=COUNT, top2_accuracy=SHARE, loss=NUMBER, calibration_error=SHARE),
+    test=_keys(
+        accuracy=SHARE, accuracy_tta=SHARE, errors=COUNT, top2_accuracy=SHARE, loss=NUMBER, calibration_error=SHARE
+    ),
 )
 DETAILS = _keys(
     source={"enum": ["public", "sample"], "expected": "public or sample"},
@@ -60,7 +62,7 @@ DETAILS = _keys(
     parameters=COUNT,
     validation_images=_or_null(SIZE),
     weights=TEXT,
-    device=_keys(name=TEXT, threads=SIZE, precision=TEXT),
+    device=_keys(kind=TEXT, name=TEXT, threads=SIZE, precision=TEXT),
     versions={"type": "object", "additionalProperties": TEXT, "expected": "a version by library"},
     images=_keys(training=_list(SIZE), validation=_list(COUNT), test=_list(COUNT)),
     normalization=_keys(

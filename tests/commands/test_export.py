@@ -340,6 +340,31 @@ def test_training_on_all_images_is_said(evaluated):
     assert "MNIST: 60,000 for training, 10,000 for testing." in model_card(MNIST, (28, 28, 1), {})
 
 
+@pytest.mark.parametrize("file", ["metrics/mnist.json", "evaluation/mnist.json"])
+@pytest.mark.parametrize("text", ["{}", "[]", "NaN", "3", '{"mnist": {}}', '{"mnist": {"test": []}, "test": 0}', "{"])
+def test_results_of_another_form_are_a_line_per_fault(evaluated, file, text):
+    Path(file).write_text(text)
+    with pytest.raises(UserError) as error:
+        model_card(MNIST, (28, 28, 1), {})
+    assert all(line.startswith(f"{file}: ") and "git checkout" in line for line in str(error.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value"),
+    [
+        ("metrics/mnist.json", ["mnist", "test", "accuracy"], "high"),
+        ("metrics/mnist.json", ["mnist", "test", "accuracy_tta"], None),
+        ("evaluation/mnist.json", ["device", "kind"], 3),
+        ("evaluation/mnist.json", ["images", "test"], {}),
+        ("evaluation/mnist.json", ["classes"], [{"class": "a", "precision": None, "recall": None, "n": 0}] * 10),
+    ],
+)
+def test_a_result_of_another_kind_is_named(evaluated, file, keys, value):
+    edit(Path(file), keys, value)
+    with pytest.raises(UserError, match=rf"^{re.escape(file)}: {re.escape('.'.join(keys))}: found .*, expected .*$"):
+        model_card(MNIST, (28, 28, 1), {})
+
+
 def test_results_of_other_weights_are_refused(evaluated):
     Path("models/mnist/model.weights.h5").write_text("others")
     with pytest.raises(UserError, match=r"^evaluation/mnist\.json: .* other weights .* `dvc repro evaluate_mnist`$"):

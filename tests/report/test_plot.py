@@ -30,14 +30,14 @@ HISTORY = pd.DataFrame(
 )
 TEST = {
     "n": 10_000, "errors": 36, "accuracy": 0.9964, "accuracy_low": 0.995, "accuracy_high": 0.9974,
-    "top2_accuracy": 0.9997, "loss": 0.5, "calibration_error": 0.1,
+    "accuracy_tta": 0.9966, "top2_accuracy": 0.9997, "loss": 0.5, "calibration_error": 0.1,
 }  # fmt: skip
 DETAILS: dict[str, Any] = {
     "source": "sample",
     "test": {"n": 4, "accuracy_low": 0.3, "accuracy_high": 0.95, "digest": "fedcba"},
     "parameters": 1234,
     "weights": "0123456789abcdef",
-    "device": {"name": "a processor", "threads": 2, "precision": "float32"},
+    "device": {"kind": "cpu", "name": "a processor", "threads": 2, "precision": "float32"},
     "versions": {"keras": "3.0", "numpy": "2.0"},
     "reliability": [{"n": 4, "confidence": 0.85, "accuracy": 0.75}],
     "validation_images": 100,

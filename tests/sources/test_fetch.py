@@ -155,10 +155,7 @@ def test_a_link_becomes_a_folder_and_its_target_stays(good, monkeypatch, tmp_pat
     (outside / "other").touch()
     before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
     Path(place).symlink_to(outside)
-    if source == "sample":
-        written = stand_in(monkeypatch)
-    else:
-        written = mirror.EVERYTHING
+    written = stand_in(monkeypatch) if source == "sample" else mirror.EVERYTHING
     download.main()
     assert not Path(place).is_symlink()
     assert raw() == written
