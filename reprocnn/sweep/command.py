@@ -94,7 +94,17 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         raise UserError("sweep: --search and --trials go together, as in `--search optuna --trials 20`")
     if options.prune is not None and not options.search:
         raise UserError("sweep: --prune needs --search, as in `--search random --trials 20 --prune`")
+    if options.summary:
+        _check_page(options.summary)
     return options
+
+
+def _check_page(path: Path) -> None:
+    """Raise UserError if no file can be written there, which would be seen after the last trial."""
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir() or not existing.is_dir():
+        found = "a folder" if path.is_dir() else f"the file {existing} in place of a folder"
+        raise UserError(f"sweep: --summary {path}: found {found}, expected the name of a file, as in sweep.html")
 
 
 def _positive(text: str) -> int:

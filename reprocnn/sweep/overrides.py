@@ -36,12 +36,14 @@ READABLE = re.compile(
 
 def parse(texts: list[str]) -> list[Override]:
     """Read overrides and check their values against the schema. Raises UserError with a line per fault."""
+    params.load(params.FILE)  # which the values are checked against
     parser = OverridesParser.create()
     parsed: list[Override] = []
     faults: list[str] = []
     for text in texts:
         try:
             override = parser.parse_override(text)
+            _check_interval(override)
             found = values(override)
             if not 0 < len(found) <= MOST:
                 count = f"more than {MOST:,}" if found else "no"
@@ -57,6 +59,22 @@ def parse(texts: list[str]) -> list[Override]:
     if faults:
         raise UserError("\n".join(f"sweep: {fault}" for fault in dict.fromkeys(faults)))
     return parsed
+
+
+def _check_interval(override: Override) -> None:
+    """Raise UserError for an interval from which Optuna draws nothing, or nothing that fits."""
+    if not override.is_interval_sweep():
+        return
+    interval: Any = override.value()
+    low, high = interval.start, interval.end
+    text = f"sweep: {override.input_line}: found an interval from {low:g} to {high:g}, expected"
+    if not -math.inf < low < high < math.inf:
+        raise UserError(f"{text} two finite ends, the lower one first, as in interval(0.001,0.1)")
+    if "log" in interval.tags and low <= 0:
+        raise UserError(f"{text} one above 0 for a logarithmic scale; raise its lower end, or leave out log")
+    between = f"{override.key_or_group}={low + 0.618 * (high - low)}"
+    if isinstance(low, float) and schema_faults(between) and not any(map(schema_faults, values(override))):
+        raise UserError(f"{text} whole numbers; write int(interval({low:g},{high:g}))")
 
 
 def schema_faults(override: str) -> list[str]:

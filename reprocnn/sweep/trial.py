@@ -158,6 +158,7 @@ def _run(job: Job, repository: bytes) -> Outcome:
         cached = has_cache(job)
         if not (place / "ready").exists():
             _clone(place, job, repository, cached)
+        _remove_stale_locks(place / "repository/.git")
         ref = f"refs/exps/{job.revision[:2]}/{job.revision[2:]}/{job.name}"
         history = History(place / "repository", job) if job.watched else None
         if not git("for-each-ref", ref, cwd=place / "repository"):
@@ -174,6 +175,12 @@ def _run(job: Job, repository: bytes) -> Outcome:
 def _places() -> Path:
     """Name the folder of all clones on this machine. Not at import, since gettempdir raises OSError on a full disk."""
     return Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"
+
+
+def _remove_stale_locks(folder: Path) -> None:
+    """Remove git's locks that an interrupted run left: whoever holds the clone's own lock is alone in it."""
+    for path in folder.rglob("*.lock"):  # no branch may be called so
+        path.unlink()
 
 
 def _clone(place: Path, job: Job, repository: bytes, cached: bool) -> None:

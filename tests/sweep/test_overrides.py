@@ -36,6 +36,13 @@ def test_overrides_are_those_of_dvc(repository):
         (["lrr=0.1"], "lrr: unknown key; did you mean lr?"),
         (["seed=one,2"], 'seed: found "one", expected a whole number'),
         (["lr=interval(0.1,3)"], "lr: found 3"),
+        (["lr=interval(1,0.1)"], "found an interval from 1 to 0.1, expected two finite ends, the lower one first"),
+        (["seed=interval(2,2)"], "found an interval from 2 to 2, expected two finite ends, the lower one first"),
+        (["lr=interval(nan,0.1)"], "found an interval from nan to 0.1, expected two finite ends"),
+        (["lr=interval(0.1,inf)"], "found an interval from 0.1 to inf, expected two finite ends"),
+        (["seed=interval(0,3)"], "from 0 to 3, expected whole numbers; write int(interval(0,3))"),
+        (["lr=tag(log, interval(0,0.1))"], "found an interval from 0 to 0.1, expected one above 0 for a log"),
+        (["seed=tag(log, interval(-1,3))"], "from -1 to 3, expected one above 0"),
         (["lr"], "lr: invalid override, expected KEY=VALUES"),
         (["=3"], "=3: invalid override"),
         (["lr=${x}"], "lr=${x}: invalid override"),
@@ -55,6 +62,17 @@ def test_bad_overrides_are_refused_before_anything_starts(repository, overrides,
     with pytest.raises(UserError) as error:
         parse(overrides)
     assert message in str(error.value)
+
+
+def test_an_interval_that_optuna_draws_from_is_taken(repository):
+    texts = ["lr=tag(log, interval(0.001,0.1))", "seed=int(interval(0,3))", "split=tag(log,int(interval(1,2)))"]
+    assert [override.input_line for override in parse(texts)] == texts
+
+
+def test_another_folder_than_the_top_one_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^params\.yaml: missing; run from the top folder"):
+        parse(["lr=0.1"])
 
 
 def test_a_grid_has_at_most_100_000_trials(repository):

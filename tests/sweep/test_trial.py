@@ -534,6 +534,31 @@ def test_a_job_has_its_clone_alone_and_does_not_repeat_an_experiment(monkeypatch
     assert (ran, locks) == (["it"], [fcntl.LOCK_EX] * 2)
 
 
+def test_a_clone_that_an_interrupted_run_left_has_none_of_its_locks(monkeypatch, tmp_path):
+    """Those of git alone: DVC's are held by a process, and end with it."""
+    found: list[list[str]] = []
+    monkeypatch.setattr(trial, "_places", lambda: tmp_path / "places")
+    monkeypatch.setattr(trial, "git", lambda *_, cwd: "")
+
+    def clone(place: Path, *_: Any) -> None:
+        (place / "repository/.git/objects/ab").mkdir(parents=True)
+        for name in ("ready", "repository/.git/objects/ab/cd", "repository/requirements.lock"):
+            (place / name).touch()
+
+    def run(place: Path, *_: Any) -> None:
+        found.append(sorted(path.name for path in place.rglob("*") if path.is_file()))
+        (place / "repository/.git/objects/ab/ef.lock").touch()
+        (place / "repository/.git/index.lock").touch()
+        raise trial.TrialError
+
+    monkeypatch.setattr(trial, "_clone", clone)
+    monkeypatch.setattr(trial, "_run_experiment", run)
+    for _ in range(2):
+        with pytest.raises(trial.TrialError):
+            trial._run(job(cache=str(tmp_path)), b"")
+    assert found == [["cd", "ready", "requirements.lock"]] * 2
+
+
 def test_records_are_those_of_the_trainings(tmp_path):
     for name in ("train_mnist", "train_cifar", "other"):
         (tmp_path / f"{name}.json").write_text(f'{{"name": "{name}"}}')
@@ -694,6 +719,25 @@ def test_the_summary_lists_the_best_trial_first(in_repository, monkeypatch, tmp_
     command.main(["lr=0.1,0.2,0.3", f"--summary={tmp_path / 'page.html'}", *["--minimize"][:minimize]])
     names = re.findall(r"<tr><td>(.*?)</td>", (tmp_path / "page.html").read_text())
     assert names == (["lr0.1", "lr0.2", "lr0.3"] if minimize else ["lr0.3", "lr0.2", "lr0.1"])
+
+
+@pytest.mark.parametrize(("name", "found"), [("", "a folder"), ("file/page.html", "the file .*/file in place of a")])
+def test_a_summary_that_cannot_be_written_is_refused_before_the_first_trial(
+    in_repository, monkeypatch, tmp_path, name, found
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(command, "_sweep", lambda *_: pytest.fail("it started"))
+    with pytest.raises(UserError, match=rf"^sweep: --summary .*: found {found}.*, expected the name of a file"):
+        command.main(["lr=0.1", f"--summary={tmp_path / name}"])
+    command.main(["lr=0.1", f"--summary={tmp_path / 'new/page.html'}", "--dry"])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("more", [[], ["--dry"]])
+def test_an_interval_from_which_nothing_is_drawn_starts_nothing(in_repository, monkeypatch, more):
+    monkeypatch.setattr(command, "_sweep", lambda *_: pytest.fail("it started"))
+    with pytest.raises(UserError, match=r"^sweep: lr=interval\(1,0\.1\): found an interval from 1 to 0\.1, expected"):
+        command.main(["lr=interval(1,0.1)", "--search=optuna", "--trials=1", *more])
 
 
 def test_the_clones_of_a_user_are_apart_from_those_of_others(monkeypatch):
