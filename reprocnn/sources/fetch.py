@@ -17,7 +17,7 @@ from tqdm import tqdm
 from reprocnn.core.errors import UserError
 from reprocnn.datasets import Archive, File
 from reprocnn.sources import web
-from reprocnn.sources.web import SourceError, TransientError
+from reprocnn.sources.web import SourceError, TransientError, without_password
 
 TRIES = 3  # of one source, for what may pass: a time-out, a reset, a server's 5xx
 PAUSE_SECONDS = 2  # before the second try, twice that before the third
@@ -71,7 +71,7 @@ def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str
                         del wanted[info.name]
                     if not wanted:
                         return
-        except (SourceError, TransientError):
+        except SourceError:
             raise
         except Exception as error:  # tarfile and gzip raise a dozen kinds
             if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile):
@@ -88,7 +88,7 @@ def why_unavailable(name: str, source: str) -> str | None:
     try:
         with _open(_join(source, name)):
             return None
-    except (SourceError, TransientError) as error:
+    except SourceError as error:
         return str(error)
 
 
@@ -96,7 +96,7 @@ def _first(name: str, sources: list[str], store: Callable[[str, BinaryIO], None]
     failures: list[str] = []
     for source in sources:
         if failures:
-            print(f"download: {failures[-1]}; next: {source}", flush=True)
+            print(f"download: {failures[-1]}; next: {without_password(source)}", flush=True)
         try:
             return _try(_join(source, name), lambda stream, source=source: store(source, stream), size)  # type: ignore[misc]
         except SourceError as error:

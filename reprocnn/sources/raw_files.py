@@ -10,6 +10,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.core.files import sha256
 from reprocnn.datasets import DATASETS, Dataset, File
 from reprocnn.sources import fetch
+from reprocnn.sources.web import without_password
 
 RAW, INCOMING = Path("data/raw"), Path("data/.incoming")
 
@@ -51,12 +52,15 @@ def missing() -> list[str]:
 
 
 def unreachable_sources() -> list[str]:
-    """Give the sources of a data set that is missing here and that none of them has; empty if the run can start."""
+    """Give the sources of a data set that is missing here and that none of them has; empty if the run can start.
+
+    They are for a message: without passwords.
+    """
     lacking = set(missing())
     for dataset in DATASETS:
         sources = fetch.mirrors(dataset.addresses)
         if lacking & {file.name for file in dataset.files} and not _has_source(dataset, sources):
-            return sources
+            return [without_password(source) for source in sources]
     return []
 
 

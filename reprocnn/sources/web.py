@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import re
 import socket
 import ssl
 import time
@@ -19,22 +20,32 @@ CONNECT_SECONDS, READ_SECONDS = 10, 30  # of one connection, of one receive
 ANSWER_SECONDS = 60  # from the first connection to the last header, redirects included
 STALL_SECONDS, STALL_BYTES = 30, 300_000  # content that comes slower than that: the next source
 REDIRECTS = 10
+# The second kind is a password with characters that end the host's name: no port is such.
+CREDENTIALS = re.compile(r"(?<=//)(?:[^/?#\s]*@|[^/?#\s]*:(?!\d*(?:[/?#\s]|$))\S*@)")
 KEPT = "%/:=&?~#+!$,;'@()*[]"  # not to be quoted in an address
 
 
 class SourceError(Exception):
-    """One source did not give the right bytes; the message says which and why."""
+    """One source did not give the right bytes; the message says which and why, without its password."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_password(message))
 
 
-class TransientError(Exception):
+class TransientError(SourceError):
     """A failure that a retry may fix."""
+
+
+def without_password(text: str) -> str:
+    """Put *** in the place of what comes before the host of each address in `text`: a user and a password."""
+    return CREDENTIALS.sub("***@", text)
 
 
 @contextmanager
 def get(address: str) -> Iterator["Content"]:
     """Give the content of `address`, or of the one that it redirects to.
 
-    Raises SourceError or TransientError, also while the content is read.
+    Raises SourceError, also while the content is read.
     """
     clock = _Clock(address)
     with _errors(address):
@@ -48,7 +59,7 @@ def get(address: str) -> Iterator["Content"]:
 
 
 class Content(io.RawIOBase):
-    """A response's content; reading raises SourceError or TransientError where it breaks off, hangs or drips."""
+    """A response's content; reading raises SourceError where it breaks off, hangs or drips."""
 
     def __init__(self, response: http.client.HTTPResponse, clock: "_Clock") -> None:
         self.response, self.clock = response, clock
@@ -169,6 +180,10 @@ def _request(address: str) -> urllib.request.Request:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise http.client.InvalidURL(f"{address}: expected http:// or https:// and a host")
+    try:
+        _ = parts.port
+    except ValueError:  # whose text has the start of such a password
+        raise http.client.InvalidURL("expected a port up to 65535; write / ? # in a password as %2F %3F %23") from None
     user, _, host = parts.netloc.rpartition("@")
     parts = parts._replace(netloc=host, path=quote(parts.path, KEPT), query=quote(parts.query, KEPT), fragment="")
     headers = {"Accept-Encoding": "identity", "User-Agent": "reprocnn"}  # .gz files are wanted as they are
@@ -185,5 +200,6 @@ def _errors(address: str) -> Iterator[None]:
         cause = error.reason if isinstance(error, URLError) else error
         final = isinstance(cause, ssl.SSLCertVerificationError | http.client.InvalidURL | ValueError)
         kind = SourceError if final else TransientError
-        text = "".join(one if one.isprintable() else " " for one in f"{type(cause).__name__}: {cause}")
+        text = without_password(f"{type(cause).__name__}: {cause}")  # before it is cut
+        text = "".join(one if one.isprintable() else " " for one in text)
         raise kind(f"{address}: {' '.join(text.split())[:160]}") from None

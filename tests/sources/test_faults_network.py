@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from reprocnn.sources import raw_files
+from reprocnn.sources import raw_files, web
 from stages import download
 from tests.support import faultserver, mirror
 from tests.support.mirror import EVERYTHING, raw, refused
@@ -206,6 +206,41 @@ def test_credentials_in_an_address_are_sent_as_such(good, monkeypatch):
         download.main()
     assert set(seen) == {("Basic bWU6cEBzcw==", "identity")}
     assert raw() == EVERYTHING
+
+
+@pytest.mark.parametrize("password", ["secret", "p@ss:secret", "%2Fsecret"])
+def test_no_message_has_a_password(good, monkeypatch, capsys, password):
+    """Whether the source is asked, refuses, redirects to another such address, or is none."""
+    to = f"http://you:{password}@127.0.0.1:x/"
+    for fault in (faultserver.status(404), faultserver.ends_early, faultserver.redirect(to)):
+        with faultserver.serve(good, fault) as (address, _):
+            hidden = address.replace("//", "//***@")
+            secret = address.replace("//", f"//me:{password}@")
+            text = refused(monkeypatch, secret, secret.replace("http", "s3"))
+        text += capsys.readouterr().out
+        assert raw_files.unreachable_sources() == [hidden, hidden.replace("http", "s3")]
+        assert f"{hidden}/images.gz: " in text
+        assert f"; next: {hidden.replace('http', 's3')}\n" in text
+        assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:pass@host/a, https://b@c", "http://***@host/a, https://***@c"),
+        ("http://me:p/a?s#s@host:80/x", "http://***@host:80/x"),
+        ("http://me:1/2@host", "http://me:1/2@host"),  # a port, for all that can be known
+        ("http://host/a@b http://host:80/a@b /a/b@c ~/a@b", "http://host/a@b http://host:80/a@b /a/b@c ~/a@b"),
+    ],
+)
+def test_credentials_are_what_is_before_the_host(text, shown):
+    assert web.without_password(text) == shown
+
+
+def test_a_password_that_ends_the_address_is_explained(monkeypatch):
+    text = refused(monkeypatch, "http://me:sec/ret@127.0.0.1")
+    assert "http://***@127.0.0.1/images.gz: InvalidURL: expected a port up to 65535; write / ? # in a password" in text
+    assert "sec" not in text.replace("secure", "")
 
 
 def test_a_proxy_is_asked(good, monkeypatch):
