@@ -20,9 +20,12 @@ MAX_BYTES = 1 << 28  # of one decoded file; MNIST's largest has 47 MB
 def read(dataset: Dataset, raw: Path) -> tuple[dict[str, Labelled], list[str]]:
     """Decode the data set's files below `raw`: the splits `train` and `test`, and the names of the classes.
 
-    Raises UserError if a file is damaged or has other labels than the classes.
+    Raises UserError if a file is missing, damaged or has other labels than the classes.
     """
     paths = [raw / file.name for file in dataset.files]
+    for path in paths:
+        if not path.is_file():
+            raise _damaged(path, f"expected a file, found {'a folder' if path.is_dir() else 'none'}")
     if dataset.reader == "idx":
         return {"train": idx_pair(*paths[:2]), "test": idx_pair(*paths[2:])}, list(dataset.class_names)
     by_name = {path.name: path for path in paths}
@@ -56,8 +59,12 @@ def idx(path: Path, dimensions: int) -> np.ndarray:
         raise _damaged(
             path, f"expected an IDX file of bytes with {dimensions} axes, found the start {content[:4].hex()}"
         )
+    if len(content) < header:
+        raise _damaged(path, f"expected a header of {header} bytes, found {len(content)}")
     shape = [int(size) for size in np.frombuffer(content[4:header], ">i4")]
-    if len(content) - header != math.prod(shape) or min(shape) < 1:
+    if min(shape) < 1:
+        raise _damaged(path, f"expected positive sizes, found {shape}")
+    if len(content) - header != math.prod(shape):
         raise _damaged(path, f"expected {math.prod(shape):,} bytes for {shape}, found {len(content) - header:,}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
@@ -110,13 +117,16 @@ def _reconstruct(kind: type, shape: tuple[int, ...], _: bytes) -> np.ndarray:
     return np.empty(shape, np.uint8)
 
 
-def _unpickle(path: Path) -> Any:
+def _unpickle(path: Path) -> dict[Any, Any]:
     try:
         with path.open("rb") as file:
-            return _Unpickler(file, encoding="bytes").load()
+            content = _Unpickler(file, encoding="bytes").load()
     except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, TypeError,
             ValueError) as error:  # fmt: skip
         raise _damaged(path, f"found a pickle of other things than numbers, or damage ({error})") from None
+    if not isinstance(content, dict):
+        raise _damaged(path, f"expected a pickled dict, found {type(content).__name__}")
+    return content
 
 
 def _damaged(path: Path, what: str) -> UserError:

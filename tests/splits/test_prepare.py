@@ -126,6 +126,17 @@ def test_a_split_that_cannot_be(labels, message):
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("fraction", [0.1, 0.9])
+def test_a_rare_class_that_one_of_the_splits_would_lack(fraction):
+    labels = np.append(np.arange(1435) % 9, [9, 9])
+    with pytest.raises(
+        UserError, match=rf"^params\.yaml: mnist\.val_fraction: found {fraction} .* class 9 with 2; exp"
+    ):
+        split_off_validation(np.zeros((1437, 1, 1, 1), np.uint8), labels, fraction, 0, "mnist")
+    splits = split_off_validation(np.zeros((1437, 1, 1, 1), np.uint8), labels, 0.5, 0, "mnist")
+    assert all(set(part) == set(range(10)) for _, part in splits.values())
+
+
 @pytest.mark.parametrize(("fraction", "n"), [(0.3, 34), (0.75, 40), (0.8, 50)])
 def test_the_fewest_images_of_a_split(fraction, n):
     for count in (n - 1, n):
@@ -225,7 +236,9 @@ def test_idx_by_hand(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(b"\0\0\x08\x03"), "x.gz: expected"),
+        (gzip.compress(b"\0\0\x08\x03"), "expected a header of 16 bytes, found 4"),
+        (gzip.compress(IDX[:9]), "expected a header of 16 bytes, found 9"),
+        (gzip.compress(IDX[:15]), "expected a header of 16 bytes, found 15"),
         (gzip.compress(bytes(30)), "expected an IDX file of bytes with 3 axes, found the start 00000000"),
         (gzip.compress(b"\x01" + IDX[1:]), "found the start 01000803"),
         (gzip.compress(b"\0\x01" + IDX[2:]), "found the start 00010803"),
@@ -233,7 +246,8 @@ def test_idx_by_hand(tmp_path):
         (gzip.compress(IDX[:3] + b"\x01" + IDX[4:]), "found the start 00000801"),
         (gzip.compress(IDX[:-1]), "expected 6 bytes for [1, 2, 3], found 5"),
         (gzip.compress(IDX + b"\0"), "expected 6 bytes for [1, 2, 3], found 7"),
-        (gzip.compress(IDX[:7] + b"\0" + IDX[8:16]), "expected 0 bytes for [0, 2, 3], found 0"),
+        (gzip.compress(IDX[:7] + b"\0" + IDX[8:16]), "expected positive sizes, found [0, 2, 3]"),
+        (gzip.compress(IDX[:8] + b"\xff" * 8), "expected positive sizes, found [1, -1, -1]"),
         (gzip.compress(IDX)[:-9], "invalid or incomplete gzip file"),
         (b"no gzip", "invalid or incomplete gzip file"),
         (gzip.compress(IDX)[:12] + b"\xff" * 20, "invalid or incomplete gzip file"),
@@ -241,6 +255,8 @@ def test_idx_by_hand(tmp_path):
     ],
     ids=[
         "no sizes",
+        "cut in a size",
+        "cut in the last size",
         "zeros",
         "another first byte",
         "another second byte",
@@ -249,6 +265,7 @@ def test_idx_by_hand(tmp_path):
         "too short",
         "too long",
         "no image",
+        "negative sizes",
         "cut",
         "no gzip",
         "damaged",
@@ -345,6 +362,29 @@ def test_classes_are_ten(tmp_path, count):
     path.write_bytes(pickle.dumps({b"label_names": [b"a"] * count}, protocol=3))
     with pytest.raises(UserError, match=f"batches.meta: expected ten label_names, found {count}"):
         decode.cifar_class_names(path)
+
+
+@pytest.mark.parametrize("content", [np.zeros((2, 3072), np.uint8), [b"data"], "data", None, 3, (1, 2)])
+def test_a_pickle_of_something_else_than_a_dict(tmp_path, content):
+    path = tmp_path / "batch"
+    path.write_bytes(pickle.dumps(content, protocol=3))
+    for read in (decode.cifar_batch, decode.cifar_class_names):
+        with pytest.raises(UserError) as error:
+            read(path)
+        found = type(content).__name__
+        assert str(error.value) == f"{path}: expected a pickled dict, found {found}; run `dvc repro -f download`"
+
+
+@pytest.mark.parametrize("name", ["train-labels-idx1-ubyte.gz", "cifar-10-batches-py/batches.meta"])
+@pytest.mark.parametrize("found", ["a folder", "none"])
+def test_a_raw_file_that_is_not_there_is_named(small_raw, name, found):
+    path = Path("data/raw") / name
+    path.unlink()
+    if found == "a folder":
+        path.mkdir()
+    with pytest.raises(UserError) as error:
+        prepare.main()
+    assert str(error.value) == f"{path}: expected a file, found {found}; run `dvc repro -f download`"
 
 
 class Evil:
