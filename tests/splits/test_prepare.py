@@ -368,9 +368,9 @@ def test_classes_are_ten(tmp_path, count):
 def test_a_pickle_of_something_else_than_a_dict(tmp_path, content):
     path = tmp_path / "batch"
     path.write_bytes(pickle.dumps(content, protocol=3))
-    for read in (decode.cifar_batch, decode.cifar_class_names):
+    for decoder in (decode.cifar_batch, decode.cifar_class_names):
         with pytest.raises(UserError) as error:
-            read(path)
+            decoder(path)
         found = type(content).__name__
         assert str(error.value) == f"{path}: expected a pickled dict, found {found}; run `dvc repro -f download`"
 
