@@ -382,6 +382,8 @@ def test_a_raw_file_that_is_not_there_is_named(small_raw, name, found):
     path.unlink()
     if found == "a folder":
         path.mkdir()
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("val_fraction: 0.1 ", "val_fraction: 0.3 "))  # of few images
     with pytest.raises(UserError) as error:
         prepare.main()
     assert str(error.value) == f"{path}: expected a file, found {found}; run `dvc repro -f download`"
