@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help repro test test-slow test-nightly test-data test-kill fuzz mutants coverage demo pull export formats gate gate-comment verify lineage audit bench bench-seeds bench-sweep bench-pruning bench-waits bench-search bench-tried bench-insights bench-flaws generate docs check extras lock clean
+.PHONY: help repro test test-slow test-nightly test-kill fuzz mutants coverage demo pull export formats gate gate-comment verify lineage audit bench bench-seeds generate docs check extras lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,9 +31,6 @@ test-slow: $(INSTALLED) ## run the slow tests, and with DATASETS_MIRROR those on
 
 test-nightly: $(INSTALLED) ## run the tests that take minutes each: clusters, kills, whole trainings (an hour)
 	@python -m pytest $(SIDE_BY_SIDE) -m nightly
-
-test-data: $(INSTALLED) ## run the tests on the real data in DATASETS_MIRROR
-	@python -m pytest -m data
 
 test-kill: $(INSTALLED) ## kill the pipeline KILLS=30 times at random moments; SEED repeats a run
 	@KILLS=$(or $(KILLS),30) KILL_SEED=$(or $(SEED),0) python -m pytest -m kill --capture=no
@@ -107,27 +104,6 @@ ifndef QUICK
 	@python -m benchmarks overhead
 endif
 
-bench-sweep: $(INSTALLED) ## measure what a sweep costs and how that grows (20 minutes)
-	@python -m benchmarks sweep
-
-bench-pruning: $(INSTALLED) ## measure what stopping bad trials of a search saves (half an hour)
-	@python -m benchmarks pruning
-
-bench-waits: $(INSTALLED) ## measure the wait at the end of an epoch (2 minutes)
-	@python -m benchmarks waits
-
-bench-search: $(INSTALLED) ## measure single changes to the MNIST recipe (60 minutes)
-	@python -m benchmarks search
-
-bench-tried: $(INSTALLED) ## measure single changes to mnist-fast (4 minutes)
-	@python -m benchmarks tried
-
-bench-insights: $(INSTALLED) ## test the exercise's insights with five seeds each (45 minutes)
-	@python -m benchmarks insights
-
-bench-flaws: $(INSTALLED) ## train the exercise's flawed network, fixed one flaw at a time (up to 60 minutes)
-	@python -m benchmarks flaws
-
 generate: $(INSTALLED) ## write what is generated in README and docs: tables, figures, reference
 	@python -m benchmarks tables
 	@python -m benchmarks figures
@@ -155,8 +131,8 @@ lock: ## pin the newest versions of the dependencies
 	    pyproject.toml --output-file requirements$${extra:+-$$extra}.lock || exit 1; \
 	done
 
-clean: ## remove leftovers; keeps data, models, results and environments
-	@rm -rf demo export runs site .cache build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove leftovers; keeps data, models, results, checkpoints and environments
+	@rm -rf demo export site .cache build dist *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache
 	@find reprocnn stages tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # PyTorch is only for the benchmarks. PIP_EXTRA_INDEX_URL can name PyTorch's index of CPU builds, without gigabytes of CUDA.

@@ -168,7 +168,8 @@ def _describe(parser: argparse.ArgumentParser, summary: str) -> list[str]:
     if actions:
         lines += ["", "| Argument | Meaning | Default |", "|---|---|---|"]
     for action in actions:
-        value = action.metavar or ("{" + ",".join(map(str, action.choices)) + "}" if action.choices else "")
+        choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
+        value = action.metavar or choices
         name = " ".join(filter(None, [", ".join(action.option_strings), "" if action.nargs == 0 else str(value)]))
         default = "" if action.default in [None, False, []] else f"`{action.default}`"
         text = (action.help or "").replace(" (default: %(default)s)", "")

@@ -28,7 +28,7 @@ COMMANDS = {
     "summary": Command("reprocnn.commands.summary", "show the accuracy, target and training time of each network"),
     "export": Command("reprocnn.commands.export", "write the trained networks, for Keras, ONNX and others", "train"),
     "gate": Command("reprocnn.gate.command", "compare the metrics with their targets and another revision"),
-    "verify": Command("reprocnn.commands.verify", "check that the committed results belong to this code"),
+    "verify": Command("reprocnn.commands.verify", "check that the committed results belong to this code", "train"),
     "lineage": Command("reprocnn.commands.lineage", "compare dvc.yaml's deps with what each stage imports"),
     "audit": Command("reprocnn.audit.command", "find design flaws in a Keras network", "audit"),
     "sweep": Command("reprocnn.sweep.command", "run many DVC experiments on Ray", "sweep"),

@@ -15,7 +15,7 @@ from tests.support.commands import ROOT, environment
 
 LIGHT = ("repro", "demo", "summary", "gate", "verify", "lineage", "audit", "vega")  # the others take seconds to import
 EXTRAS = {
-    "repro": "train", "demo": "train", "summary": "", "export": "train", "gate": "", "verify": "", "lineage": "",
+    "repro": "train", "demo": "train", "summary": "", "export": "train", "gate": "", "verify": "train", "lineage": "",
     "audit": "audit", "sweep": "sweep", "vega": "dev",
 }  # fmt: skip
 

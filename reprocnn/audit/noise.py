@@ -80,7 +80,7 @@ def _check(tensor: Any, array: np.ndarray) -> None:
         expected = expected[:-1]
     fits = len(found) == len(expected) and all(size in (None, one) for size, one in zip(expected, found, strict=True))
     if not fits:
-        raise UserError(f"x: {name(tensor)}: expected rows of shape {_tuple(expected)}, got {_tuple(array.shape[1:])}.")
+        raise UserError(f"x: {name(tensor)}: expected rows of shape {shape(expected)}, got {shape(array.shape[1:])}.")
     is_text = keras.backend.standardize_dtype(tensor.dtype) == "string"
     if array.dtype.kind in "USO" and not is_text:
         try:
@@ -95,7 +95,8 @@ def _kind(part: Any) -> str:
     return f"{type(part).__name__} {part!r}"[:80]
 
 
-def _tuple(sizes: tuple[int | None, ...]) -> str:
+def shape(sizes: tuple[int | None, ...]) -> str:
+    """Write a shape as a tuple, with `any` for what is not fixed."""
     return f"({', '.join('any' if size is None else str(size) for size in sizes)})"
 
 

@@ -138,7 +138,7 @@ def _shape(model: keras.Model, graph: Graph, place: int) -> tuple[int | None, ..
 
 
 def _by_output(given: Any, names: list[str], what: str, spread: bool = True) -> list[Any]:
-    """Return each output its part of what `compile` and `fit` take as one thing, a list, or a dict by names."""
+    """Give each output its part of what `compile` and `fit` take as one thing, a list, or a dict by names."""
     count = len(names)
     is_one = count == 1 and isinstance(given, list | tuple) and len(given) == 1
     if is_one and (what != "y" or hasattr(given[0], "shape")):

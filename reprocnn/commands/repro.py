@@ -33,7 +33,10 @@ def main(arguments: list[str] | None = None) -> None:
     if not looks_complete():
         # The cache of an earlier run may have them.
         subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet", "download"], stderr=subprocess.DEVNULL)
-        unreachable = unreachable_sources() if source == "public" else []
+        if source == "public":
+            from reprocnn.sources import raw_files  # slow to import
+
+            unreachable = raw_files.unreachable_sources()
     if unreachable:
         run_sample(unreachable)
         return
@@ -46,13 +49,6 @@ def looks_complete() -> bool:
     """Check whether data/raw has the published files, by their sizes: DVC knows their digests, which take longer."""
     files = [file for dataset in DATASETS for file in dataset.files]
     return all((RAW / file.name).is_file() and (RAW / file.name).stat().st_size == file.size for file in files)
-
-
-def unreachable_sources() -> list[str]:
-    """Return the sources of a data set that is missing and that none of them has; empty if the run can start."""
-    from reprocnn.sources import raw_files  # slow to import, and needed only here
-
-    return raw_files.unreachable_sources()
 
 
 def run_sample(unreachable: list[str]) -> None:

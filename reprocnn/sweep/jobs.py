@@ -49,7 +49,7 @@ def pipeline_stages(repo: Repo) -> dict[str, Stage]:
 
 
 def parts_of(trial: Overrides, stages: dict[str, Stage]) -> dict[str, Overrides]:
-    """Return each stage, in the order of the pipeline, those overrides of the trial that reach it."""
+    """Map each stage, in the order of the pipeline, to those overrides of the trial that reach it."""
     return {
         name: tuple(one for one in trial if any(_overlap(one.partition("=")[0], key) for key in stage.keys))
         for name, stage in stages.items()

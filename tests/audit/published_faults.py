@@ -99,8 +99,8 @@ def page() -> str:
             "larger than the maps of 96-pixel images in NASNetMobile and ConvNeXtTiny.",
             "",
             f"`tests/audit/` has {len(SOUND)} further sound networks, on which it finds nothing, and {len(FAULTS)}",
-            "with one fault each, all of which it finds. They were written beside the rules, so they say less than the",
-            "table.",
+            "with one fault each, all of which it finds. They were written along with the rules, so they are weaker",
+            "evidence than the table.",
             "",
         ]
     )

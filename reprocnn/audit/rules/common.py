@@ -139,6 +139,11 @@ def kernel_area(call: Call) -> int:
     return math.prod(getattr(call.layer, "kernel_size", (1,)))
 
 
+def by_x(sizes: Any) -> str:
+    """Write sizes as 3x3x16."""
+    return "x".join(map(str, sizes))
+
+
 def _has_weights(call: Call) -> bool:
     is_norm = isinstance(call.layer, (*NORMS, layers.Normalization))
     return not is_norm and bool(getattr(call.layer, "weights", None))

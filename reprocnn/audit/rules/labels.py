@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from reprocnn.audit import noise
 from reprocnn.audit.graph import Graph
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
 from reprocnn.audit.rules.common import AFFINE, RANGES
@@ -48,10 +49,10 @@ def labels_shape(graph: Graph, task: Task) -> Found:
         if head.loss is None or not head.loss.is_known or head.loss.kind == "circle":
             continue
         if head.loss.kind == "ctc" and len(head.shape) != 3:
-            yield head.call.name, f"outputs of shape {_shape(head.shape[1:])} with ctc, expected (steps, classes)"
+            yield head.call.name, f"outputs of shape {noise.shape(head.shape[1:])} with ctc, expected (steps, classes)"
         expected = _expected_shape(head)
         if expected is not None and not _agree(labels.shape[1:], expected):
-            names = (_shape(labels.shape[1:]), _shape(head.shape[1:]))
+            names = (noise.shape(labels.shape[1:]), noise.shape(head.shape[1:]))
             yield head.call.name, f"labels of shape {names[0]}, outputs of shape {names[1]} with {head.loss.kind}"
 
 
@@ -202,7 +203,3 @@ def _agree(labels: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     if len(labels) != len(expected):
         return False
     return all(size is None or one == size for one, size in zip(labels, expected, strict=True))
-
-
-def _shape(sizes: tuple[int | None, ...]) -> str:
-    return f"({', '.join('any' if size is None else str(size) for size in sizes)})"

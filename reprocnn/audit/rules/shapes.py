@@ -14,6 +14,7 @@ from reprocnn.audit.rules.common import (
     RECURRENT,
     TRANSPOSED,
     activation,
+    by_x,
     is_first,
     is_weighted,
     keeps_units,
@@ -74,7 +75,7 @@ def stride_gaps(graph: Graph, task: Task) -> Found:
         if max(size) == 1 and max(layer.strides) <= 2:
             continue
         if any(step > length for step, length in zip(layer.strides, size, strict=True)):
-            yield call.name, f"a stride of {_by_x(layer.strides)} with a size of {_by_x(size)}"
+            yield call.name, f"a stride of {by_x(layer.strides)} with a size of {by_x(size)}"
 
 
 @rule(
@@ -111,7 +112,7 @@ def concatenated_axis(graph: Graph, task: Task) -> Found:
         last = any(isinstance(one.layer, CONVOLUTIONS) and one.layer.data_format == "channels_last" for one in nexts)
         same = len({signal.shape for signal in call.inputs}) == 1
         if axis == 0 or (axis < rank - 1 and last and same and rank in (3, 4)):
-            yield call.name, f"joins along axis {axis} of {rank}: {_by_x(call.output.shape[1:])}"
+            yield call.name, f"joins along axis {axis} of {rank}: {by_x(call.output.shape[1:])}"
 
 
 @rule(
@@ -162,7 +163,7 @@ def channels_first(graph: Graph, task: Task) -> Found:
         shape = call.inputs[0].shape if call.inputs else ()
         is_last = isinstance(call.layer, layers.Conv2D) and call.layer.data_format == "channels_last"
         if is_last and is_first(call) and len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > WIDE:
-            yield call.name, f"inputs of {_by_x(shape[1:])} with channels last: a map of {_by_x(shape[1:3])}"
+            yield call.name, f"inputs of {by_x(shape[1:])} with channels last: a map of {by_x(shape[1:3])}"
 
 
 @rule(
@@ -176,7 +177,7 @@ def reshaped_axes(graph: Graph, task: Task) -> Found:
         if isinstance(call.layer, layers.Reshape):
             sizes = [[size for size in signal.shape[1:] if size > 1] for signal in (call.inputs[0], call.output)]
             if sizes[0] != sizes[1] and sorted(sizes[0]) == sorted(sizes[1]):
-                yield call.name, f"reshapes {_by_x(call.inputs[0].shape[1:])} to {_by_x(call.output.shape[1:])}"
+                yield call.name, f"reshapes {by_x(call.inputs[0].shape[1:])} to {by_x(call.output.shape[1:])}"
 
 
 @rule(
@@ -193,7 +194,7 @@ def unused_input(graph: Graph, task: Task) -> Found:
     ends = {id(tensor) for tensor in getattr(task.model, "outputs", None) or []}
     for tensor in inputs if nodes else []:
         if id(tensor) not in read | ends:
-            yield noise.name(tensor), f"no layer reads this input of shape {_by_x(tensor.shape[1:])}"
+            yield noise.name(tensor), f"no layer reads this input of shape {by_x(tensor.shape[1:])}"
 
 
 @rule(
@@ -215,7 +216,7 @@ def norm_of_one(graph: Graph, task: Task) -> Found:
             and call.output.spread <= 1e-6 * min(1, signal.spread)
             and (gamma is None or gamma.numpy().any())
         ):
-            yield call.name, f"all outputs are {call.output.mean:.2g}, for inputs of {_by_x(signal.shape[1:])}"
+            yield call.name, f"all outputs are {call.output.mean:.2g}, for inputs of {by_x(signal.shape[1:])}"
 
 
 def _is_image(call: Call) -> bool:
@@ -237,7 +238,3 @@ def _is_activation(call: Call) -> bool:
 
 def _per_axis(size: Any, rank: int) -> tuple[int, ...]:
     return (size,) * rank if isinstance(size, int) else tuple(size)
-
-
-def _by_x(sizes: Any) -> str:
-    return "x".join(map(str, sizes))

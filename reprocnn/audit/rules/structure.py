@@ -1,7 +1,6 @@
 """What is wrong with sizes: numbers of filters, kernels, and the share of one layer in all parameters."""
 
 import math
-from typing import Any
 
 from reprocnn.audit.graph import Call, Graph, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
@@ -11,6 +10,7 @@ from reprocnn.audit.rules.common import (
     DROPOUTS,
     all_after,
     all_before,
+    by_x,
     is_first,
     is_weighted,
     kernel_area,
@@ -102,7 +102,7 @@ def kernel_over_map(graph: Graph, task: Task) -> Found:
         if seen < math.prod(kernel):
             reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilation, strict=True)]
             share = f"{seen} of its {math.prod(kernel)} positions ever see a value"
-            yield call.name, f"a {_by_x(reach)} kernel on a {_by_x(sizes)} map; {share}"
+            yield call.name, f"a {by_x(reach)} kernel on a {by_x(sizes)} map; {share}"
 
 
 @rule(
@@ -161,8 +161,4 @@ def _positions_seen(kernel: int, size: int, stride: int, dilation: int) -> int:
 
 
 def _kernel(call: Call) -> str:
-    return _by_x(call.layer.kernel.shape[:-1])
-
-
-def _by_x(sizes: Any) -> str:
-    return "x".join(map(str, sizes))
+    return by_x(call.layer.kernel.shape[:-1])
