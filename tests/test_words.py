@@ -9,7 +9,7 @@ from tests.support.commands import ROOT
 
 WORDS = [
     r"(go|goes|going|went) on", r"mend(s|ed|ing)?", r"told", r"(?<!study\.)tells?", r"anew", r"strangers?",
-    r"(?<![\"`/])grudges?",  # benchmarks/results/grudges.csv keeps its name, quoted or behind a slash
+    r"grudges?",
     r"no numbers?", r"no plain yaml", r"no whole archive", r"not of this code", r"over views", r"times none",
     r"times cifar-plain", r"to its aim", r"set aside", r"same bytes again", r"multipl(y|ies) in bfloat16",
     r"what stands between", r"wrong of [\d,]+ against", r"machine is uneven",
@@ -41,7 +41,7 @@ def left_out(text: str) -> list[str]:
         ("It goes\non after a stop.", ["goes\non"]),
         ("def test_it_went_on():", ["went_on"]),
         ("He was told anew; Mend it.", ["told", "anew", "Mend"]),
-        ("recommended, intellect, study.tell(1), results/grudges.csv", []),
+        ("recommended, intellect, study.tell(1)", []),
     ],
 )
 def test_left_out_words_are_found_as_words(text, words):

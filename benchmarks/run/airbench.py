@@ -1,14 +1,12 @@
-"""Train airbench in PyTorch as its authors do, with the seeds 0 to N-1: benchmarks/airbench/seeds.csv.
+"""Train airbench in PyTorch as its authors do, with the seeds 0 to N-1: benchmarks/results/airbench.csv.
 
 `bench` times it beside the project's settings. Here it is alone, for its accuracy: other work may run beside it.
 """
 
-from pathlib import Path
-
 from benchmarks.run import bench, command, results
 from reprocnn import backend
 
-TABLE = Path("benchmarks/airbench/seeds.csv")
+TABLE = results.FOLDER / "airbench.csv"
 SIDE = "airbench, PyTorch"
 
 

@@ -1,4 +1,4 @@
-"""Seconds of an audit: this project's networks and some of keras.applications, benchmarks/audit/seconds.csv.
+"""Seconds of an audit: this project's networks and some of keras.applications, benchmarks/results/audit.csv.
 
 Untrained, on the CPU, with noise as the batch; the median of three, of which the first compiles nothing for the others.
 """
@@ -6,14 +6,11 @@ Untrained, on the CPU, with noise as the batch; the median of three, of which th
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from benchmarks.run import command, results
 
-from benchmarks.run import command
-
-FILE = Path("benchmarks/audit/seconds.csv")
+TABLE = results.FOLDER / "audit.csv"
 ROUNDS = 3
 APPLICATIONS = {"MobileNetV2": 96, "EfficientNetB0": 128, "ResNet50V2": 128, "DenseNet121": 128}
 
@@ -38,8 +35,7 @@ def main(arguments: list[str]) -> None:
                      "seconds": round(statistics.median(times), 2)})  # fmt: skip
         print(rows[-1], flush=True)
         keras.utils.clear_session(free_memory=False)
-    FILE.parent.mkdir(exist_ok=True)
-    pd.DataFrame(rows).to_csv(FILE, index=False)
+    results.write(TABLE, rows)
 
 
 def _seconds(call: Callable[[], Any]) -> float:

@@ -1,10 +1,9 @@
-"""The exported formats beside the evaluation, on MNIST's 10,000 test images: benchmarks/formats/mnist-fast.csv.
+"""The exported formats beside the evaluation, on MNIST's 10,000 test images: benchmarks/results/formats.csv.
 
 Train the setting mnist-fast in a copy, export it in every format, and open each file with its runtime.
 """
 
 import contextlib
-import datetime
 import sys
 import tempfile
 import time
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from benchmarks.run import command
+from benchmarks.run import command, results
 from benchmarks.run.copies import copy_with_data
 from benchmarks.run.settings import SETTINGS
 
-FILE = Path("benchmarks/formats/mnist-fast.csv").resolve()  # the training runs in a folder of its own
+TABLE = (results.FOLDER / "formats.csv").resolve()  # the training runs in a folder of its own
 BATCH, ROUNDS = 1000, 7
 Predict = Callable[[np.ndarray], np.ndarray]  # uint8 images to probabilities
 
@@ -59,11 +57,10 @@ def main(arguments: list[str]) -> None:
                     "other classes": int((found.argmax(axis=1) != expected.argmax(axis=1)).sum()),
                     "largest difference": float(abs(found - expected).max()), "images/s": round(rates[kind]),
                     "bytes": size, "threads": device.threads, "processor": device.name,
-                    "date": datetime.date.today().isoformat(),
+                    "date": results.today(),
                 }
             )  # fmt: skip
-    FILE.parent.mkdir(exist_ok=True)
-    pd.DataFrame(rows).to_csv(FILE, index=False, float_format="%.6g")
+    results.write(TABLE, rows, digits=6)
 
 
 def measure(sides: dict[str, Predict], x: np.ndarray) -> dict[str, float]:

@@ -12,7 +12,6 @@ from reprocnn.report.figures import STYLE, save
 from reprocnn.report.palette import BLUE, GREY, INK, ORANGE, VERMILION
 
 FOLDER = Path("docs/figures")
-CALIBRATION = Path("benchmarks/calibration")
 
 
 def main(arguments: list[str]) -> None:
@@ -23,7 +22,7 @@ def main(arguments: list[str]) -> None:
             table = results.FOLDER / f"{name}.csv"
             if table.exists():
                 save(draw(pd.read_csv(table), columns=2), FOLDER / f"{name}.svg")
-        measured = [CALIBRATION / name for name in ("false_alarms.csv", "power.csv")]
+        measured = [results.FOLDER / f"calibration_{name}.csv" for name in ("false_alarms", "power")]
         if all(path.exists() for path in measured):
             save(draw_calibration(*map(pd.read_csv, measured)), FOLDER / "calibration.svg")
 
@@ -41,7 +40,7 @@ def draw_calibration(alarms: pd.DataFrame, power: pd.DataFrame) -> Figure:
     left.legend(title="calibrated", title_fontsize=7, fontsize=7)
     own = power[power["seeds of"] == "simulated"]
     lines = {"one seed": (BLUE, "1 seed"), "three seeds": (VERMILION, "3 seeds")}
-    for column, (colour, label) in (lines | {"sign-flip, three seeds": (GREY, "3, sign-flip")}).items():
+    for column, (colour, label) in lines.items():
         right.plot(100 * own["loss"], 100 * own[column], color=colour, marker="o", label=label)
     right.axvline(100 * own["promised at"].iloc[0], color=BLUE, linestyle="--", linewidth=0.8)
     right.set(xlabel="loss of accuracy, points", ylabel="found, %", title="dispersion 2, 10,000 images")

@@ -1,6 +1,6 @@
 """Measure what each flaw of the exercise's warm-up network costs: train it on CIFAR-10, fixed one flaw at a time.
 
-Add what benchmarks/results/grudges.csv lacks, each row as soon as it is known. To fit into an hour on two cores, images
+Add what benchmarks/results/flaws.csv lacks, each row as soon as it is known. To fit into an hour on two cores, images
 are CIFAR-10's 32x32 instead of 100x100, the first three convolutions have 288, 16 and 4 filters instead of 512, 128 and
 32, and a training sees 10,000 images eight times. Each fix keeps those before it. Accuracies are on 5,000 validation
 images; the test images are not used.
@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from benchmarks.run import command, results
 from reprocnn.backend import Device, configure_device, keras, layers, record
 from reprocnn.images import arrays
 from reprocnn.images.batches import batches
 
-TABLE, DATA = results.FOLDER / "grudges.csv", Path("data/prepared/cifar")
+TABLE, DATA = results.FOLDER / "flaws.csv", Path("data/prepared/cifar")
 SEEDS, IMAGES, VAL_IMAGES, EPOCHS, BATCH_SIZE = 3, 10_000, 5_000, 8, 100
 
 
@@ -49,7 +48,7 @@ FIXES: dict[str, dict[str, Any]] = {
 
 
 def main(arguments: list[str]) -> None:
-    """Train what the table lacks, and print its summary."""
+    """Train what the table lacks."""
     command.parser("flaws", __doc__).parse_args(arguments)
     device = configure_device("cpu", threads=0)
     known = results.known(TABLE, "step", "seed")
@@ -61,7 +60,6 @@ def main(arguments: list[str]) -> None:
             if (str(step), str(seed)) not in known:
                 row = {"step": step, "fix": fix, "seed": seed, **measure(design, seed, device)}
                 results.add(TABLE, [row], order=_order)
-    print(summary(pd.read_csv(TABLE)))
 
 
 def measure(design: Design, seed: int, device: Device) -> dict[str, Any]:
@@ -106,11 +104,6 @@ def build(design: Design, shape: tuple[int, ...], num_classes: int, normalizatio
     stack += [layers.Dense(num_classes), layers.Activation(design.output)]
     stack += [layers.Dropout(0.5)] if design.dropout_on_output else []
     return keras.Sequential(stack)
-
-
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Summarize the accuracies after each fix: mean, standard deviation and number."""
-    return table.groupby(["step", "fix"])["val_accuracy"].agg(["mean", "std", "count"]).reset_index()
 
 
 def _train(model: keras.Model, data: arrays.Split, val: arrays.Split, seed: int) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Measure what single changes to the CIFAR-10 recipe give: accuracy on the validation images, and operations.
 
 Each is trained in a copy of the repository whose params or code it changes: at half the width and for eight epochs on
-70 % of the training images, unless its name says otherwise. Add a row to benchmarks/record/levers.csv as soon as it is
-known, so that an interrupted run resumes. Measure rows of other training code again. The test images are not used.
+70 % of the training images, unless its name says otherwise. Add a row to benchmarks/results/levers.csv as soon as it is
+known, so that an interrupted run resumes. Rows of other training code are measured again. Test images are not used.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json, write_json, write_text
 from reprocnn.repository import dvc
 
-TABLE, MEASURED = Path("benchmarks/record/levers.csv"), Path("runs/lever.json")
+TABLE, MEASURED = results.FOLDER / "levers.csv", Path("runs/lever.json")
 BUILD, MUON, WHITENING = (f"reprocnn/{name}.py" for name in ("networks/build", "training/muon", "networks/whitening"))
 # Code to change: file, text that occurs once, what replaces it.
 NO_BIAS = ((WHITENING, "    layer.kernel.trainable = False", "    layer.trainable = False"),)

@@ -1,10 +1,9 @@
 """What pruning saves: a search of MNIST's learning rate, dropout and label smoothing, in full and pruned.
 
-Both draw the same 30 trials at random, with a small network on 12,000 images. Writes benchmarks/sweeps/pruning.csv.
+Both draw the same 30 trials at random, with a small network on 12,000 images. Writes benchmarks/results/pruning.csv.
 Needs the extra "sweep".
 """
 
-import datetime
 import os
 import subprocess
 import sys
@@ -13,16 +12,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from dvc.repo import Repo
 
-from benchmarks.run import command
+from benchmarks.run import command, results
 from benchmarks.run.copies import copy_with_data
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json
 from reprocnn.repository import dvc, git
 
-FILE, ROOT = Path("benchmarks/sweeps/pruning.csv").resolve(), Path(__file__).parents[2]
+TABLE, ROOT = results.FOLDER / "pruning.csv", Path(__file__).parents[2]
 TRIALS, EPOCHS = 30, 8
 CHANGES: dict[str, Any] = {
     "mnist.val_fraction": 0.8, "mnist.filters": 4, "mnist.depth": 1, "mnist.epochs": EPOCHS,
@@ -50,8 +48,7 @@ def main(arguments: list[str]) -> None:
         identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
         git(*identity, "commit", "--quiet", "--message=Data", cwd=prepared)
         rows = [{"side": side} | search(prepared, folder, more) for side, more in SIDES.items()]
-    FILE.parent.mkdir(exist_ok=True)
-    pd.DataFrame(rows).to_csv(FILE, index=False, float_format="%.6g")
+    results.write(TABLE, rows, digits=6)
 
 
 def search(prepared: Path, folder: str, more: tuple[str, ...]) -> dict[str, Any]:
@@ -75,7 +72,7 @@ def search(prepared: Path, folder: str, more: tuple[str, ...]) -> dict[str, Any]
     return {
         "trials": len(records), "pruned": sum("pruned" in one for one in records), "epochs": sum(epochs),
         "best": best(clone), "seconds": time.perf_counter() - start, "cores": os.cpu_count(),
-        "date": datetime.date.today().isoformat(),
+        "date": results.today(),
     }  # fmt: skip
 
 

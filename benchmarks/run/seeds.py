@@ -1,4 +1,4 @@
-"""Train a setting of params.yaml with several seeds and measure it on the test images.
+"""Train a named setting with several seeds and measure it on the test images.
 
 DVC runs each training in a copy of the repository that shares its cache. Its row of seeds.csv, and those of
 mistakes.csv (which test images were wrong), are written as soon as they are known. With --sweep, the rows come from the
@@ -91,7 +91,7 @@ def collect(setting: str) -> None:
 
 
 def carry_over(setting: str, old: str, before: str) -> None:
-    """Return the rows of `setting` with the digest `old` the current one.
+    """Give the rows of `setting` that have the digest `old` the current one.
 
     Raises UserError if there are none, or if the weights of its data set are not those of the commit `before`.
     """

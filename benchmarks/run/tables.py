@@ -27,12 +27,6 @@ from reprocnn.report.tables import tables as measured_tables
 
 README, DOCS, LOCK = Path("README.md"), Path("docs"), Path("dvc.lock")
 SEEDS, MISTAKES = results.FOLDER / "seeds.csv", results.FOLDER / "mistakes.csv"
-CALIBRATION = Path("benchmarks/calibration")
-AUDIT = Path("benchmarks/audit/seconds.csv")
-FORMATS = Path("benchmarks/formats/mnist-fast.csv")
-PRUNING = Path("benchmarks/sweeps/pruning.csv")
-AIRBENCH = Path("benchmarks/airbench/seeds.csv")
-LEVERS = Path("benchmarks/record/levers.csv")
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 HEADLINES = ("mnist", "cifar", "cifar-94")  # of the README; their networks are those of params.yaml
 MARKED = re.compile(r"<!-- ([a-z][\w -]*) -->\n((?:(?!<!--).)*)<!-- end -->", re.DOTALL)
@@ -59,7 +53,7 @@ VIEWS = {
     "pruning": View("pruning", ("search", "trials", "pruned", "epochs", "best validation accuracy")),
     "insights": View("insights", ("network", "n", "after 10 epochs", "epochs", "last epoch")),
     "insights selection": View("insights", ("network", "epoch chosen on validation", "epoch chosen on test")),
-    "flaws": View("grudges", ("fix", "parameters", "validation accuracy", "loss", "n")),
+    "flaws": View("flaws", ("fix", "parameters", "validation accuracy", "loss", "n")),
     "bench": View("bench", ("side", "epochs", "test accuracy", "with TTA", "n", "time to target")),
     "bench cost": View("bench", ("side", "seconds", "images/s", "peak memory", "time to first step")),
     "bench arithmetic": View("bench", ("side", "TFLOP", "share of peak", "relative to mnist-fast")),
@@ -174,20 +168,16 @@ def this_commit() -> pd.DataFrame:
     """Tabulate the metrics of the committed networks, those that have a target."""
     values = params.load(params.FILE)
     rows = []
-    for name, targets in values["targets"].items():
-        details, target = _details(name), targets["test"]["accuracy"]["at_least"]
-        test = details["test"] | read_json(Path("metrics") / f"{name}.json")[name]["test"]
+    for name in values["targets"]:
+        test = _details(name)["test"] | read_json(Path("metrics") / f"{name}.json")[name]["test"]
         rows.append(
             {
                 "data set": by_name(name).title,
                 "network": values[name]["network"],
-                "parameters": f"{details['parameters']:,}",
                 "test accuracy": f"**{test['accuracy']:.2%}**",
                 "with TTA": f"{test['accuracy_tta']:.2%}",
                 "95 % interval": f"{test['accuracy_low']:.2%} to {test['accuracy_high']:.2%}",
                 "wrong": f"{test['errors']:,} of {test['n']:,}",
-                "target": f"{target:.1%}",
-                "epochs": values[name]["epochs"],
             }
         )
     return pd.DataFrame(rows)
@@ -198,18 +188,13 @@ def over_seeds() -> pd.DataFrame:
     rows = []
     for (setting, digest), runs in pd.read_csv(SEEDS).groupby(["setting", "training"], sort=False):
         accuracy, minutes = runs["test_accuracy"], runs["seconds"] / 60
-        first = runs.iloc[0]
         rows.append(
             {
                 "setting": _with_age(str(setting), str(digest)),
                 "test accuracy": spread(accuracy),
                 "n": len(runs),
-                "training, minutes": f"{minutes.mean():.2g} ({minutes.min():.2g} to {minutes.max():.2g})",
+                "training, minutes": f"{minutes.median():.2g} ({minutes.min():.2g} to {minutes.max():.2g})",
                 "peak memory": f"{runs['peak_memory_mib'].max() / 1024:.1f} GiB",
-                "hardware": first["hardware"],
-                "versions": first["versions"],
-                "command": f"`python -m benchmarks seeds {setting} {len(runs)}`",
-                "training code": digest,
             }
         )
     return pd.DataFrame(rows)
@@ -239,7 +224,7 @@ def false_alarms() -> pd.DataFrame:
 
 def calibration() -> pd.DataFrame:
     """Tabulate the false alarms of calibrated gates, by what calibrated them."""
-    measured = pd.read_csv(CALIBRATION / "false_alarms.csv")
+    measured = pd.read_csv(results.FOLDER / "calibration_false_alarms.csv")
     rows = []
     for (name, dispersion), own in measured.groupby(["seeds of", "dispersion"], sort=False):
         raw = own.loc[own["seeds"] == own["seeds"].max(), "alpha 0.01"].item()
@@ -250,7 +235,7 @@ def calibration() -> pd.DataFrame:
 
 def losses_found() -> pd.DataFrame:
     """Tabulate how often a gate that ten seeds calibrated finds the loss of a worse recipe."""
-    measured = pd.read_csv(CALIBRATION / "power.csv")
+    measured = pd.read_csv(results.FOLDER / "calibration_power.csv")
     table = measured[["seeds of"]].copy()
     for column, heading in (("loss", "loss, points"), ("promised at", "promised at")):
         table[heading] = [f"{100 * value:.2f}" for value in measured[column]]
@@ -261,14 +246,14 @@ def losses_found() -> pd.DataFrame:
 
 def audit_seconds() -> pd.DataFrame:
     """Tabulate how long an audit takes."""
-    measured = pd.read_csv(AUDIT)
+    measured = pd.read_csv(results.FOLDER / "audit.csv")
     measured["parameters"] = [f"{value:,}" for value in measured["parameters"]]
     return measured
 
 
 def formats() -> pd.DataFrame:
     """Tabulate what the exported formats compute and how fast."""
-    measured = pd.read_csv(FORMATS)
+    measured = pd.read_csv(results.FOLDER / "formats.csv")
     columns = {
         "format": measured["format"], "accuracy": [f"{value:.2%}" for value in measured["accuracy"]],
         "other classes": measured["other classes"],
@@ -281,12 +266,13 @@ def formats() -> pd.DataFrame:
 
 def airbench() -> pd.DataFrame:
     """Tabulate airbench in PyTorch, a row per processor and precision."""
+    measured = pd.read_csv(results.FOLDER / "airbench.csv")
     rows = [
         {
             "processor": hardware, "precision": precision, "epochs": own["epochs"].max(),
             "test accuracy": spread(own["test_accuracy"]), "with TTA": spread(own["test_accuracy_tta"]), "n": len(own),
         }
-        for (hardware, precision), own in pd.read_csv(AIRBENCH).groupby(["hardware", "precision"])
+        for (hardware, precision), own in measured.groupby(["hardware", "precision"])
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -294,13 +280,12 @@ def airbench() -> pd.DataFrame:
 def levers() -> pd.DataFrame:
     """Tabulate single changes to the CIFAR-10 recipe; rows of other code than dvc.lock's say so."""
     rows = []
-    for (name, digest), own in pd.read_csv(LEVERS).groupby(["change", "training"], sort=False):
+    for (name, digest), own in pd.read_csv(results.FOLDER / "levers.csv").groupby(["change", "training"], sort=False):
         rows.append(
             {
                 "change": name if digest == current_digest("cifar") else f"{name} (older code)",
                 "n": len(own),
                 "TFLOP": f"{own['tflop'].iloc[0]:.1f}",
-                "parameters": f"{own['parameters'].iloc[0]:,}",
                 "validation accuracy": spread(own["val_accuracy"]),
                 "with TTA": spread(own["val_accuracy_tta"]),
             }
@@ -310,7 +295,7 @@ def levers() -> pd.DataFrame:
 
 def pruning() -> pd.DataFrame:
     """Tabulate a search in full and pruned."""
-    measured = pd.read_csv(PRUNING)
+    measured = pd.read_csv(results.FOLDER / "pruning.csv")
     columns = {
         "search": measured["side"], "trials": measured["trials"], "pruned": measured["pruned"],
         "epochs": measured["epochs"], "best validation accuracy": [f"{value:.2%}" for value in measured["best"]],

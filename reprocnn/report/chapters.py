@@ -17,7 +17,7 @@ NORMALIZATIONS = {
 }
 CHARTS = {  # by table: how it is drawn, and what is seen
     "insights": (charts.draw_insights, "test accuracy of each variant, a dot for each seed"),
-    "grudges": (charts.draw_flaws, "validation accuracy after each fix, a dot for each seed"),
+    "flaws": (charts.draw_flaws, "validation accuracy after each fix, a dot for each seed"),
     "bench": (charts.draw_bench, "test error against seconds of training"),
     "growth": (charts.draw_growth, "cost of an epoch against images and filters"),
 }

@@ -205,8 +205,8 @@ TABLES = {
             "epoch chosen on test": _chosen_on_test,
         },
     ),
-    "grudges": Table(
-        file="grudges",
+    "flaws": Table(
+        file="flaws",
         title="What each flaw costs",
         text=(
             "The exercise's flawed network on CIFAR-10, fixed one flaw at a time, from top to bottom. Each fix keeps "

@@ -120,12 +120,12 @@ def _try(address: str, store: Callable[[BinaryIO], None], size: int) -> None:
 
 @contextmanager
 def _open(address: str) -> Iterator[BinaryIO]:
-    if address.startswith(("http://", "https://")):
+    scheme, colon, _ = address.partition("://")
+    if scheme.lower() in ("http", "https"):
         with web.get(address) as content:
             yield cast(BinaryIO, content)
         return
-    scheme, colon, _ = address.partition("://")
-    if colon and scheme != "file":
+    if colon and scheme.lower() != "file":
         raise SourceError(f"{address}: {scheme}:// is not supported, expected a folder, http:// or https://")
     try:
         path = _local(address)
@@ -177,4 +177,4 @@ def _join(source: str, name: str) -> str:
 
 
 def _local(address: str) -> Path:
-    return Path(unquote(urlsplit(address).path)) if address.startswith("file:") else Path(address).expanduser()
+    return Path(unquote(urlsplit(address).path)) if address.lower().startswith("file:") else Path(address).expanduser()

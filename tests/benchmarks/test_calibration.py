@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.run import calibration, figures, tables
+from benchmarks.run import calibration, figures, results, tables
 from reprocnn.gate.calibrate import Calibration, of_predictions
 from reprocnn.gate.statistics import mcnemar
 
@@ -83,11 +83,10 @@ def test_tables_and_figure_by_hand(tmp_path, monkeypatch):
         {"seeds of": "simulated", "dispersion": 2.0, "seeds": k, "calibrated": rate, "alpha 0.01": raw}
         for k, rate, raw in ((3, 0.001, 0.03), (10, 0.004, 0.035), (30, 0.0123, 0.041))
     ]
-    power = [{"seeds of": "simulated", "loss": 0.0037, "one seed": 0.3, "three seeds": 0.745, "promised at": 0.0084,
-              "sign-flip, three seeds": 0}]  # fmt: skip
-    pd.DataFrame(alarms).to_csv(tmp_path / "false_alarms.csv", index=False)
-    pd.DataFrame(power).to_csv(tmp_path / "power.csv", index=False)
-    monkeypatch.setattr(tables, "CALIBRATION", tmp_path)
+    power = [{"seeds of": "simulated", "loss": 0.0037, "one seed": 0.3, "three seeds": 0.745, "promised at": 0.0084}]
+    pd.DataFrame(alarms).to_csv(tmp_path / "calibration_false_alarms.csv", index=False)
+    pd.DataFrame(power).to_csv(tmp_path / "calibration_power.csv", index=False)
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
     assert tables.calibration().to_dict("records") == [
         {"seeds of": "simulated", "dispersion": "2", "alpha 0.01": "4.1%", "3 seeds": "0.1%", "10 seeds": "0.4%",
          "30 seeds": "1.2%"}

@@ -129,7 +129,7 @@ def test_flaws_by_hand():
     rows = [(1, "fixed", 0, 0.5, 2.0, 99), (0, "as it is", 0, 0.1, 2.5, 1234), (1, "fixed", 1, 0.6, 1.0, 99)]
     rows += [(1, "fixed", 2, 0.55, 0.9, 99)]
     columns = ["step", "fix", "seed", "val_accuracy", "val_loss", "parameters"]
-    assert cells("grudges", pd.DataFrame(rows, columns=columns)) == [
+    assert cells("flaws", pd.DataFrame(rows, columns=columns)) == [
         ["as it is", "1,234", "10.0% ± nan", "2.50", "1"], ["fixed", "99", "55.0% ± 5.0", "1.30", "3"],
     ]  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The waits, limits and orders of a download, with the network and the clock replaced."""
 
 import gzip
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,15 @@ def test_an_archive_that_is_packed_to_too_much_is_refused(tmp_path):
         fetch.fetch_members(Archive("a.tar.gz", 1, 1999), (NOTHING,), [str(tmp_path)], tmp_path)
     with pytest.raises(UserError, match="invalid or incomplete"):
         fetch.fetch_members(Archive("a.tar.gz", 1, 2000), (NOTHING,), [str(tmp_path)], tmp_path)
+
+
+def test_a_scheme_may_have_capitals(good, tmp_path):
+    content = (good / "images.gz").read_bytes()
+    file = File("images.gz", len(content), hashlib.sha256(content).hexdigest())
+    with faultserver.serve(good, faultserver.good) as (address, _):
+        for n, source in enumerate((f"FILE://{good}", address.replace("http", "HTTP"))):
+            fetch.fetch_file(file, [source], tmp_path / str(n))
+            assert (tmp_path / str(n) / "images.gz").read_bytes() == content
 
 
 def test_named_mirrors_come_before_public_addresses(monkeypatch, tmp_path):
