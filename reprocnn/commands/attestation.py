@@ -6,6 +6,7 @@ https://github.com/in-toto/attestation, spec/v1 and spec/predicates/test-result.
 import base64
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,21 +56,23 @@ def check(path: Path, key: Path) -> dict[str, Any]:
         raise UserError(f"{path}: expected a DSSE envelope, found {type(error).__name__}: {error}") from None
     if kind != PAYLOAD or not any(_is_signed(public, signature, body) for signature in signatures):
         raise UserError(f"{path}: not signed by {key} ({key_id(public)}), or changed since; do not trust it")
-    statement = json.loads(body)  # from here on it is what the owner of the key wrote
-    if (statement.get("_type"), statement.get("predicateType")) != (STATEMENT, PREDICATE):
-        raise UserError(f"{path}: expected a statement of {PREDICATE}, found {statement.get('predicateType')}")
-    [subject] = statement["subject"]
-    if subject["digest"]["sha256"] != sha256(LOCK):
-        raise UserError(
-            f"{path}: signed for another {LOCK}; check out {subject['digest']['gitCommit']}, or attest this one"
-        )
-    if not _is_ancestor(subject["digest"]["gitCommit"]):
-        raise UserError(
-            f"{path}: signed for commit {subject['digest']['gitCommit']}, which is not in the history of HEAD"
-        )
-    if statement["predicate"]["result"] != "PASSED":
-        raise UserError(f"{path}: its result is {statement['predicate']['result']}, expected PASSED")
-    return statement["predicate"]
+    match _statement(body):  # from here on it is what the owner of the key wrote
+        case {
+            "_type": kind,
+            "predicateType": about,
+            "subject": [{"digest": {"sha256": digest, "gitCommit": str(commit)}}],
+            "predicate": {"result": result, "differing": [*differing], "reasons": [*reasons]} as predicate,
+        } if (kind, about) == (STATEMENT, PREDICATE) and all(isinstance(line, str) for line in differing + reasons):
+            pass
+        case _:
+            raise UserError(f"{path}: expected a statement of {PREDICATE} as `--attest` writes it; attest again")
+    if digest != sha256(LOCK):
+        raise UserError(f"{path}: signed for another {LOCK}; check out {commit}, or attest this one")
+    if not _is_ancestor(commit):
+        raise UserError(f"{path}: signed for commit {commit}, which is not in the history of HEAD")
+    if result != "PASSED":
+        raise UserError(f"{path}: its result is {result}, expected PASSED")
+    return predicate
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:
@@ -128,7 +131,16 @@ def _head() -> str:
     return git("rev-parse", "HEAD").strip()
 
 
+def _statement(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _is_ancestor(commit: str) -> bool:
+    if not re.fullmatch("[0-9a-f]{40,64}", commit):
+        return False  # a name, such as HEAD, is of any history
     try:
         git("merge-base", "--is-ancestor", commit, "HEAD")
     except UserError:

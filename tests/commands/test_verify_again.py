@@ -23,6 +23,8 @@ from reprocnn.gate import lock
 from tests.support.commands import call, commit
 
 NOISE = 1.96 * 0.02  # the standard deviation of 0.94 and 0.96 is 0.02 / √2
+SAME: dict[str, Any] = {"differing": [], "reasons": []}
+PAYLOAD = b"application/vnd.in-toto+json"
 OUTS = {"train_mnist": ["models/mnist"], "evaluate_cifar": ["metrics/cifar.json", "evaluation/cifar.npz"]}
 
 
@@ -381,13 +383,48 @@ def test_a_file_that_is_no_statement_is_refused(small, keys, text):
 def test_a_signed_statement_of_something_else_is_refused(small, keys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(attestation, "PREDICATE", "https://in-toto.io/attestation/vulns/v0.1")
-        attestation.write(Path("attestation.json"), keys[0], {})
+        attestation.write(Path("attestation.json"), keys[0], SAME)
     with pytest.raises(UserError, match="expected a statement of"):
         check(keys[1])
 
 
+def sign(statement: bytes, key: Path) -> None:
+    """Write an envelope whose signature is right, whatever is in it."""
+    signature = attestation.private_key(key).sign(b"DSSEv1 28 %s %d %s" % (PAYLOAD, len(statement), statement))
+    body, sig = (base64.b64encode(part).decode() for part in (statement, signature))
+    write("attestation.json", {"payloadType": PAYLOAD.decode(), "payload": body, "signatures": [{"sig": sig}]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subject": []}, {"subject": None}, {"subject": [{}]}, {"subject": [{"digest": {"sha256": "x"}}]},
+        {"subject": [{"digest": {"sha256": "x", "gitCommit": 5}}]},
+        {"predicate": None}, {"predicate": {"result": "PASSED"}},
+        {"predicate": {"result": "PASSED", "differing": "no", "reasons": []}},
+        {"predicate": {"result": "PASSED", "differing": [1], "reasons": []}},
+        {"_type": None}, {"predicateType": ["x"]},
+        *(b"[]", b"{", b"null", b"\xff", b"[" * 100_000),
+    ],
+)  # fmt: skip
+def test_a_signed_statement_of_another_shape_is_refused(small, keys, change):
+    attestation.write(Path("attestation.json"), keys[0], SAME)
+    check(keys[1])
+    statement = json.loads(base64.b64decode(json.loads(Path("attestation.json").read_text())["payload"]))
+    sign(change if isinstance(change, bytes) else json.dumps(statement | change).encode(), keys[0])
+    with pytest.raises(UserError, match=r"^attestation\.json: expected a statement of .* as `--attest` writes it"):
+        check(keys[1])
+
+
+def test_a_signed_name_of_a_commit_is_of_no_history(small, keys, monkeypatch):
+    monkeypatch.setattr(attestation, "_head", lambda: "HEAD")
+    attestation.write(Path("attestation.json"), keys[0], SAME)
+    with pytest.raises(UserError, match="signed for commit HEAD, which is not in the history"):
+        check(keys[1])
+
+
 def test_a_signed_failure_is_refused(small, keys):
-    attestation.write(Path("attestation.json"), keys[0], {"result": "FAILED"})
+    attestation.write(Path("attestation.json"), keys[0], SAME | {"result": "FAILED"})
     with pytest.raises(UserError, match="its result is FAILED, expected PASSED"):
         check(keys[1])
 
