@@ -18,6 +18,7 @@ from dvc.repo import Repo
 from dvc.repo.brancher import switch
 from dvc.repo.metrics.show import to_relpath
 from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.scm import resolve_rev
 from dvc.stage import PipelineStage
 from dvc_data.hashfile.build import IgnoreInCollectedDirError, build
 from dvc_data.hashfile.tree import Tree
@@ -172,6 +173,8 @@ def open_repository(rev: str) -> Iterator[Repo]:
             if rev not in repositories:
                 repo = stack.enter_context(Repo())
                 if rev != "workspace":
+                    # DVC waits without end for what a partial or damaged clone lacks; git fetches it, or says why not.
+                    git("rev-list", "--no-walk", "--objects", "--quiet", resolve_rev(repo.scm, rev))
                     stack.enter_context(switch(repo, rev))
                 repositories[rev] = repo  # not before: a repository that could not be switched is the workspace
             yield repositories[rev]

@@ -129,5 +129,9 @@ def _read(path: str, rev: str | None) -> bytes | None:
             return None
         with Path(path).open("rb") as file:
             return file.read(MAX_BYTES + 1)
+    if not git("--literal-pathspecs", "ls-tree", rev, "--", path):
+        return None
     shown = subprocess.run(["git", "show", f"{rev}:./{path}"], capture_output=True)
-    return shown.stdout if shown.returncode == 0 else None
+    if shown.returncode:
+        raise UserError(f"{path} at {rev}: in git, but not to be had ({shown.stderr.decode(errors='replace').strip()})")
+    return shown.stdout

@@ -538,6 +538,19 @@ def test_a_base_whose_metrics_cannot_be_had_is_not_one_without_metrics(repositor
     assert (code, f"{METRICS} at HEAD: not to be had" in err) == (2, True), out + err
 
 
+def test_a_base_of_which_git_lacks_a_file_is_a_line(repository):
+    """DVC would wait for it without end."""
+    BASE.write()
+    save()
+    blob = call(repository, "git", "rev-parse", f"HEAD:{METRICS}").strip()
+    Path(".git/objects", blob[:2], blob[2:]).unlink()
+    State(wrong((0, 39))).write()
+    done = subprocess.run(
+        [sys.executable, "-m", "reprocnn", "gate", "--against=HEAD"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, f"missing blob object '{blob}'" in done.stderr) == (2, True), done.stderr
+
+
 def test_each_revision_is_read_once(repository, capsys, monkeypatch):
     """A judgement asks some ten times for what dvc.yaml and dvc.lock say."""
     read = []

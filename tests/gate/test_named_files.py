@@ -121,6 +121,16 @@ def test_a_link_to_the_repository_is_the_repository(plain, capsys, monkeypatch, 
         assert "WORSE (by more than 10)" in outcome(capsys, *words)[1]
 
 
+@pytest.mark.parametrize("path", ["house.yaml", "params.yaml", "plots/digits/predictions.csv"])
+def test_a_base_of_which_git_lacks_a_file_is_not_one_without_it(plain, capsys, path):
+    """As in a partial clone whose remote cannot be reached."""
+    blob = call(plain, "git", "rev-parse", f"HEAD:{path}").strip()
+    Path(".git/objects", blob[:2], blob[2:]).unlink()
+    write(rmse=1400, wrong=49)
+    code, _, err = outcome(capsys, *FILES)
+    assert (code, f"{path} at HEAD: in git, but not to be had" in err) == (2, True), err
+
+
 def test_a_limit_is_that_of_the_base(plain, capsys):
     write(1211)
     Path("params.yaml").write_text(yaml.safe_dump(LIMITS).replace("tolerance: 10", "tolerance: 20"))
