@@ -8,13 +8,12 @@ skipped, and so are modules that hold nothing but a docstring.
 """
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
-from reprocnn.core.errors import UserError
 from reprocnn.core.files import write_text
 from reprocnn.gate.lineage import Difference, compare
+from reprocnn.gate.lock import open_repository
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -47,17 +46,8 @@ def differences(root: Path) -> list[Difference]:
 
     Raises UserError if there is no such repository, or if dvc.yaml or a module cannot be parsed.
     """
-    from dvc.exceptions import DvcException, NotDvcRepoError
-    from dvc.repo import Repo
-
-    logging.getLogger("dvc").setLevel(logging.CRITICAL)  # it would report on stdout
-    try:
-        with Repo(str(root)) as repo:
-            return compare(repo, root)
-    except NotDvcRepoError:
-        raise UserError("this folder is not a DVC repository; run from one, or `dvc init` first") from None
-    except DvcException as error:
-        raise UserError(f"dvc: {' '.join(str(error).split())}; fix dvc.yaml") from None
+    with open_repository("workspace", root) as repo:
+        return compare(repo, root)
 
 
 def fix(root: Path, found: list[Difference]) -> None:

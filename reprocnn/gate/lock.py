@@ -163,15 +163,25 @@ def text(path: str, rev: str) -> str | None:
             return None
 
 
+def _open(folder: Path) -> Repo:
+    try:
+        return Repo(str(folder))
+    except OSError as error:
+        where = f"{error.filename}: {error.strerror}"
+        raise UserError(f"dvc: {where}; it writes to .dvc/tmp: make that writable, or judge a `git clone`") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"dvc: a .dvcignore or .dvc/config is not UTF-8 ({error}); write it again") from None
+
+
 @contextmanager
-def open_repository(rev: str) -> Iterator[Repo]:
-    """Open the repository around the working folder, as it is at a revision or in the `workspace`."""
+def open_repository(rev: str, folder: Path = Path()) -> Iterator[Repo]:
+    """Open the repository around a folder, as it is at a revision or in the `workspace`."""
     logging.getLogger("dvc").setLevel(logging.CRITICAL)  # it would report on stdout
     try:
         with ExitStack() as own:
             stack, repositories = _shared.get() or (own, {})
             if rev not in repositories:
-                repo = stack.enter_context(Repo())
+                repo = stack.enter_context(_open(folder))
                 if rev != "workspace":
                     # DVC waits without end for what a partial or damaged clone lacks; git fetches it, or says why not.
                     git("rev-list", "--no-walk", "--objects", "--quiet", resolve_rev(repo.scm, rev))

@@ -365,6 +365,12 @@ def test_invalid_code_that_no_stage_runs_is_not_read(foreign):
     assert lines(Path()) == ["dvc.yaml: a: deps: pkg: nothing imports pkg/template.py"]
 
 
+def test_a_broken_dvc_lock_is_named(foreign):
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": "", "dvc.lock": "x"})
+    with pytest.raises(UserError, match=r"dvc\.lock' validation failed; fix dvc\.yaml or restore dvc\.lock"):
+        lineage.differences(Path())
+
+
 def test_a_broken_dvc_yaml_and_no_repository(foreign, tmp_path_factory):
     foreign({"dvc.yaml": "stages: [\n"})
     with pytest.raises(UserError, match=r"fix dvc\.yaml"):

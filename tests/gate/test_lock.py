@@ -287,6 +287,20 @@ def raise_locked(_: Lock) -> None:
     raise LockError("Unable to acquire lock")
 
 
+def test_a_checkout_in_which_dvc_cannot_write_is_a_line(clone):
+    Path(".dvc/tmp").touch()  # as if it were read-only, for root too
+    with pytest.raises(
+        UserError, match=r"^dvc: .*\.dvc/tmp: File exists; .*: make that writable, or judge a `git clone`"
+    ):
+        lock.faults()
+
+
+def test_a_dvcignore_that_is_not_text_is_a_line(clone):
+    Path(".dvcignore").write_bytes(b"\xe9\n")
+    with pytest.raises(UserError, match=r"^dvc: a \.dvcignore or \.dvc/config is not UTF-8 "):
+        lock.faults()
+
+
 def test_code_that_dvcignore_hides_is_a_loosening(clone, monkeypatch):
     Path(".dvcignore").write_text("make.py\nreport.md\n")
     hidden = lock.hidden_files()
