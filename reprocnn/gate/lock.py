@@ -31,7 +31,6 @@ from reprocnn.repository import git
 
 _shared: ContextVar[tuple[ExitStack, dict[str, Repo]] | None] = ContextVar("shared", default=None)
 MAX_REASONS = 3  # named for a stage
-COMMIT = "run `dvc repro` and commit"
 
 
 def faults() -> list[str]:
@@ -84,7 +83,7 @@ def undeclared_code(rev: str = "workspace") -> list[str]:
     Raises UserError if a module cannot be parsed.
     """
     with open_repository(rev) as repo:
-        return [f"{line}; run `reprocnn lineage --fix`, then {COMMIT}" for line in lineage.missing(repo)]
+        return [f"{line}; run `reprocnn lineage --fix`, then `dvc repro`, and commit" for line in lineage.missing(repo)]
 
 
 def linked(paths: Iterable[str]) -> list[str]:
@@ -229,11 +228,11 @@ def _stale_stage(stage: Any, outs: dict[str, Any]) -> list[str]:
     if not reasons:
         return []
     if all(dep.hash_info.value is None for dep in stage.deps):
-        return [f"dvc.lock: {stage.addressing}: missing; {COMMIT}"]
+        return [f"dvc.lock: {stage.addressing}: missing; {_again(stage)}"]
     named = ", ".join(reasons[:MAX_REASONS])
     if len(reasons) > MAX_REASONS:
         named += f" and {len(reasons) - MAX_REASONS} more"
-    return [f"dvc.lock: {stage.addressing}: out of date ({named}); {COMMIT}"]
+    return [f"dvc.lock: {stage.addressing}: out of date ({named}); {_again(stage)}"]
 
 
 def _undeclared(stage: Any, locked: dict[str, Any]) -> list[str]:
@@ -250,8 +249,13 @@ def _undeclared(stage: Any, locked: dict[str, Any]) -> list[str]:
         gone += [key for key in values if (file, "") not in whole and (file, key) not in keys]
     if not gone:
         return []
-    again = f"run `dvc repro --force {stage.addressing}` and commit"
+    again = _again(stage, f"dvc repro --force {stage.addressing}")
     return [f"dvc.lock: {stage.addressing}: out of date ({', '.join(gone)} removed from dvc.yaml); {again}"]
+
+
+def _again(stage: Any, command: str = "dvc repro") -> str:
+    unfreeze = f"it is frozen: run `dvc unfreeze {stage.addressing}`, then " if stage.frozen else ""
+    return f"{unfreeze}run `{command}` and commit"
 
 
 def _changed_params(dep: Any) -> list[str]:
@@ -341,7 +345,7 @@ def _would_run(repo: Repo, outs: dict[str, Any]) -> list[str]:
             for stage in plan_repro(graph, stages or repo.stage.collect(PROJECT_FILE))
             if _is_changed(stage, list(graph.successors(stage)), outs)
         ]
-    return [f"dvc.lock: {stage.addressing}: would run again; {COMMIT}" for stage in changed]
+    return [f"dvc.lock: {stage.addressing}: would run again; {_again(stage)}" for stage in changed]
 
 
 def _is_changed(stage: Any, upstream: list[Any], outs: dict[str, Any]) -> bool:

@@ -277,6 +277,23 @@ def test_a_stage_that_always_runs_is_found_though_its_data_is_absent(clone):
     assert lock.faults() == ["dvc.lock: plot: would run again; run `dvc repro` and commit"]
 
 
+@pytest.mark.parametrize("change", ["code", "dep", "lock"])
+def test_a_frozen_stage_is_unfrozen_first(clone, change):
+    """Since `dvc repro` does nothing for it."""
+    edit("dvc.yaml", "  plot:\n", "  plot:\n    frozen: true\n")
+    assert lock.faults() == []
+    if change == "code":
+        edit("code/make.py", "curve", "curves")
+    elif change == "dep":
+        edit("dvc.yaml", "    - codebook.txt\n    outs:\n    - report", "    outs:\n    - report")
+    else:
+        locked = yaml.safe_load(Path("dvc.lock").read_text())
+        del locked["stages"]["plot"]
+        Path("dvc.lock").write_text(yaml.safe_dump(locked))
+    command = "dvc repro --force plot" if change == "dep" else "dvc repro"
+    assert lock.faults()[-1].endswith(f"; it is frozen: run `dvc unfreeze plot`, then run `{command}` and commit")
+
+
 def test_another_dvc_at_work_is_waited_for(clone, monkeypatch):
     monkeypatch.setattr(Lock, "lock", raise_locked)
     with pytest.raises(UserError, match=r"^dvc: another process is using this repository; wait until it ends"):
