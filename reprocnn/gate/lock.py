@@ -87,10 +87,13 @@ def undeclared_code(rev: str = "workspace") -> list[str]:
 
 
 def linked(paths: Iterable[str]) -> list[str]:
-    """Name those of these files that are symbolic links, or in a folder that is one, but not by DVC."""
+    """Name those of these files, of dvc.yaml and of dvc.lock that are or follow symbolic links, but not DVC's own."""
     with open_repository("workspace") as repo:
         kept = [Path(out.fs_path) for out in repo.index.outs if out.use_cache]
         places = {path: Path(repo.root_dir, path) for path in paths}
+        for pipeline in {Path(stage.path) for stage in repo.index.stages}:
+            files = (pipeline, pipeline.with_suffix(".lock"))
+            places |= {file.relative_to(repo.root_dir).as_posix(): file for file in files}
         return [
             path
             for path, place in places.items()

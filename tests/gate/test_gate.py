@@ -491,7 +491,7 @@ SCENARIOS = [
     *[Scenario(f"a link in the place of {path}", 2, f"{told}: a symbolic link", BESIDE,
                State(wrong((0, 39)), beside=True), linked(Path(path)))
       for path, told in ((METRICS, METRICS), (METRICS.parent, METRICS), (PREDICTIONS, PREDICTIONS), (DETAILS, DETAILS),
-                         ("params.yaml", "params.yaml"))],
+                         *((Path(name), name) for name in ("params.yaml", "dvc.yaml", "dvc.lock")))],
     Scenario("dvc.yaml is broken", 2, "dvc: ", BASE, State(), edit("dvc.yaml", "stages", "scenes")),
 ]  # fmt: skip
 
