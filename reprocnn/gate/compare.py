@@ -94,6 +94,7 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
         f"{path}: a symbolic link, or inside a linked folder; git stores only the link; put the file in its place"
         for path in source.linked(read_here)
     )
+    raise_faults(line for path in read_here for line in source.damaged(path))
     now = _with_images(source.metrics(), files)
     raise_faults(_unfit(now, limits, "here"))
     raise_faults(

@@ -54,7 +54,7 @@ def faults() -> list[str]:
 
 
 def damaged(folder: str = "") -> list[str]:
-    """Give a line for each file below `folder` that is not as dvc.lock has it.
+    """Give a line for each file at or below `folder` that is not as dvc.lock has it.
 
     Only of outputs that DVC keeps and that are here: DVC itself trusts what it takes from its cache.
     """

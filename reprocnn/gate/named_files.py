@@ -31,6 +31,10 @@ class NamedFiles:
         """Give no line: nothing says what the results were made from."""
         return []
 
+    def damaged(self, path: str) -> list[str]:
+        """Give no line, for the same reason."""
+        return []
+
     def undeclared_code(self, rev: str | None = None) -> list[str]:
         """Give no line, for the same reason."""
         return []

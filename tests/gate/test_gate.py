@@ -208,6 +208,19 @@ def moved() -> None:
         Path(name).write_text(Path(name).read_text().replace(str(METRICS), other))
 
 
+def kept_by_dvc(path: Path) -> Callable[[], None]:
+    """DVC is to keep a result, of which its cache has no copy, and the result is edited."""
+
+    def write() -> None:
+        text = Path("dvc.yaml").read_text()
+        entry = f"- {path}:\n        cache: false\n"
+        assert entry in text
+        Path("dvc.yaml").write_text(text.replace(entry, f"- {path}\n"))
+        path.write_text(path.read_text() + " \n")
+
+    return write
+
+
 def without_the_seed(change: Callable[[], Any] = lambda: None) -> Callable[[], None]:
     """The stage's only param is neither in dvc.yaml nor in dvc.lock."""
 
@@ -362,6 +375,9 @@ SCENARIOS = [
              edit(str(METRICS), "0.96", "0.97")),
     Scenario("predictions edited by hand", 2, "predictions.csv: differs from dvc.lock", BASE, State(),
              edit(str(PREDICTIONS), "0,0,1", "0,0,0")),
+    *[Scenario(f"{path}, which DVC is to keep and has not, edited by hand", 2, f"{path}: other bytes than dvc.lock has",
+               BESIDE, State(wrong((0, 39)), beside=True), kept_by_dvc(path))
+      for path in (METRICS, PREDICTIONS, DETAILS)],
     Scenario("metrics deleted", 2, "metrics/digits.json: missing", BASE, State(), METRICS.unlink),
     Scenario("code newer than the lock", 2, "evaluate: out of date (evaluate.py modified)", BASE, State(),
              edit("evaluate.py", "a model", "another model")),
