@@ -26,7 +26,7 @@ from dvc_data.hashfile.tree import Tree
 from reprocnn.core.errors import UserError
 from reprocnn.evaluation import stored
 from reprocnn.gate import lineage
-from reprocnn.gate.values import Value, flatten
+from reprocnn.gate.values import Value, decode, flatten
 from reprocnn.repository import git
 
 _shared: ContextVar[tuple[ExitStack, dict[str, Repo]] | None] = ContextVar("shared", default=None)
@@ -160,9 +160,10 @@ def text(path: str, rev: str) -> str | None:
     """Read a file at a revision, kept by git or by DVC; None where there is none, or where DVC has not got it."""
     with open_repository(rev) as repo:
         try:
-            return str(repo.dvcfs.read_text(f"/{path}", encoding="utf-8"))
+            content = repo.dvcfs.read_bytes(f"/{path}")
         except (FileNotFoundError, DvcException):
             return None
+    return decode(content, path, rev)
 
 
 def _open(folder: Path) -> Repo:

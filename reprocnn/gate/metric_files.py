@@ -23,6 +23,7 @@ from reprocnn.gate.values import Value, flatten
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
 MAX_DEPTH = 20
+ANOTHER = "name another revision with --against"
 OF_IMAGES = ("source", "test.n", "test.digest")  # keys of evaluation/NAME.json, if it has them
 
 
@@ -46,7 +47,7 @@ def read_files(rev: str | None) -> MetricFiles:
 
     Raises UserError for a file that is missing or malformed, or that names a metric twice.
     """
-    side = "here" if rev is None else f"at {rev}"
+    side, remedy = ("here", "run `dvc repro`") if rev is None else (f"at {rev}", ANOTHER)
     contents: dict[str, bytes] = {}
     file_of: dict[str, str] = {}
     lines = []
@@ -67,11 +68,11 @@ def read_files(rev: str | None) -> MetricFiles:
             try:
                 metrics = flatten(parse(path, content, finite=rev is None))
             except (ValueError, RecursionError, UserError, AttributeError, KeyError, TypeError) as error:
-                lines.append(f"{path} {side}: {' '.join(str(error).split())[:300]}; run `dvc repro`")
+                lines.append(f"{path} {side}: {' '.join(str(error).split())[:300]}; {remedy}")
             else:
                 contents[path] = content
                 file_of |= dict.fromkeys(metrics, path)
-        beside, of_images = read_images(file_of, partial(_read, repo), side)
+        beside, of_images = read_images(file_of, partial(_read, repo), side, remedy)
     if lines:
         raise UserError("\n".join(lines))
     return MetricFiles(contents | beside, file_of, stages, tracked, of_images)
@@ -83,7 +84,7 @@ def evaluation_of(metric: str) -> str:
 
 
 def read_images(
-    metrics: Iterable[str], read: Callable[[str], bytes | None], side: str
+    metrics: Iterable[str], read: Callable[[str], bytes | None], side: str, remedy: str
 ) -> tuple[dict[str, bytes], dict[str, Value]]:
     """Read what the files beside the metrics say of the images: those files by path, and their values as NAME.KEY.
 
@@ -101,7 +102,7 @@ def read_images(
         try:
             flat = flatten(parse(path, content, finite=False))
         except (ValueError, RecursionError, UserError) as error:
-            raise UserError(f"{path} {side}: {' '.join(str(error).split())[:300]}; run `dvc repro`") from None
+            raise UserError(f"{path} {side}: {' '.join(str(error).split())[:300]}; {remedy}") from None
         found = {f"{name}.{key}": flat[key] for key in OF_IMAGES if key in flat}
         if found:
             contents[path] = content

@@ -12,8 +12,8 @@ from typing import Any
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate.limits import raise_faults
-from reprocnn.gate.metric_files import MAX_BYTES, MetricFiles, parse, read_images
-from reprocnn.gate.values import Value, flatten
+from reprocnn.gate.metric_files import ANOTHER, MAX_BYTES, MetricFiles, parse, read_images
+from reprocnn.gate.values import Value, decode, flatten
 from reprocnn.repository import git
 
 
@@ -72,7 +72,8 @@ class NamedFiles:
                 if path not in known
             )
         file_of = {metric: path for path, metric in self._metrics(contents, rev)}
-        _, of_images = read_images(file_of, partial(_read, rev=rev), "here" if rev is None else f"at {rev}")
+        side, remedy = ("here", "write it again") if rev is None else (f"at {rev}", ANOTHER)
+        _, of_images = read_images(file_of, partial(_read, rev=rev), side, remedy)
         return MetricFiles(contents, file_of, of_images=of_images)
 
     def metrics(self, rev: str | None = None) -> dict[str, Value]:
@@ -93,18 +94,18 @@ class NamedFiles:
     def text(self, path: str, rev: str) -> str | None:
         """Read a file at a revision; None where git has none."""
         content = _read(path, rev)
-        return None if content is None else content.decode("utf-8")
+        return None if content is None else decode(content, path, rev)
 
     def _metrics(self, contents: dict[str, bytes], rev: str | None) -> dict[tuple[str, str], Value]:
-        side = "here" if rev is None else f"at {rev}"
+        side, remedy = ("here", "write it again") if rev is None else (f"at {rev}", ANOTHER)
         parsed: dict[str, Any] = {}
         for path, content in contents.items():
             try:
                 values = parse(path, content, finite=rev is None)
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{path} {side}: {' '.join(str(error).split())[:300]}; write it again") from None
+                raise UserError(f"{path} {side}: {' '.join(str(error).split())[:300]}; {remedy}") from None
             if not isinstance(values, dict):
-                raise UserError(f"{path} {side}: found no names, expected metrics by name; write it again")
+                raise UserError(f"{path} {side}: found no names, expected metrics by name; {remedy}")
             parsed[path] = values
         counts = Counter(key for values in parsed.values() for key in values)
         return {

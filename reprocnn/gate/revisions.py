@@ -28,7 +28,7 @@ def choose_base(rev: str | None, files: Sequence[str] = ()) -> str | None:
     """
     if rev is None:
         return default_revision(files)
-    if rev.strip() in ("", "workspace"):
+    if rev.strip() in ("", "workspace") or not rev.isprintable():
         raise UserError(f"--against {rev!r}: expected a revision; name a branch, a tag or a commit")
     commit = _commit(rev)
     if commit is None and (rev.startswith("-") or not _known_to_dvc(rev)):
@@ -144,7 +144,7 @@ def _known_to_dvc(rev: str) -> bool:
     """Return whether it is the name of an experiment."""
     try:
         with Repo() as repo:
-            return bool(resolve_rev(repo.scm, rev))
+            return _commit(resolve_rev(repo.scm, rev)) is not None
     except DvcException:
         return False
 

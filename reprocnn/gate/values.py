@@ -23,6 +23,14 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Value]:
     return flat
 
 
+def decode(content: bytes, path: str, rev: str) -> str:
+    """Give the text of a file of a revision. Raises UserError if it is not UTF-8."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} at {rev}: not UTF-8 ({error}); name another revision with --against") from None
+
+
 def is_number(value: Value) -> bool:
     """Return whether `value` is finite and fits a float: JSON has whole numbers of any length."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -387,6 +387,8 @@ SCENARIOS = [
              edit("dvc.yaml", "evaluate.py", "evaluate.py --fast")),
     Scenario("no lock", 2, "dvc.lock: evaluate: missing", BASE, State(), Path("dvc.lock").unlink),
     Scenario("bad revision", 2, "nosuch: no such revision", BASE, State(), against="nosuch"),
+    *[Scenario(f"{rev} as the revision", 2, f"{rev}: no such revision", BASE, State(), against=rev)
+      for rev in ("HEAD^{tree}", "HEAD:params.yaml")],
     Scenario("no predictions before, drop within noise", 0, "two proportions, predictions missing",
              NO_PREDICTIONS, State(wrong((0, 45)))),
     # Fisher's tea: 3 of 4 and 1 of 4, (16 + 1) / 70.
@@ -565,6 +567,19 @@ def test_a_base_of_which_git_lacks_a_file_is_a_line(repository):
         [sys.executable, "-m", "reprocnn", "gate", "--against=HEAD"], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, f"missing blob object '{blob}'" in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("path", [Path("params.yaml"), METRICS, PREDICTIONS, DETAILS], ids=str)
+def test_a_base_of_another_encoding_asks_for_another_revision(repository, capsys, path):
+    BESIDE.write()
+    path.write_bytes(path.read_bytes() + b"# \xe9\n")
+    lock()
+    save()
+    State(wrong((0, 39)), beside=True).write()
+    code, _, err = outcome(capsys, "--against=HEAD")
+    assert code == 2
+    assert err.startswith(f"error: {path} at HEAD: ")
+    assert err.endswith("; name another revision with --against\n")
 
 
 def test_each_revision_is_read_once(repository, capsys, monkeypatch):

@@ -230,7 +230,7 @@ def test_a_branch_without_a_commit_of_its_own_is_no_judgement(forge, monkeypatch
         git("restore", ".")
 
 
-@pytest.mark.parametrize("rev", ["", " ", "workspace", " workspace"])
+@pytest.mark.parametrize("rev", ["", " ", "workspace", " workspace", "a\0b", "a\nb", "\udcff"])
 def test_a_revision_that_is_the_workspace_is_refused(forge, monkeypatch, rev):
     with pytest.raises(UserError, match="expected a revision"):
         choose_base(rev)
