@@ -36,7 +36,7 @@ COMMANDS = {
 }
 OURS = ("reprocnn", "stages", "benchmarks")
 CANNOT_SAY = 2  # exit code of a judge without a judgement; 1 would be one
-JUDGES = ("gate", "audit")
+JUDGES = ("gate", "audit", "verify", "lineage")
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
             if name not in JUDGES or not isinstance(end.code, str):
                 raise
             print(end.code, file=sys.stderr)
-            sys.exit(CANNOT_SAY)
+            sys.exit(getattr(end.__context__, "exit_code", CANNOT_SAY))
         except Exception:  # a bug
             if name not in JUDGES:
                 raise

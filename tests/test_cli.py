@@ -130,7 +130,7 @@ def test_a_missing_library_names_the_extra_and_judges_end_with_2(name, ended, mo
     needs = f"the extra \"{extra}\": pip install 'reprocnn[{extra}]'" if extra else ""
     needs = needs or "all of reprocnn's dependencies: pip install reprocnn"
     message = f"error: reprocnn {name} needs {needs} ({sys.executable} lacks lacking)\n"
-    assert ended(name) == (2 if name in ("gate", "audit") else 1, "", message)
+    assert ended(name) == (2 if name in ("gate", "audit", "verify", "lineage") else 1, "", message)
 
 
 @pytest.mark.parametrize("missing", ["reprocnn.nosuch", "stages.nosuch", "benchmarks.nosuch", ""])
@@ -177,7 +177,7 @@ def test_a_users_mistake_is_said_in_a_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["gate", "audit"])
+@pytest.mark.parametrize("name", JUDGES)
 def test_an_interrupted_judge_has_not_judged(monkeypatch, capsys, name):
     def interrupted(_):
         raise KeyboardInterrupt

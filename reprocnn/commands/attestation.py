@@ -24,6 +24,12 @@ PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD = "application/vnd.in-toto+json"
 
 
+class RefusedError(UserError):
+    """A judgement; any other UserError means that there is none."""
+
+    exit_code = 1
+
+
 def write(path: Path, key: Path, outcome: dict[str, Any]) -> None:
     """Sign, with the Ed25519 private key in the PEM file `key`, that dvc.lock of HEAD was made again with `outcome`.
 
@@ -44,7 +50,8 @@ def write(path: Path, key: Path, outcome: dict[str, Any]) -> None:
 def check(path: Path, key: Path) -> dict[str, Any]:
     """Give the predicate of a statement that the Ed25519 public key in the PEM file `key` signed for this dvc.lock.
 
-    Raises UserError, naming what is wrong, for another key, a changed statement, another dvc.lock or history.
+    Raises RefusedError, naming what is wrong, for another key, a changed statement, another dvc.lock or history, and
+    UserError if a file cannot be read.
     """
     public = _public_key(key)
     try:
@@ -55,7 +62,7 @@ def check(path: Path, key: Path) -> dict[str, Any]:
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: expected a DSSE envelope, found {type(error).__name__}: {error}") from None
     if kind != PAYLOAD or not any(_is_signed(public, signature, body) for signature in signatures):
-        raise UserError(f"{path}: not signed by {key} ({key_id(public)}), or changed since; do not trust it")
+        raise RefusedError(f"{path}: not signed by {key} ({key_id(public)}), or changed since; do not trust it")
     match _statement(body):  # from here on it is what the owner of the key wrote
         case {
             "_type": kind,
@@ -65,13 +72,13 @@ def check(path: Path, key: Path) -> dict[str, Any]:
         } if (kind, about) == (STATEMENT, PREDICATE) and all(isinstance(line, str) for line in differing + reasons):
             pass
         case _:
-            raise UserError(f"{path}: expected a statement of {PREDICATE} as `--attest` writes it; attest again")
+            raise RefusedError(f"{path}: expected a statement of {PREDICATE} as `--attest` writes it; attest again")
     if digest != sha256(LOCK):
-        raise UserError(f"{path}: signed for another {LOCK}; check out {commit}, or attest this one")
+        raise RefusedError(f"{path}: signed for another {LOCK}; check out {commit}, or attest this one")
     if not _is_ancestor(commit):
-        raise UserError(f"{path}: signed for commit {commit}, which is not in the history of HEAD")
+        raise RefusedError(f"{path}: signed for commit {commit}, which is not in the history of HEAD")
     if result != "PASSED":
-        raise UserError(f"{path}: its result is {result}, expected PASSED")
+        raise RefusedError(f"{path}: its result is {result}, expected PASSED")
     return predicate
 
 

@@ -21,7 +21,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="reprocnn lineage",
         description=__doc__,
-        epilog="Exit code 0: dvc.yaml declares the code of each stage. 1: differences, one a line.",
+        epilog="Exit code 0: dvc.yaml declares the code of each stage. 1: differences, one a line. 2: no comparison; "
+        "stderr says why.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--fix", action="store_true", help="edit the deps lists of dvc.yaml; comments stay")

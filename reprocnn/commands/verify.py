@@ -10,8 +10,8 @@ each metric changes, and whether the test accuracies differ by more than those o
 --attest signs the outcome of the full run. --attestation checks such a statement: that the owner of a key ran the
 pipeline of this dvc.lock again.
 
-Exit code 1: something is stale or, with --full, an output differs without a reason, or an accuracy by more than seeds
-explain. 2: the check itself failed.
+Exit code 1: something is stale, the statement is refused or, with --full, an output differs without a reason, or an
+accuracy by more than seeds explain. 2: the check itself failed.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(ascii(f"error: unexpected {type(error).__name__}: {error}; report it")[1:-1], file=sys.stderr)
         sys.exit(2)
     if faults:
-        raise UserError("\n".join(faults))
+        raise attestation.RefusedError("\n".join(faults))
     print(
         "verify: dvc.lock matches the code, the results match dvc.lock, the installed versions are those that trained",
         flush=True,
@@ -208,7 +208,7 @@ def compare_runs(committed: Path, again: Path) -> tuple[list[str], list[str]]:
             f"commit what `dvc repro -f` gives, and if that differs each time, report it"
         )
     if unexplained:
-        raise UserError("\n".join(unexplained))
+        raise attestation.RefusedError("\n".join(unexplained))
     return differing, reasons
 
 

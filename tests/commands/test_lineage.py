@@ -356,7 +356,7 @@ def test_invalid_code_is_named(foreign):
     (root / "b.py").write_bytes(b"x = '\0'\n")
     with pytest.raises(UserError, match=r"^b\.py:1: invalid Python"):
         lineage.differences(Path())
-    assert call(root, "python", "-m", "reprocnn", "lineage", code=1, PYTHONPATH=str(ROOT)).startswith("error: b.py:1")
+    assert call(root, "python", "-m", "reprocnn", "lineage", code=2, PYTHONPATH=str(ROOT)).startswith("error: b.py:1")
 
 
 def test_invalid_code_that_no_stage_runs_is_not_read(foreign):

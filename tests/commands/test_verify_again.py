@@ -120,11 +120,33 @@ def test_whatever_is_stale_ends_the_command_with_1(small, monkeypatch, capsys, s
             f"error: evaluation/cifar.json: trained with numpy 1.0, installed is {version('numpy')}; "
             f"install the pinned versions with make, or train again with `dvc repro -f`"
         )
-    monkeypatch.setattr("sys.argv", ["reprocnn", "verify"])
-    with pytest.raises(SystemExit) as ended:
+    assert ended(monkeypatch) == 1
+    assert capsys.readouterr() == ("", "\n".join([*expected, ""]))
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
+    monkeypatch.setattr("sys.argv", ["reprocnn", "verify", *words])
+    with pytest.raises(SystemExit) as end:
         cli.main()
-    assert ended.value.code == "\n".join(expected)  # Python prints it, and exits with 1
-    assert capsys.readouterr().out == ""
+    return end.value.code
+
+
+def test_a_check_that_cannot_start_ends_with_2(small, tmp_path, monkeypatch):
+    assert ended(monkeypatch, "--full", "--attest", "nosuch.pem") == 2
+    write("metrics/mnist.json", {})
+    assert ended(monkeypatch, "--full") == 2  # uncommitted changes
+
+
+def test_a_statement_that_is_refused_ends_with_1_and_none_with_2(small, keys, tmp_path, monkeypatch):
+    attestation.write(Path("attestation.json"), keys[0], SAME)
+    for file, public, code in (
+        ("attestation.json", make_keys(tmp_path / "other.pem")[1], 1),
+        ("attestation.json", Path("nosuch.pub"), 2),
+        ("nosuch.json", keys[1], 2),
+    ):
+        assert ended(monkeypatch, "--attestation", file, "--key", str(public)) == code
+    Path("dvc.lock").write_text(Path("dvc.lock").read_text() + "\n")
+    assert ended(monkeypatch, "--attestation", "attestation.json", "--key", str(keys[1])) == 1
 
 
 def test_a_fault_keeps_the_full_run_from_starting(small, monkeypatch):
