@@ -193,7 +193,7 @@ def _other_than_predicted(now: dict[str, Value], here: MetricFiles) -> Iterator[
         if predictions is None and writes(here.stages, path):
             yield f"{path}: missing, but a stage makes it; run `dvc pull`"
         elif predictions is not None and n is not None and n != len(predictions.y_true):
-            yield f"{path}: {len(predictions.y_true):,} predictions, but {metric.rpartition('.')[0]}.n is {n}"
+            yield f"{path}: {len(predictions.y_true):,} predictions, but {metric.rpartition('.')[0]}.n is {n!r}"
 
 
 def _unfit(metrics: dict[str, Value], limits: Limits, side: str) -> Iterator[str]:

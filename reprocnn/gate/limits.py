@@ -151,14 +151,14 @@ def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
         else:
             targets[metric] = direction, float(limit)  # type: ignore[arg-type]
     faults += [f"targets.{name}: found no at_least or at_most; add one" for name in own.keys() - targets.keys()]
-    if not targets:
+    if not targets and not faults:
         faults.append("targets: found none, expected at least one, as targets.NAME.test.accuracy.at_least: 0.99")
     gate: dict[str, Any] = values["gate"] if isinstance(values.get("gate"), dict) else {}
     numbers = {}
     for key, highest in (("alpha", 0.5), ("tolerance", math.inf)):
         value: Any = gate.get(key)
         if not is_number(value) or not 0 <= value <= highest:
-            faults.append(f"gate.{key}: found {value!r}, expected a number from 0 to {highest:g}; add it")
+            faults.append(f"gate.{key}: found {value!r}, expected a number from 0 to {highest:g}; set it")
         else:
             numbers[key] = float(value)
     return Limits(targets, numbers.get("alpha", 0.0), numbers.get("tolerance", 0.0), own), faults

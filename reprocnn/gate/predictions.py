@@ -76,7 +76,7 @@ def check_same_images(path: str, rev: str, before: Predictions, after: Predictio
 
 
 def _parse(text: str) -> Predictions:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     header = list(reader.fieldnames or ())
     missing = [column for column in COLUMNS if column not in header]
     if missing:
