@@ -47,6 +47,8 @@ def default_revision(files: Sequence[str] = ()) -> str | None:
     With uncommitted changes on the main branch it is HEAD. Raises UserError where history or branch are missing.
     """
     if _commit("HEAD") is None:
+        if git("rev-list", "--all", "--max-count=1"):  # which fails where git itself does
+            raise UserError("HEAD has no commit, though the repository has; commit, or name a revision with --against")
         return None
     named = next((os.environ[name] for name in TARGET_BRANCH if os.environ.get(name)), None)
     branch = named or _main_branch()

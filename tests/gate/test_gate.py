@@ -753,6 +753,23 @@ def test_a_revision_is_described_by_its_commit(tmp_path, monkeypatch):
     assert revisions.describe("exp-of-dvc") == "exp-of-dvc"
 
 
+@pytest.mark.parametrize("fault", ["GIT_DIR", "PATH", "orphan", "object"])
+def test_where_git_does_not_answer_head_is_not_the_first_commit(repository, capsys, monkeypatch, fault):
+    """As where another user owns the checkout, which git refuses."""
+    BASE.write()
+    save()
+    State(wrong((0, 60))).write()
+    if fault == "orphan":
+        call(repository, "git", "checkout", "--quiet", "--orphan", "other")
+    elif fault == "object":
+        commit = call(repository, "git", "rev-parse", "HEAD").strip()
+        Path(".git/objects", commit[:2], commit[2:]).unlink()
+    else:
+        monkeypatch.setenv(fault, "/nowhere")
+    code, out, _ = outcome(capsys)
+    assert (code, "first commit" in out) == (2, False), out
+
+
 def test_a_shallow_clone_is_told_to_fetch(repository, tmp_path, capsys, monkeypatch):
     BASE.write()
     save()
