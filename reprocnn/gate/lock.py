@@ -22,6 +22,7 @@ from dvc.scm import resolve_rev
 from dvc.stage import PipelineStage
 from dvc_data.hashfile.build import IgnoreInCollectedDirError, build
 from dvc_data.hashfile.tree import Tree
+from pygit2 import GitError
 
 from reprocnn.core.errors import UserError
 from reprocnn.evaluation import stored
@@ -169,9 +170,6 @@ def text(path: str, rev: str) -> str | None:
 def _open(folder: Path) -> Repo:
     try:
         return Repo(str(folder))
-    except OSError as error:
-        where = f"{error.filename}: {error.strerror}"
-        raise UserError(f"dvc: {where}; it writes to .dvc/tmp: make that writable, or judge a `git clone`") from None
     except UnicodeDecodeError as error:
         raise UserError(f"dvc: a .dvcignore or .dvc/config is not UTF-8 ({error}); write it again") from None
 
@@ -195,6 +193,13 @@ def open_repository(rev: str, folder: Path = Path()) -> Iterator[Repo]:
         raise UserError("this folder is not a DVC repository; run from the top folder, or `dvc init` first") from None
     except LockError:
         raise UserError("dvc: another process is using this repository; wait until it ends, then try again") from None
+    except GitError as error:
+        raise UserError(f"git: {error}; `git status` here says what to do") from None
+    except OSError as error:
+        if f"{os.sep}.dvc{os.sep}" not in str(error.filename):
+            raise
+        where = f"{error.filename}: {error.strerror}"
+        raise UserError(f"dvc: {where}; it writes to .dvc/tmp: make that writable, or judge a `git clone`") from None
     except IgnoreInCollectedDirError as error:
         raise UserError(f"dvc: {error}; move its lines to the .dvcignore at the top") from None
     except DvcException as error:

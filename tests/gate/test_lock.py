@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -305,11 +306,24 @@ def raise_locked(_: Lock) -> None:
 
 
 def test_a_checkout_in_which_dvc_cannot_write_is_a_line(clone):
-    Path(".dvc/tmp").touch()  # as if it were read-only, for root too
-    with pytest.raises(
-        UserError, match=r"^dvc: .*\.dvc/tmp: File exists; .*: make that writable, or judge a `git clone`"
-    ):
+    """As if .dvc or .dvc/tmp were read-only, for root too."""
+    told = ": make that writable, or judge a `git clone`"
+    Path(".dvc/tmp/lock").mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"^dvc: .*\.dvc/tmp/lock: Is a directory; .*{told}"):
         lock.faults()
+    shutil.rmtree(".dvc/tmp")
+    Path(".dvc/tmp").touch()
+    with pytest.raises(UserError, match=rf"^dvc: .*\.dvc/tmp: File exists; .*{told}"):
+        lock.faults()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
+def test_a_checkout_of_another_user_is_a_line(clone):
+    for path in (clone, clone / ".git"):
+        os.chown(path, 65534, 65534)
+    printed = call(clone, "python", "-m", "reprocnn", "gate", code=2, HOME="/nonexistent", PYTHONPATH=str(ROOT))
+    assert "error: git: " in printed
+    assert "; `git status` here says what to do" in printed
 
 
 def test_a_dvcignore_that_is_not_text_is_a_line(clone):
