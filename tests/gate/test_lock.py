@@ -307,13 +307,13 @@ def raise_locked(_: Lock) -> None:
 
 def test_a_checkout_in_which_dvc_cannot_write_is_a_line(clone):
     """As if .dvc or .dvc/tmp were read-only, for root too."""
-    told = ": make that writable, or judge a `git clone`"
+    remedy = ": make that writable, or judge a `git clone`"
     Path(".dvc/tmp/lock").mkdir(parents=True)
-    with pytest.raises(UserError, match=rf"^dvc: .*\.dvc/tmp/lock: Is a directory; .*{told}"):
+    with pytest.raises(UserError, match=rf"^dvc: .*\.dvc/tmp/lock: Is a directory; .*{remedy}"):
         lock.faults()
     shutil.rmtree(".dvc/tmp")
     Path(".dvc/tmp").touch()
-    with pytest.raises(UserError, match=rf"^dvc: .*\.dvc/tmp: File exists; .*{told}"):
+    with pytest.raises(UserError, match=rf"^dvc: .*\.dvc/tmp: File exists; .*{remedy}"):
         lock.faults()
 
 
