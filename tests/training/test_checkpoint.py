@@ -396,10 +396,12 @@ def test_a_finished_training_is_kept_until_dvc_has_it(unfinished, monkeypatch, c
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
-def test_make_clean_removes_them(declared):
-    folder()
+def test_make_clean_keeps_them(declared):
+    kept = folder()
     shutil.copy(ROOT / "Makefile", "Makefile")
-    for name in ("reprocnn", "stages", "tests", "benchmarks"):
+    for name in ("reprocnn", "stages", "tests", "benchmarks", "demo", "export"):
         os.mkdir(name)
     call(Path(), "make", "clean")
-    assert not Path("runs").exists()
+    assert kept.is_dir()
+    assert not Path("demo").exists()
+    assert not Path("export").exists()
