@@ -23,10 +23,10 @@ import numpy as np
 from dvc.exceptions import DvcException
 
 from reprocnn.core.errors import UserError
-from reprocnn.gate.metric_files import parse
+from reprocnn.gate.metric_files import MALFORMED, parse
 from reprocnn.gate.predictions import match_images, parse_predictions
 from reprocnn.gate.statistics import NORMAL, student_cdf, student_quantile
-from reprocnn.gate.values import flatten, is_number
+from reprocnn.gate.values import flatten, is_number, one_line
 
 POWER = 0.8
 SEEDS = (1, 3, 5, 10, 30)
@@ -123,7 +123,7 @@ def main(arguments: list[str]) -> None:
     if count < FEWEST:
         raise UserError(f"found {count} seed{'s' * (count != 1)}, expected {FEWEST} or more; train more")
     contents = _run(options.run, options.seeds, options.files[0]) if options.run else list(map(_read, options.files))
-    names = options.files if not options.run else [f"{options.files[0]}, seed {seed}" for seed in range(options.seeds)]
+    names = [f"seed {seed} of {options.files[0]}" for seed in range(count)] if options.run else options.files
     named = list(zip(names, contents, strict=True))
     if Path(options.files[0]).suffix == ".csv":
         first, *others = [parse_predictions(name, _text(name, content)) for name, content in named]
@@ -165,9 +165,9 @@ def _text(name: str, content: bytes) -> str:
 
 def _value(name: str, content: bytes, metric: str) -> float:
     try:
-        value = flatten(parse(name.partition(",")[0], content)).get(metric)
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{name}: {' '.join(str(error).split())[:300]}; pass the files that the seeds wrote") from None
+        value = flatten(parse(name, content)).get(metric)
+    except MALFORMED as error:
+        raise UserError(f"{name}: {one_line(error)}; pass the files that the seeds wrote") from None
     if not is_number(value):
         raise UserError(
             f"{name}: {metric}: found {value!r}, expected a number; name a metric of that file with --metric"

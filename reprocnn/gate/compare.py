@@ -299,7 +299,7 @@ class Comparison:
         if tolerated.noise and "WORSE" not in row.verdict:
             more = further_seeds(tolerance - loss, tolerated.noise)
             if more is None:
-                row.verdict += ", inconclusive: the loss is all that is tolerated"
+                row.verdict += ", inconclusive: the loss uses up the tolerance"
             elif more:
                 row.verdict += f", inconclusive: {more:,} more seed{'s' * (more > 1)} on each side would decide"
 

@@ -27,7 +27,7 @@ from pygit2 import GitError
 from reprocnn.core.errors import UserError
 from reprocnn.evaluation import stored
 from reprocnn.gate import lineage
-from reprocnn.gate.values import Value, decode, flatten
+from reprocnn.gate.values import Value, decode, flatten, one_line
 from reprocnn.repository import git
 
 _shared: ContextVar[tuple[ExitStack, dict[str, Repo]] | None] = ContextVar("shared", default=None)
@@ -203,7 +203,7 @@ def open_repository(rev: str, folder: Path = Path()) -> Iterator[Repo]:
     except IgnoreInCollectedDirError as error:
         raise UserError(f"dvc: {error}; move its lines to the .dvcignore at the top") from None
     except DvcException as error:
-        raise UserError(f"dvc: {' '.join(str(error).split())}; fix dvc.yaml or restore dvc.lock") from None
+        raise UserError(f"dvc: {one_line(error)}; fix dvc.yaml or restore dvc.lock") from None
 
 
 def _changed_results(repo: Repo) -> list[str]:

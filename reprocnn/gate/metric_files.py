@@ -19,11 +19,12 @@ from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked
-from reprocnn.gate.values import Value, flatten
+from reprocnn.gate.values import Value, flatten, one_line
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
 MAX_DEPTH = 20
 ANOTHER = "name another revision with --against"
+MALFORMED = (ValueError, RecursionError, UserError, AttributeError, KeyError, TypeError)  # of `parse` and `flatten`
 OF_IMAGES = ("source", "test.n", "test.digest")  # keys of evaluation/NAME.json, if it has them
 
 
@@ -61,14 +62,14 @@ def read_files(rev: str | None) -> MetricFiles:
                     lines.append(f"{path}: missing; run `dvc repro` or `dvc pull`")
                 elif _was_written(repo, place):
                     lines.append(
-                        f"{path} {side}: not to be had, though a stage wrote it; run `dvc fetch --all-commits`, or "
-                        f"name another revision with --against"
+                        f"{path} {side}: not available in this clone, although a stage wrote it; run "
+                        f"`dvc fetch --all-commits`, or {ANOTHER}"
                     )
                 continue
             try:
                 metrics = flatten(parse(path, content, finite=rev is None))
-            except (ValueError, RecursionError, UserError, AttributeError, KeyError, TypeError) as error:
-                lines.append(f"{path} {side}: {' '.join(str(error).split())[:300]}; {remedy}")
+            except MALFORMED as error:
+                lines.append(f"{path} {side}: {one_line(error)}; {remedy}")
             else:
                 contents[path] = content
                 file_of |= dict.fromkeys(metrics, path)
@@ -101,8 +102,8 @@ def read_images(
             continue
         try:
             flat = flatten(parse(path, content, finite=False))
-        except (ValueError, RecursionError, UserError) as error:
-            raise UserError(f"{path} {side}: {' '.join(str(error).split())[:300]}; {remedy}") from None
+        except MALFORMED as error:
+            raise UserError(f"{path} {side}: {one_line(error)}; {remedy}") from None
         found = {f"{name}.{key}": flat[key] for key in OF_IMAGES if key in flat}
         if found:
             contents[path] = content

@@ -12,8 +12,8 @@ from typing import Any
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate.limits import raise_faults
-from reprocnn.gate.metric_files import ANOTHER, MAX_BYTES, MetricFiles, parse, read_images
-from reprocnn.gate.values import Value, decode, flatten
+from reprocnn.gate.metric_files import ANOTHER, MALFORMED, MAX_BYTES, MetricFiles, parse, read_images
+from reprocnn.gate.values import Value, decode, flatten, one_line
 from reprocnn.repository import git
 
 
@@ -87,7 +87,7 @@ class NamedFiles:
         if content is None:
             return {}
         try:
-            return flatten(params.parse(content.decode("utf-8-sig")) or {})
+            return flatten(params.parse(content.decode("utf-8-sig")))
         except ValueError as error:
             raise UserError(f"{params.FILE}: invalid YAML: {error}; fix it") from None
 
@@ -102,10 +102,10 @@ class NamedFiles:
         for path, content in contents.items():
             try:
                 values = parse(path, content, finite=rev is None)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{path} {side}: {' '.join(str(error).split())[:300]}; {remedy}") from None
+            except MALFORMED as error:
+                raise UserError(f"{path} {side}: {one_line(error)}; {remedy}") from None
             if not isinstance(values, dict):
-                raise UserError(f"{path} {side}: found no names, expected metrics by name; {remedy}")
+                raise UserError(f"{path} {side}: expected a mapping of names to metrics; {remedy}")
             parsed[path] = values
         counts = Counter(key for values in parsed.values() for key in values)
         return {
@@ -138,5 +138,6 @@ def _read(path: str, rev: str | None) -> bytes | None:
         return None
     shown = subprocess.run(["git", "show", f"{rev}:./{path}"], capture_output=True)
     if shown.returncode:
-        raise UserError(f"{path} at {rev}: in git, but not to be had ({shown.stderr.decode(errors='replace').strip()})")
+        reason = shown.stderr.decode(errors="replace").strip()
+        raise UserError(f"{path} at {rev}: in git, but not available in this clone ({reason})")
     return shown.stdout

@@ -58,7 +58,7 @@ def match_images(path: str, rev: str, before: Predictions, after: Predictions) -
     """Give `after` in the order of `before`, by their `index`. Raises UserError unless both list the same images."""
     if before.index is not None and len(before.y_true) == len(after.y_true):
         if after.index is None or set(before.index) != set(after.index):
-            raise UserError(f"{path}: other images here than at {rev}, by their index: not the same test images")
+            raise UserError(f"{path}: its index lists other images than at {rev}: not the same test images")
         place = {name: i for i, name in enumerate(after.index)}
         order = [place[name] for name in before.index]
         after = Predictions(after.y_true[order], after.y_pred[order], before.index)

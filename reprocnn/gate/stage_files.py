@@ -106,7 +106,7 @@ def replaced(before: dict[str, StageFiles], here: dict[str, StageFiles], files: 
         was, now = _inputs([metrics], before), _inputs(files.here_of(metrics), here)
         new = _new(was, now, here)
         lines += [
-            f"dvc.yaml: {path} is gone, {', '.join(sorted(new))} new; see that the one replaces the other"
+            f"dvc.yaml: {path} is gone; new: {', '.join(sorted(new))}; check what replaces it"
             for path in _gone(was, now)
             if new and not makes(before, path) and not _is_there(path, before, here, files)
         ]

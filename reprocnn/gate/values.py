@@ -31,6 +31,11 @@ def decode(content: bytes, path: str, rev: str) -> str:
         raise UserError(f"{path} at {rev}: not UTF-8 ({error}); name another revision with --against") from None
 
 
+def one_line(error: Exception) -> str:
+    """Give what an error says, without line breaks and not too long."""
+    return " ".join(str(error).split())[:300]
+
+
 def is_number(value: Value) -> bool:
     """Return whether `value` is finite and fits a float: JSON has whole numbers of any length."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

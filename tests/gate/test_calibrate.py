@@ -178,8 +178,9 @@ def test_limits_are_written_as_every_yaml_reader_takes_them(value, text):
 
 def test_the_command_runs_seeds(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = """echo '{"a": '{seed}'.5}' > m.json"""
-    code, out, _ = outcome(capsys, "--metric=a", "--run", command, "--seeds=4", "m.json")
+    odd = "m.toml,1.json"
+    command = f"""echo '{{"a": '{{seed}}'.5}}' > {odd}"""
+    code, out, _ = outcome(capsys, "--metric=a", "--run", command, "--seeds=4", odd)
     assert code == 0
     assert out.startswith("a: 4 seeds, 2 ± 1.3")
     code, out, _ = outcome(capsys, "--metric=a", "--run", "echo a = {seed}.5 > m.toml", "--seeds=4", "m.toml")
@@ -260,7 +261,7 @@ def test_a_loss_close_to_what_is_tolerated_is_inconclusive():
         1204: "target met, worse within noise, inconclusive: 21 more seeds on each side would decide",
         1201: "target met, worse within noise, inconclusive: 1 more seed on each side would decide",
         1200: "target met, same",
-        1205: "target met, worse within noise, inconclusive: the loss is all that is tolerated",
+        1205: "target met, worse within noise, inconclusive: the loss uses up the tolerance",
     }
     for rmse, verdict in verdicts.items():
         assert Comparison(limits, "v1", {"rmse": 1200}, {"rmse": rmse}).judge_metric("rmse").verdict == verdict

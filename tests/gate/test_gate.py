@@ -505,8 +505,8 @@ SCENARIOS = [
     Scenario("rows in another order hide no loss", 1, "20 lost, 0 won", BASE, State(wrong((0, 60))),
              table(lambda rows: [rows[0], *rows[:0:-1]])),
     Scenario("an index twice", 2, "the index 0 twice", BASE, State(), table(lambda rows: rows[2].__setitem__(0, "0"))),
-    Scenario("another index", 2, "by their index", BASE, State(), table(lambda rows: rows[2].__setitem__(0, "x"))),
-    Scenario("no index any more", 2, "by their index", BASE, State(),
+    Scenario("another index", 2, "index lists other", BASE, State(), table(lambda rows: rows[2].__setitem__(0, "x"))),
+    Scenario("no index any more", 2, "index lists other", BASE, State(),
              table(lambda rows: [row[1:] for row in rows])),
     Scenario("a column twice", 2, "two columns of one name", BASE, State(),
              table(lambda rows: [[*row, row[2]] for row in rows])),
@@ -557,7 +557,7 @@ def test_a_base_whose_metrics_cannot_be_had_is_not_one_without_metrics(repositor
     save()
     State(wrong((0, 39))).write()
     code, out, err = outcome(capsys, "--against=HEAD")
-    assert (code, f"{METRICS} at HEAD: not to be had" in err) == (2, True), out + err
+    assert (code, f"{METRICS} at HEAD: not available in this clone" in err) == (2, True), out + err
 
 
 def test_a_base_of_which_git_lacks_a_file_is_a_line(repository):

@@ -128,7 +128,7 @@ def test_a_base_of_which_git_lacks_a_file_is_not_one_without_it(plain, capsys, p
     Path(".git/objects", blob[:2], blob[2:]).unlink()
     write(rmse=1400, wrong=49)
     code, _, err = outcome(capsys, *FILES)
-    assert (code, f"{path} at HEAD: in git, but not to be had" in err) == (2, True), err
+    assert (code, f"{path} at HEAD: in git, but not available in this clone" in err) == (2, True), err
 
 
 def test_a_limit_is_that_of_the_base(plain, capsys):
@@ -162,7 +162,11 @@ def linked_folder() -> None:
         (broken("house: {rmse: .nan}"), FILES, "house.yaml here: house.rmse: nan is not a finite number"),
         (broken(f"house: {' ' * 1_000_000}"), FILES, "house.yaml here: over 1,000,000 bytes"),
         (broken("1200"), FILES, "house.yaml here: found 1200, expected keys with values"),
-        (lambda: Path("digits.json").write_text("[1]"), FILES, "digits.json here: found no names, expected metrics"),
+        (
+            lambda: Path("digits.json").write_text("[1]"),
+            FILES,
+            "digits.json here: expected a mapping of names",
+        ),
         (broken("house: [1200]"), FILES, "house.rmse: missing or null"),
         (Path("..", "far.json").touch, ["--metrics=../far.json"], "../far.json: outside the git repository"),
         (lambda: call(Path(), "git", "rm", "--cached", "house.yaml"), FILES, "house.yaml: not in git, so no rev"),

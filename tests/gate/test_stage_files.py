@@ -154,7 +154,7 @@ def test_a_data_file_with_another_in_its_place_is_a_warning(branch):
     judgement = judge("HEAD")
     assert (judgement.exit_code, judgement.warnings) == (
         0,
-        ["dvc.yaml: data/more.csv is gone, data/most.csv new; see that the one replaces the other"],
+        ["dvc.yaml: data/more.csv is gone; new: data/most.csv; check what replaces it"],
     )
     Path("data/more.csv").touch()
     assert reasons() == ["data/more.csv: LOOSENED (no longer a dep of metrics/m.json)"]
@@ -275,7 +275,7 @@ def test_a_dep_is_forgotten_unless_another_replaces_it(tmp_path, monkeypatch, le
     assert [(one.name, one.what) for one in forgotten(before, here, MADE)] == gone * [
         ("data/x.npy", "no longer a dep of m.json")
     ]
-    line = f"dvc.yaml: data/x.npy is gone, {new} new; see that the one replaces the other"
+    line = f"dvc.yaml: data/x.npy is gone; new: {new}; check what replaces it"
     assert list(replaced(before, here, MADE)) == [line] * bool(new)
 
 
@@ -304,7 +304,7 @@ def test_what_a_stage_in_between_makes_may_have_another_name(tmp_path, monkeypat
 def test_the_file_in_between_is_not_called_gone_with_the_data_that_is():
     before = {"load": stage(outs={"old.csv"}, deps={"raw"}), "train": stage(deps={"old.csv"})}
     here = {"load": stage(outs={"new.csv"}, deps={"other"}), "train": stage(deps={"new.csv"})}
-    assert replaced(before, here, MADE) == ["dvc.yaml: raw is gone, other new; see that the one replaces the other"]
+    assert replaced(before, here, MADE) == ["dvc.yaml: raw is gone; new: other; check what replaces it"]
 
 
 def test_what_is_elsewhere_is_there():
