@@ -52,7 +52,8 @@ def parse(texts: list[str]) -> list[Override]:
             for value in [*found[:2], found[-1]] if override.is_range_sweep() else found:
                 faults += schema_faults(value)
         except INVALID as error:
-            raise UserError(f"sweep: {text}: invalid override, expected KEY=VALUES ({error})") from None
+            reason = " ".join(str(error).split())
+            raise UserError(f"sweep: {text}: invalid override, expected KEY=VALUES ({reason})") from None
         parsed.append(override)
     counts = Counter(override.key_or_group for override in parsed)
     faults += [f"{key}: given more than once (--threads sets threads)" for key, n in counts.items() if n > 1]
@@ -85,7 +86,7 @@ def schema_faults(override: str) -> list[str]:
             apply_overrides(path, [override])
         except InvalidArgumentError:
             apply_overrides(path, [f"+{override}"])  # params.yaml lacks the key; the schema reports it as unknown
-        return params.check(params.load(path))
+        return params.check(params.parse(path.read_text(encoding="utf-8")))
 
 
 def values(override: Override) -> list[str]:

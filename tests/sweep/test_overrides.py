@@ -46,6 +46,12 @@ def test_overrides_are_those_of_dvc(repository):
         (["lr"], "lr: invalid override, expected KEY=VALUES"),
         (["=3"], "=3: invalid override"),
         (["lr=${x}"], "lr=${x}: invalid override"),
+        (["lr=???"], "(Missing mandatory value: lr full_key: lr object_type=dict)"),
+        (["lr=nan"], "sweep: lr=nan: invalid override, expected KEY=VALUES (lr: nan is not a finite number)"),
+        (
+            ["lr=0.1,1e400"],
+            "sweep: lr=0.1,1e400: invalid override, expected KEY=VALUES (lr: inf is not a finite number)",
+        ),
         (["seed=glob(*)"], "seed=glob(*): invalid override"),
         (["seed=range(0,1,0)"], "seed=range(0,1,0): invalid override"),
         (["seed=range(nan,1)"], "seed=range(nan,1): invalid override"),
