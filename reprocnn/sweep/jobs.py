@@ -51,7 +51,7 @@ def pipeline_stages(repo: Repo) -> dict[str, Stage]:
 def parts_of(trial: Overrides, stages: dict[str, Stage]) -> dict[str, Overrides]:
     """Map each stage, in the order of the pipeline, to those overrides of the trial that reach it."""
     return {
-        name: tuple(one for one in trial if any(_overlap(one.partition("=")[0], key) for key in stage.keys))
+        name: tuple(one for one in trial if any(_overlap(one.lstrip("+").partition("=")[0], key) for key in stage.keys))
         for name, stage in stages.items()
     }
 

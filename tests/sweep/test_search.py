@@ -231,6 +231,7 @@ def test_each_stage_gets_the_overrides_that_reach_it():
         "plot": ("lr=0.1", "split=3", "mnist.epochs=2", "targets.a=1"),
     }
     assert parts_of(("mnist=1",), STAGES)["prepare"] == ("mnist=1",)
+    assert parts_of(("++lr=0.1", "+split=3"), STAGES)["train"] == ("++lr=0.1", "+split=3")
 
 
 def test_what_several_trials_need_is_shared():
