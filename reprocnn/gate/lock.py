@@ -41,8 +41,7 @@ def faults() -> list[str]:
     folder below the repository's top, where params.yaml would be another one.
     """
     with open_repository("workspace") as repo:
-        if Path(repo.root_dir) != Path().resolve():
-            raise UserError(f"this folder is in the DVC repository {repo.root_dir}; run from its top folder")
+        _check_top(repo)
         found = _changed_results(repo)
         outs = {out.fs_path: out for out in repo.index.outs}
         locked: dict[str, Any] = {}  # what dvc.lock has of each stage, by the path of dvc.yaml
@@ -57,10 +56,12 @@ def faults() -> list[str]:
 def damaged(folder: str = "") -> list[str]:
     """Give a line for each file at or below `folder` that is not as dvc.lock has it.
 
-    Only of outputs that DVC keeps and that are here: DVC itself trusts what it takes from its cache.
+    Only of outputs that DVC keeps and that are here: DVC itself trusts what it takes from its cache. Raises UserError
+    in a folder below the repository's top.
     """
     lines = []
     with open_repository("workspace") as repo:
+        _check_top(repo)
         for out in repo.index.outs:
             content = out.get_obj() if out.use_cache and f"{out.def_path}/".startswith(folder) and out.exists else None
             if content is None:
@@ -76,6 +77,11 @@ def damaged(folder: str = "") -> list[str]:
                 if path not in paths and not out.dvcignore.is_ignored_file(str(path))
             ]
     return lines
+
+
+def _check_top(repo: Repo) -> None:
+    if Path(repo.root_dir) != Path().resolve():
+        raise UserError(f"this folder is in the DVC repository {repo.root_dir}; run from its top folder")
 
 
 def undeclared_code(rev: str = "workspace") -> list[str]:

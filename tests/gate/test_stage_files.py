@@ -1,5 +1,6 @@
 """What a branch takes out of dvc.yaml, so that its changes go unseen, in a small repository with a commit as base."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.compare import judge
 from reprocnn.gate.stage_files import Files, StageFiles, forgotten, makes, replaced
@@ -214,7 +216,10 @@ def test_a_folder_below_the_top_is_refused(branch, monkeypatch):
     monkeypatch.setattr(lock, "faults", FAULTS)
     shutil.copy("params.yaml", "code")
     monkeypatch.chdir("code")
-    assert judge("HEAD").reasons == [f"this folder is in the DVC repository {branch}; run from its top folder"]
+    message = f"this folder is in the DVC repository {branch}; run from its top folder"
+    assert judge("HEAD").reasons == [message]
+    with pytest.raises(UserError, match=re.escape(message)):
+        lock.damaged()
 
 
 def test_metrics_that_git_never_had_are_new(branch):
