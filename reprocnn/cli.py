@@ -86,6 +86,7 @@ def call(name: str, arguments: list[str]) -> None:
     command = COMMANDS[name]
     try:
         importlib.import_module(command.module).main(arguments)
+        print(end="", flush=True)  # while a full disk or a closed pipe is still reported in a line
     except KeyboardInterrupt:
         if name not in JUDGES:
             raise

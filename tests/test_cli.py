@@ -177,6 +177,16 @@ def test_a_users_mistake_is_said_in_a_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_output_that_cannot_be_written_is_said_in_a_line(ended, monkeypatch):
+    monkeypatch.setitem(sys.modules, COMMANDS["summary"].module, SimpleNamespace(main=print))
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        code, _, err = ended("summary")
+        with pytest.raises(OSError, match="No space left"):
+            full.close()
+    assert (code, err) == (1, "error: No space left on device; fix that and run the same command again\n")
+
+
 @pytest.mark.parametrize("name", JUDGES)
 def test_an_interrupted_judge_has_not_judged(monkeypatch, capsys, name):
     def interrupted(_):
