@@ -34,7 +34,8 @@ def main(arguments: list[str] | None = None) -> None:
     total = search.trials if search else len(trials)
     _check_repository()
     gpus = f" and {options.gpus:g} GPUs" if options.gpus else ""
-    print(f"sweep: {total} trials of {options.threads} thread{'s' * (options.threads != 1)}{gpus} each", flush=True)
+    threads = f"{options.threads} thread{'s' * (options.threads != 1)}{gpus}"
+    print(f"sweep: {total} trial{'s' * (total != 1)} of {threads} each", flush=True)
     if options.dry:
         for trial in trials:
             print(experiment_name(trial), *trial)

@@ -647,7 +647,7 @@ def test_pruning_needs_a_search():
 def test_trials_with_gpus_have_the_gpu_as_their_device(in_repository, capsys):
     command.main(["lr=0.1", "--gpus=0.5", "--threads=1", "--dry"])
     assert capsys.readouterr().out.splitlines() == [
-        "sweep: 1 trials of 1 thread and 0.5 GPUs each", "device=gpu-lr0.1-threads1 lr=0.1 threads=1 device=gpu",
+        "sweep: 1 trial of 1 thread and 0.5 GPUs each", "device=gpu-lr0.1-threads1 lr=0.1 threads=1 device=gpu",
     ]  # fmt: skip
     with pytest.raises(UserError, match="device: given more than once"):
         command.main(["lr=0.1", "device=cpu", "--gpus=1", "--dry"])
