@@ -257,6 +257,13 @@ def by_no_stage(metrics: str | None) -> Callable[[], None]:
     return write
 
 
+def one_more() -> None:
+    """A second metrics file, which no stage makes."""
+    values = yaml.safe_load(Path("dvc.yaml").read_text())
+    Path("dvc.yaml").write_text(yaml.safe_dump(values | {"metrics": ["metrics/more.json"]}))
+    Path("metrics/more.json").write_text('{"more": {"test": {"accuracy": 1.0}}}')
+
+
 def details_by_no_stage(content: str | None = None) -> Callable[[], None]:
     """No stage makes evaluation/digits.json any more; `content` takes its place."""
 
@@ -444,6 +451,8 @@ SCENARIOS = [
         ("null", "null", "digits.test.accuracy: missing"))],
     Scenario("metrics that no stage makes, changed", 2, "changed, and no stage makes it", BASE, State(),
              by_no_stage('{"digits": {"test": {"accuracy": 0.96}}}')),
+    Scenario("metrics that no stage makes, new", 2, "metrics/more.json: changed, and no stage makes it", BASE,
+             State(wrong((0, 39))), one_more),
     Scenario("metrics that no stage makes any more", 1, "made by a stage -> by none", BASE, State(), by_no_stage(None)),
     Scenario("alpha of 0", 1, "gate.alpha: LOOSENED (0.01 -> 0)", BASE, State(wrong((0, 47)), alpha=0)),
     Scenario("alpha of 0, judged by the base's", 1, "WORSE (p < 0.01)", BASE, State(wrong((0, 47)), alpha=0)),
@@ -480,6 +489,8 @@ SCENARIOS = [
              limits_file(targets={"digits": {"test": {"acc": {"at_least": 0.9}}}}), accept=("digits.test.accuracy",)),
     Scenario("metric in another file", 1, "metrics/digits.json -> metrics/others.json", BASE, State(), moved),
     Scenario("metric in another file, accepted", 0, "ACCEPTED", BASE, State(), moved, accept=("digits.test.accuracy",)),
+    Scenario("metric in another file, something else accepted", 1, "metrics/digits.json -> metrics/others.json", BASE,
+             State(), moved, accept=("digits.test.loss",)),
     Scenario("no predictions now, accepted", 1, "two proportions", BASE, State(wrong((0, 70)), predictions=False),
              accept=("digits.test.accuracy",)),
     Scenario("nothing to accept", 0, "ACCEPTED: digits.loss: nothing to accept", BASE, State(wrong((0, 39))),
@@ -494,6 +505,8 @@ SCENARIOS = [
              without_the_seed(edit("params.yaml", "seed: 0", "seed: 1"))),
     Scenario("a param removed, accepted", 0, "ACCEPTED: seed", BASE, State(), without_the_seed(),
              accept=("seed",)),
+    Scenario("a param removed, something else accepted", 1, "seed: LOOSENED", BASE, State(), without_the_seed(),
+             accept=("seeds",)),
     Scenario("a param removed that is gone", 0, "target met", BASE, State(),
              without_the_seed(edit("params.yaml", "seed: 0\n", ""))),
     Scenario("a module that dvc.yaml does not list", 2, "deps: add model.py", BASE, State(), with_a_module),

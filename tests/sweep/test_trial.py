@@ -534,6 +534,26 @@ def test_a_job_has_its_clone_alone_and_does_not_repeat_an_experiment(monkeypatch
     assert (ran, locks) == (["it"], [fcntl.LOCK_EX] * 2)
 
 
+def test_the_clones_of_two_commits_and_of_two_repositories_are_apart(monkeypatch, tmp_path):
+    """An interrupted run leaves its clone, which is of one commit, and its settings of one cache."""
+    places: list[Path] = []
+    monkeypatch.setattr(trial, "_places", lambda: tmp_path / "places")
+    monkeypatch.setattr(trial, "git", lambda *_, cwd: "")
+
+    def interrupted(place: Path, *_: Any) -> None:
+        places.append(place)
+        raise trial.TrialError
+
+    monkeypatch.setattr(trial, "_clone", interrupted)
+    for revision, cache in (("0123", "one"), ("4567", "one"), ("0123", "other"), ("0123", "one")):
+        (tmp_path / cache).mkdir(exist_ok=True)
+        with pytest.raises(trial.TrialError):
+            trial._run(job(revision=revision, cache=str(tmp_path / cache)), b"")
+    assert {place.name for place in places} == {"it"}
+    assert len(set(places)) == 3
+    assert places[3] == places[0]
+
+
 def test_a_clone_that_an_interrupted_run_left_has_none_of_its_locks(monkeypatch, tmp_path):
     """Those of git alone: DVC's are held by a process, and end with it."""
     found: list[list[str]] = []
