@@ -59,6 +59,17 @@ def test_sees_dead_units_and_a_loss_that_does_not_move(capsys):
     assert "epoch 3" not in err
 
 
+@pytest.mark.parametrize(("loss", "moved"), [(0.9991, False), (1.0009, False), (0.9989, True), (1.0011, True)])
+def test_a_loss_has_moved_by_more_than_a_thousandth(capsys, loss, moved):
+    model = chain((8,), head())
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    callback = Audit(watch=2, x=X)
+    callback.set_model(model)
+    for epoch, one in enumerate((1.0, loss)):
+        callback.on_epoch_end(epoch, {"loss": one})
+    assert ("epoch 2: the loss has not moved in 2 epochs" in capsys.readouterr().err) is not moved
+
+
 @pytest.mark.parametrize("made", [lambda data: data, iter])
 def test_takes_a_data_set_as_audit_does(capsys, made):
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(8)

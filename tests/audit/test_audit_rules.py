@@ -686,6 +686,119 @@ def test_rule(code):
     assert reported == [case.expected for case in CASES[code]]
 
 
+DENSE = functools.partial(layers.Dense, 8)
+L1, L2, MAX_NORM = keras.regularizers.L1, keras.regularizers.L2, keras.constraints.MaxNorm
+CONSTANT = keras.initializers.Constant
+# By the name of a layer: the rule, the layer and its setting, a value at the rule's limit, and one just within.
+SETTINGS = {
+    "drops": ("dropout-rate", layers.Dropout, "rate", 0.9, 0.89),
+    "l1": ("strong-penalty", DENSE, "kernel_regularizer", L1(0.01), L1(0.0099)),
+    "l2": ("strong-penalty", DENSE, "bias_regularizer", L2(0.1), L2(0.099)),
+    "norm": ("tight-constraint", DENSE, "kernel_constraint", MAX_NORM(0.099), MAX_NORM(0.1)),
+    "steep": ("activation-setting", layers.LeakyReLU, "negative_slope", 1.0, 0.99),
+    "falling": ("activation-setting", layers.PReLU, "alpha_initializer", CONSTANT(-0.01), CONSTANT(0.0)),
+    "limit": ("activation-setting", layers.ReLU, "max_value", 0.1, 0.11),
+    "threshold": ("activation-setting", layers.ReLU, "threshold", 3.0, 2.9),
+    "forgets": ("norm-setting", layers.BatchNormalization, "momentum", 0.19, 0.2),
+    "stays": ("norm-setting", layers.BatchNormalization, "momentum", 0.9999, 0.9998),
+    "coarse": ("norm-setting", layers.BatchNormalization, "epsilon", 0.1, 0.099),
+    "exact": ("norm-setting", layers.LayerNormalization, "epsilon", 0.0, 1e-9),
+}
+
+
+@pytest.mark.parametrize("is_guilty", [True, False])
+def test_a_setting_is_judged_from_its_limit_on(is_guilty):
+    rules = {rule for rule, *_ in SETTINGS.values()}
+    made = [
+        make(**{key: guilty if is_guilty else within, "name": name})
+        for name, (_, make, key, guilty, within) in SETTINGS.items()
+    ]
+    judged = {(one.code, one.layer) for one in audit(chain((8,), *made, head())) if one.code in rules}
+    assert judged == ({(rule, name) for name, (rule, *_) in SETTINGS.items()} if is_guilty else set())
+
+
+def frozen_norm(mean="zeros", variance="ones"):
+    averages = {"moving_mean_initializer": mean, "moving_variance_initializer": variance}
+    norm = layers.BatchNormalization(trainable=False, name="norm", **averages)
+    return chain((8,), dense(16, "hidden", use_bias=False), norm, layers.ReLU(), head())
+
+
+def enlarged(factor):
+    """A kernel of 8 inputs, `factor` times as large as keeps their size."""
+    return chain((8,), dense(16, "hidden", kernel_initializer=CONSTANT(factor / 8**0.5)), head())
+
+
+def regression(label):
+    return chain((8,), dense(1, "out")), {"loss": "mse", "y": np.full(16, label)}
+
+
+def rows_of(total):
+    return chain((8,), head()), CATEGORICAL | {"y": total * np.eye(3)[np.arange(16) % 3]}
+
+
+def smoothed(share):
+    return chain((8,), head()), {"loss": keras.losses.CategoricalCrossentropy(label_smoothing=share)}
+
+
+def copied(columns):
+    """The labels, 0 to 3, in so many columns of the inputs."""
+    labels = np.arange(32) % 4
+    x = np.random.default_rng(0).normal(size=(32, 8)).astype("float32")
+    x[:, :columns] = labels[:, None]
+    return chain((8,), head(4)), SPARSE | {"x": x, "y": labels}
+
+
+def outliers(count):
+    """Of 128 labels, so many are no probabilities."""
+    known = {"loss": "binary_crossentropy", "y": np.where(np.arange(128) < count, 2.0, 0.5)}
+    return chain((8,), head(1, activation="sigmoid")), known
+
+
+def weighted(share):
+    inputs = keras.Input((8,))
+    outputs = [dense(1, name)(dense(8, f"{name}-hidden", activation="relu")(inputs)) for name in ("faint", "loud")]
+    model = keras.Model(inputs, outputs)
+    model.compile(loss=["mse", "mse"], loss_weights=[share, 1.0])
+    return model
+
+
+def equal_targets(label):
+    return chain((8,), dense(1, "out")), {"loss": "mse", "y": np.full(32, label)}
+
+
+def narrowed(units):
+    return chain((8,), dense(units, "before"), dense(1, "neck"), dense(8, "after"), head())
+
+
+def strided(pool):
+    return pooled(conv(8, 3, "first"), layers.MaxPooling2D(pool, strides=2, name="pool"))
+
+
+# By rule: what is just guilty, and what just is not.
+EDGES: dict[str, tuple[Any, list[Any]]] = {
+    "frozen-norm": (frozen_norm, [lambda: frozen_norm(mean="ones"), lambda: frozen_norm(variance="zeros")]),
+    "large-weights": (lambda: enlarged(10.1), [lambda: enlarged(9.9)]),
+    "unscaled-labels": (lambda: regression(1001.0), [lambda: regression(-999.0)]),
+    "label-rows": (lambda: rows_of(1.06), [lambda: rows_of(1.04)]),
+    "loss-setting": (lambda: smoothed(0.5), [lambda: smoothed(0.49)]),
+    "labels-range": (lambda: outliers(2), [lambda: outliers(1)]),
+    "loss-weight": (lambda: weighted(0.99e-4), [lambda: weighted(1.01e-4)]),
+    "one-class": (lambda: equal_targets(3.0), [lambda: equal_targets(-1.0), lambda: equal_targets(1.0)]),
+    "one-unit": (lambda: narrowed(4), [lambda: narrowed(3)]),
+    "stride-gaps": (lambda: strided((3, 1)), [lambda: strided((3, 2))]),
+    "label-among-inputs": (lambda: copied(1), [lambda: copied(0), lambda: copied(2)]),
+}
+
+
+@pytest.mark.parametrize("code", EDGES)
+def test_a_rule_begins_where_it_says(code):
+    guilty, innocent = EDGES[code]
+    for build in (guilty, *innocent):
+        made = build()
+        model, known = made if isinstance(made, tuple) else (made, {})
+        assert bool(found(model, code, **known)) is (build is guilty)
+
+
 @pytest.mark.parametrize("kernel", [1, 2, 5, 6])
 def test_positions_that_see_a_value_are_counted_as_keras_pads(kernel):
     """A convolution of ones over ones with padding "same": its kernel's gradient is zero where no value is seen."""

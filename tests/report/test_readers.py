@@ -133,6 +133,19 @@ def test_a_column_that_is_not_right_is_named(path, old, new, line):
     assert message.endswith(RESTORE)
 
 
+def test_predictions_in_another_order_are_refused():
+    """The figure of the mistakes looks them up by their place."""
+    header, *rows = PREDICTIONS.read_text().splitlines()
+    PREDICTIONS.write_text("\n".join([header, *rows[::-1], ""]))
+    assert refused() == f"{PREDICTIONS}: index: found other numbers, expected 0 to 3 in this order{RESTORE}"
+
+
+@pytest.mark.parametrize("column", ["val_loss", "val_accuracy"])
+def test_a_history_with_half_of_its_validation_is_refused(column):
+    pd.read_csv(HISTORY).assign(**{column: None}).to_csv(HISTORY, index=False)
+    assert refused().startswith(f"{HISTORY}: {column}: row 0: found nan, expected a number from 0 to ")
+
+
 def test_epochs_that_are_missing_at_the_end_are_noticed():
     HISTORY.write_text(HISTORY.read_text().rpartition("2,0.5")[0])
     assert refused() == f"{HISTORY}: found 1 rows, expected 2, the mnist.epochs of params.yaml{RESTORE}"

@@ -58,6 +58,12 @@ def test_a_spread_stays_with_its_number():
     assert "| 1.00% ± 0.10 |".replace(" ± ", "\u00a0±\u00a0") in tables.markdown(pd.DataFrame([{"a": "1.00% ± 0.10"}]))
 
 
+def test_a_mean_of_which_a_seed_was_not_measured_is_not_given():
+    """An empty cell of a table makes text of the column's numbers."""
+    runs = pd.DataFrame({"known": [0.5, 0.7], "gaps": ["0.5", ""], "text": ["0.5", "0.7"]})
+    assert [cell.accuracy(column)(runs) for column in runs] == ["60.00% ± 14.14", "", "60.00% ± 14.14"]
+
+
 def test_waits_by_hand():
     rows = [("arrays", 1, 5.0, 10.0), ("arrays", 2, 5.2, 5.3), ("arrays", 3, 6.0, 9.0), ("batches.py", 1, 5.1, 5.1)]
     arrays, batches = cells("waits", pd.DataFrame(rows, columns=["fed", "epoch", "steps", "whole"]))
