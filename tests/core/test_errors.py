@@ -133,6 +133,14 @@ def test_a_folders_digest_is_of_its_names_and_bytes_but_not_of_bytecode(tmp_path
         assert sha256(tmp_path) == hashlib.sha256(listed.encode()).hexdigest()
 
 
+def test_sha256_is_of_every_byte(tmp_path):
+    content = bytearray(3 << 20)
+    for last in (0, 1):
+        content[-1] = last
+        (tmp_path / "weights").write_bytes(content)
+        assert sha256(tmp_path / "weights") == hashlib.sha256(content).hexdigest()
+
+
 def test_sha256_of_nothing(tmp_path):
     (tmp_path / "empty").touch()
     assert sha256(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

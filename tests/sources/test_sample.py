@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from reprocnn.datasets import DATASETS
 from reprocnn.sources import sample
+from reprocnn.splits import decode
 
 # At the distances 0, 0.28, 0.55, 0.7, 0.95 and 1.05 from the centre: along the row, and along the diagonal (x and y).
 ALONG = {
@@ -42,6 +44,15 @@ def test_digits_are_enlarged_inside_a_margin():
                 within = 2 <= i < 26 and 2 <= j < 26
                 grey = data.images[index][(i - 2) // 3, (j - 2) // 3] * 255 / 16 if within else 0
                 assert abs(int(images[index, i, j]) - grey) <= 0.5
+
+
+@pytest.mark.parametrize(("dataset", "counts"), list(zip(DATASETS, [(1437, 360), (2000, 500)], strict=True)))
+def test_no_image_is_in_both_splits(tmp_path, dataset, counts):
+    sample.write(dataset, tmp_path)
+    splits, _ = decode.read(dataset, tmp_path)
+    train, test = ({image.tobytes() for image in splits[name][0]} for name in ("train", "test"))
+    assert tuple(len(splits[name][0]) for name in ("train", "test")) == counts
+    assert not train & test
 
 
 def test_each_shape_is_drawn_as_often_and_stands_out():

@@ -1,5 +1,6 @@
 """What a training starts from."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,16 @@ def test_a_network_has_the_recipes_sizes_and_the_datas_shape(prepared):
     assert {layer.compute_dtype for layer in convolutions} == {"bfloat16"}
     assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.3]
     assert setup.build_network("mnist", changed, data, "float32", resized=True).input_shape == (None, None, None, 2)
+
+
+def test_each_data_set_has_its_own_images_and_normalization(prepared):
+    prepared(8, (28, 28, 1))
+    other = shutil.copytree(MNIST, MNIST.with_name("cifar"))
+    np.save(other / "train/x.npy", np.full((8, 28, 28, 1), 4, np.uint8))
+    (other / "normalization.json").write_text('{"scale": [0.5], "offset": [3.0]}')
+    training = setup.prepare("cifar", recipe(), 0.01, 0, ONE)
+    assert (training.data.x == 4).all()
+    assert (np.asarray(training.model.get_layer("normalization")(training.data.x)) == 5).all()
 
 
 def test_splits_are_kept_apart_or_joined(prepared):
