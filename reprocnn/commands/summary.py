@@ -12,7 +12,7 @@ from reprocnn.core.files import sha256
 from reprocnn.core.params import Recipe, read
 from reprocnn.datasets import DATASETS, Dataset
 from reprocnn.gate.values import flatten, is_number
-from reprocnn.report.readers import read_details, read_metrics
+from reprocnn.report.readers import read_test
 from reprocnn.report.results import SAMPLE, target, title
 
 # Of the file that a training writes about itself.
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _row(dataset: Dataset) -> dict[str, Any]:
     name = dataset.name
     recipe = read(Recipe, name)
-    metrics, details = read_metrics(name), read_details(name)
+    metrics, details = read_test(name)
     return {
         "data set": title(dataset, details["source"]),
         "network": recipe.network,

@@ -259,7 +259,9 @@ def draw_experiments(folder: Path) -> None:
         for name, (draw_chart, _) in CHARTS.items():
             runs = tables.read(experiments.TABLES[name].file)
             if runs is not None and not runs.empty:
-                figures.save(draw_chart(runs), folder / _chart_file(name))
+                with tables.naming(experiments.TABLES[name].file):
+                    chart = draw_chart(runs)
+                figures.save(chart, folder / _chart_file(name))
 
 
 def _searched_images(results: list[Result]) -> int | None:

@@ -124,6 +124,16 @@ def read_details(name: str) -> dict[str, Any]:
     return details
 
 
+def read_test(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read both. Raises UserError if they are not of the same test, such as files of two data sets."""
+    metrics, details = read_metrics(name), read_details(name)
+    accuracy, low, high = metrics["test"]["accuracy"], *(details["test"][f"accuracy_{end}"] for end in ("low", "high"))
+    if not low <= accuracy <= high:
+        found, expected = f"{low:.2%} to {high:.2%}", f"the interval of {accuracy:.2%} in metrics/{name}.json"
+        raise _fault(Path("evaluation") / f"{name}.json", "test", found, expected)
+    return metrics, details
+
+
 def read_history(name: str, epochs: int) -> pd.DataFrame:
     """Read plots/NAME/history.csv, a row for each epoch. Raises UserError, naming a column that is not right."""
     path = Path("plots") / name / "history.csv"

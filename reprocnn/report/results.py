@@ -68,7 +68,7 @@ def load(dataset: Dataset) -> Result:
     """
     name = dataset.name
     run, recipe = params.read(_Run), params.read(Recipe, name)
-    metrics, details = readers.read_metrics(name), readers.read_details(name)
+    metrics, details = readers.read_test(name)
     n, classes = details["test"]["n"], len(details["classes"])
     return Result(
         dataset=dataset,

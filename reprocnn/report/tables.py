@@ -24,7 +24,7 @@ def load(table: Table) -> pd.DataFrame:
     runs = read(table.file)
     if runs is None:
         return pd.DataFrame()
-    with _naming(table.file):
+    with naming(table.file):
         return build(table, runs)
 
 
@@ -43,7 +43,7 @@ def read(name: str) -> pd.DataFrame | None:
     path = FOLDER / f"{name}.csv"
     if not path.exists():
         return None
-    with _naming(name):
+    with naming(name):
         return pd.read_csv(path, keep_default_na=False)
 
 
@@ -66,11 +66,11 @@ def circumstances(file: str) -> str:
 
 
 @contextmanager
-def _naming(file: str) -> Iterator[None]:
-    """Turn what pandas raises for missing columns or for words instead of numbers into a UserError with the file."""
+def naming(file: str) -> Iterator[None]:
+    """Turn what pandas raises for missing columns, or for words instead of numbers, into a UserError with the file."""
     try:
         yield
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # pandas and matplotlib have a dozen kinds
         reason = " ".join(str(error).split())[:150]
         path = FOLDER / f"{file}.csv"
         raise UserError(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from reprocnn.core.errors import UserError
 from reprocnn.report import chapters, charts, tables
 from reprocnn.report.figures import style
 from tests.support.commands import ROOT
@@ -50,6 +51,13 @@ def test_one_column_is_as_wide_as_a_phone_and_has_a_panel_below_the_other():
         assert upper.y0 > lower.y1
         assert upper.x0 < lower.x1
         assert figure.get_figwidth() == 3.7
+
+
+def test_a_table_that_cannot_be_drawn_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    (tmp_path / "insights.csv").write_text("variant,seed,val_accuracy,test_accuracy\na,0,0.5,0.6\n")  # no epoch
+    with pytest.raises(UserError, match=r"insights\.csv: expected a table as its benchmark writes it, got .*epoch"):
+        chapters.draw_experiments(tmp_path)
 
 
 def test_what_is_measured_has_its_chart(tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ TEST = {
 }  # fmt: skip
 DETAILS: dict[str, Any] = {
     "source": "sample",
-    "test": {"n": 4, "accuracy_low": 0.3, "accuracy_high": 0.95, "digest": "fedcba"},
+    "test": {"n": 4, "accuracy_low": 0.3, "accuracy_high": 0.999, "digest": "fedcba"},
     "parameters": 1234,
     "weights": "0123456789abcdef",
     "device": {"kind": "cpu", "name": "a processor", "threads": 2, "precision": "float32"},

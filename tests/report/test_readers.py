@@ -90,6 +90,11 @@ def test_a_layer_whose_detail_cannot_be_read_is_named(kind, detail):
     assert refused().startswith(f"{DETAILS}: layers.{number}.detail: found {detail!r}, expected ")
 
 
+def test_the_interval_of_another_accuracy_is_refused():
+    put(DETAILS, "test.accuracy_high", 0.9)
+    assert refused().startswith(f"{DETAILS}: test: found 30.00% to 90.00%, expected the interval of 99.64% in metrics/")
+
+
 def test_several_keys_have_a_line_each_but_no_more_than_three():
     for key in ("accuracy", "errors", "top2_accuracy", "loss"):
         put(METRICS, f"mnist.test.{key}", "x")

@@ -244,6 +244,14 @@ def test_a_broken_table_is_named(tmp_path, monkeypatch, content):
         tables.tables(6000)
 
 
+def test_a_seed_that_is_there_twice_is_a_fault_of_its_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "FOLDER", tmp_path)
+    rows = (ROOT / "benchmarks/results/end_to_end.csv").read_text().splitlines()
+    (tmp_path / "end_to_end.csv").write_text("\n".join([*rows, *rows[1:3], ""]))
+    with pytest.raises(UserError, match=r"end_to_end\.csv: expected a table as its benchmark writes it, got "):
+        tables.tables(6000)
+
+
 def test_growth_by_hand():
     rows = [("mnist", 400, 8, 40.0, 200), ("mnist", 100, 16, 40.0, 400), ("mnist", 100, 8, 10.0, 200)]
     rows += [("cifar", 1000, 4, 1.0, 900), ("mnist", 200, 8, 20.0, 200), ("cifar", 5000, 4, 5.0, 4500)]
