@@ -6,6 +6,7 @@ A command's module is imported when it is called, so that `reprocnn --help` need
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import traceback
 from typing import NamedTuple
@@ -35,6 +36,7 @@ COMMANDS = {
     "vega": Command("reprocnn.commands.vega", "make `dvc plots` work offline", "dev"),
 }
 OURS = ("reprocnn", "stages", "benchmarks")
+TERMINATED = 143  # as shells give it for SIGTERM
 CANNOT_SAY = 2  # exit code of a judge without a judgement; 1 would be one
 JUDGES = ("gate", "audit", "verify", "lineage")
 
@@ -47,6 +49,7 @@ def main() -> None:
     elif name == "--version":
         print(f"reprocnn {_version()}")
     elif name in COMMANDS:
+        signal.signal(signal.SIGTERM, _terminated)
         try:
             run(lambda: call(name, arguments))
         except SystemExit as end:
@@ -97,6 +100,10 @@ def call(name: str, arguments: list[str]) -> None:
         if not library or library in OURS:
             raise  # a bug of the project, for which the traceback is useful
         raise UserError(_missing(name, command.extra, library)) from None
+
+
+def _terminated(*_: object) -> None:
+    sys.exit(TERMINATED)  # an exception: what the command runs is killed with it, and its temporary files go
 
 
 def _missing(name: str, extra: str, library: str) -> str:

@@ -133,6 +133,26 @@ def test_a_missing_library_names_the_extra_and_judges_end_with_2(name, ended, mo
     assert ended(name) == (2 if name in ("gate", "audit", "verify", "lineage") else 1, "", message)
 
 
+def test_sigterm_ends_what_the_command_runs():
+    """Its child holds the pipe, which ends with it."""
+    block = """
+import subprocess, sys
+from types import SimpleNamespace
+from reprocnn import cli
+child = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+sys.modules[cli.COMMANDS["repro"].module] = SimpleNamespace(main=lambda arguments: subprocess.run(child))
+sys.argv = ["reprocnn", "repro"]
+cli.main()
+"""
+    command = [sys.executable, "-c", block]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(PYTHONPATH=str(ROOT)), stdout=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == b"up\n"
+    process.terminate()
+    assert process.communicate(timeout=60) == (b"", None)
+    assert process.returncode == 143
+
+
 @pytest.mark.parametrize("missing", ["reprocnn.nosuch", "stages.nosuch", "benchmarks.nosuch", ""])
 def test_a_fault_of_the_project_keeps_its_traceback(missing, monkeypatch):
     broken = SimpleNamespace(main=lambda arguments: raises(ModuleNotFoundError(name=missing)))
