@@ -312,16 +312,18 @@ def test_a_result_is_read_from_what_the_stages_wrote(project):
     assert (results.load(CIFAR).title, results.load(CIFAR).judged_by) == ("CIFAR-10", 0.915)
 
 
+@pytest.mark.parametrize("dataset", [MNIST, CIFAR], ids=["mnist", "cifar"])
 @pytest.mark.parametrize(
     "path",
-    ["metrics/mnist.json", "evaluation/mnist.json", "evaluation/mnist.npz", "plots/mnist/history.csv",
-     "plots/mnist/predictions.csv"],
-)  # fmt: skip
-def test_a_missing_output_is_named(project, path):
-    write_stage_outputs(project)
-    (project / path).unlink()
-    with pytest.raises(UserError, match=f"^{path}: missing; run `dvc repro`"):
-        results.load(MNIST)
+    ["metrics/{}.json", "evaluation/{}.json", "evaluation/{}.npz", "plots/{}/history.csv", "plots/{}/predictions.csv"],
+)
+def test_a_missing_output_is_named_although_the_other_data_set_has_it(project, path, dataset):
+    for name in ("mnist", "cifar"):
+        write_stage_outputs(project, name)
+    missing = path.format(dataset.name)
+    (project / missing).unlink()
+    with pytest.raises(UserError, match=f"^{missing}: missing; run `dvc repro`"):
+        results.load(dataset)
 
 
 @pytest.mark.slow
