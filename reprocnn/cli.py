@@ -56,6 +56,7 @@ def main() -> None:
             if name not in JUDGES or not isinstance(end.code, str):
                 raise
             print(end.code, file=sys.stderr)
+            # `run` made a message of a UserError, which may be a judgement after all.
             sys.exit(getattr(end.__context__, "exit_code", CANNOT_SAY))
         except Exception:  # a bug
             if name not in JUDGES:
