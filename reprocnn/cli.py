@@ -53,6 +53,8 @@ def main() -> None:
         try:
             run(lambda: call(name, arguments))
         except SystemExit as end:
+            if name in JUDGES and isinstance(end.__context__, BrokenPipeError):
+                sys.exit(CANNOT_SAY)  # whoever read the judgement has had enough
             if name not in JUDGES or not isinstance(end.code, str):
                 raise
             print(end.code, file=sys.stderr)

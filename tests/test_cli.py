@@ -1,6 +1,7 @@
 """`reprocnn`: what it lists, how fast, and what it says where something is missing."""
 
 import ast
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -205,6 +206,18 @@ def test_output_that_cannot_be_written_is_said_in_a_line(ended, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             full.close()
     assert (code, err) == (1, "error: No space left on device; fix that and run the same command again\n")
+
+
+@pytest.mark.parametrize(("name", "code"), [("summary", 1), *((name, 2) for name in JUDGES)])
+def test_a_judge_whose_reader_is_gone_has_not_judged(name, code):
+    calls = "import sys; from types import SimpleNamespace; from reprocnn import cli; "
+    calls += f"sys.modules[cli.COMMANDS[{name!r}].module] = SimpleNamespace(main=lambda _: print('no')); "
+    calls += f"sys.argv[1:] = [{name!r}]; cli.main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as gone:
+        done = subprocess.run([sys.executable, "-c", calls], cwd=ROOT, stdout=gone, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 @pytest.mark.parametrize("name", JUDGES)

@@ -13,7 +13,7 @@ from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import DIRECTIONS, Limits, Loosening, judge_by, limits_at, raise_faults, read_limits
-from reprocnn.gate.metric_files import MetricFiles, evaluation_of, read_files
+from reprocnn.gate.metric_files import ANOTHER, MetricFiles, evaluation_of, read_files
 from reprocnn.gate.named_files import NamedFiles
 from reprocnn.gate.predictions import match_images, read_predictions
 from reprocnn.gate.revisions import changed_params, choose_base, describe
@@ -335,7 +335,7 @@ class Comparison:
         if path is None:
             return None
         then, now = float(self.then[metric]), float(self.now[metric])  # type: ignore[arg-type]
-        before = read_predictions(f"{path} at {rev}", then, lambda: self.source.text(str(path), rev))
+        before = read_predictions(f"{path} at {rev}", then, lambda: self.source.text(str(path), rev), ANOTHER)
         after = read_predictions(f"{path} here", now, partial(_text_here, path))
         if before is None or after is None:
             return None

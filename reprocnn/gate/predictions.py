@@ -12,6 +12,7 @@ import numpy as np
 from reprocnn.core.errors import UserError
 
 COLUMNS = ("y_true", "y_pred")
+REMEDY = "run `dvc repro`"
 
 
 @dataclass(frozen=True)
@@ -28,30 +29,35 @@ class Predictions:
         return np.asarray(self.y_true == self.y_pred)
 
 
-def read_predictions(where: str, accuracy: float, read: Callable[[], str | None]) -> Predictions | None:
-    """Parse what `read` gives, None where there is no such file; `where` names it in messages.
+def read_predictions(
+    where: str, accuracy: float, read: Callable[[], str | None], remedy: str = REMEDY
+) -> Predictions | None:
+    """Parse what `read` gives, None where there is no such file; messages name it by `where` and end with `remedy`.
 
     Raises UserError for a table without predictions, and for one whose accuracy is not the metric `accuracy`.
     """
     try:
         text = read()
     except ValueError as error:  # not UTF-8
-        raise UserError(f"{where}: expected a table with y_true and y_pred ({error}); run `dvc repro`") from None
+        raise _no_table(where, error, remedy) from None
     if text is None:
         return None
-    predictions = parse_predictions(where, text)
+    predictions = parse_predictions(where, text, remedy)
     share = float(predictions.correct.mean())
     if not math.isclose(share, accuracy, abs_tol=1e-9):
-        raise UserError(f"{where}: {share:.6f} of it is correct, but the metric is {accuracy}; run `dvc repro`")
+        raise UserError(f"{where}: {share:.6f} of it is correct, but the metric is {accuracy}; {remedy}")
     return predictions
 
 
-def parse_predictions(where: str, text: str) -> Predictions:
-    """Parse a table; `where` names it in messages. Raises UserError for one without predictions."""
+def parse_predictions(where: str, text: str, remedy: str = REMEDY) -> Predictions:
+    """Parse a table, which messages name by `where`; they end with `remedy`.
+
+    Raises UserError for one without predictions.
+    """
     try:
         return _parse(text)
     except (ValueError, csv.Error) as error:
-        raise UserError(f"{where}: expected a table with y_true and y_pred ({error}); run `dvc repro`") from None
+        raise _no_table(where, error, remedy) from None
 
 
 def match_images(path: str, rev: str, before: Predictions, after: Predictions) -> Predictions:
@@ -73,6 +79,10 @@ def check_same_images(path: str, rev: str, before: Predictions, after: Predictio
         raise UserError(f"{path}: {n_before:,} predictions at {rev}, {n_after:,} here: not the same test images")
     if not np.array_equal(before.y_true, after.y_true):
         raise UserError(f"{path}: other true classes here than at {rev}: not the same test images")
+
+
+def _no_table(where: str, error: Exception, remedy: str) -> UserError:
+    return UserError(f"{where}: expected a table with y_true and y_pred ({error}); {remedy}")
 
 
 def _parse(text: str) -> Predictions:

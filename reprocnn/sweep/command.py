@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         failed = driver.run()
     finally:
         if options.summary:
-            from reprocnn.sweep.page import write  # which loads matplotlib
+            from reprocnn.sweep.page import write
 
             write(options.summary, driver.ended, overrides, options.metric, options.minimize, note)
             print(f"sweep: wrote {options.summary}", flush=True)
@@ -101,11 +101,16 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _check_page(path: Path) -> None:
-    """Raise UserError if no file can be written there, which would be seen after the last trial."""
+    """Raise UserError if no page can be written there, or if another file would be lost, before the first trial."""
+    from reprocnn.sweep.page import TITLE  # which loads matplotlib
+
     existing = next(folder for folder in path.absolute().parents if folder.exists())
     if path.is_dir() or not existing.is_dir():
         found = "a folder" if path.is_dir() else f"the file {existing} in place of a folder"
         raise UserError(f"sweep: --summary {path}: found {found}, expected the name of a file, as in sweep.html")
+    content = path.read_bytes() if path.exists() else b""
+    if content and TITLE.encode() not in content:
+        raise UserError(f"sweep: --summary {path}: found a file that is no page of a sweep; give another name")
 
 
 def _positive(text: str) -> int:

@@ -17,6 +17,7 @@ from reprocnn.sweep.driver import Ended
 from reprocnn.sweep.overrides import Overrides
 from reprocnn.sweep.search import as_distributions, as_values
 
+TITLE = "<title>Sweep: "
 CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
 .wide { overflow-x: auto; }
@@ -42,7 +43,7 @@ def write(path: Path, ended: list[Ended], overrides: list[Override], metric: str
     write_text(
         path,
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width">\n<title>Sweep: {html.escape(metric)}</title>\n'
+        f'<meta name="viewport" content="width=device-width">\n{TITLE}{html.escape(metric)}</title>\n'
         f"<style>{CSS}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n",
     )
 

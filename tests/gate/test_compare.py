@@ -234,6 +234,14 @@ def test_predictions_of_the_base_that_are_not_in_the_cache_are_asked_for():
         list(comparison.removed("digits.test.accuracy"))
 
 
+def test_malformed_predictions_of_the_base_ask_for_another_one():
+    metrics = {"digits.test.accuracy": 0.9}
+    source = SimpleNamespace(text=lambda path, rev: "y_true,label\n1,1\n")
+    comparison = Comparison(Limits({}, 0.01, 0.05), "v1", metrics, metrics, before=MetricFiles(), source=source)
+    with pytest.raises(UserError, match=r"predictions\.csv at v1: .*; name another revision with --against$"):
+        comparison._lost_and_won("digits.test.accuracy", "v1")
+
+
 def test_other_metrics_are_listed_where_they_changed():
     then = {"a.accuracy": 0.9, "a.loss": 0.5, "a.same": 1, "a.name": "x", "gone": 3, "was_text": "slow", "nan": 0.5}
     now = {"a.accuracy": 0.8, "a.loss": 0.75, "a.same": 1, "a.name": "y", "new": 4, "was_text": 2.0, "nan": math.nan}

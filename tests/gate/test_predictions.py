@@ -48,6 +48,14 @@ def test_bytes_that_are_not_text_are_refused(tmp_path):
         read_predictions("table", 0.5, lambda: path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("table", ["y_true,label\n1,1\n", "y_true,y_pred\n1,1\n"])
+def test_what_to_do_depends_on_the_side(table):
+    with pytest.raises(UserError, match=r"; run `dvc repro`$"):
+        read_predictions("table", 0.5, lambda: table)
+    with pytest.raises(UserError, match=r"; name another$"):
+        read_predictions("table", 0.5, lambda: table, "name another")
+
+
 def test_no_table_is_none():
     assert read_predictions("table", 0.5, lambda: None) is None
 

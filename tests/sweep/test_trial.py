@@ -753,6 +753,18 @@ def test_a_summary_that_cannot_be_written_is_refused_before_the_first_trial(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_summary_replaces_an_earlier_one_and_no_other_file(in_repository, monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "_sweep", lambda *_: SimpleNamespace(run=lambda: 0, ended=[]))
+    path = tmp_path / "page.html"
+    path.touch()
+    for trials in ("lr=0.1", "lr=0.1,0.2"):
+        command.main([trials, f"--summary={path}"])
+    path.write_text("<title>A sweep of mine</title>")
+    with pytest.raises(UserError, match=r"^sweep: --summary .*page\.html: found a file that is no page of a sweep"):
+        command.main(["lr=0.1", f"--summary={path}", "--dry"])
+    assert path.read_text() == "<title>A sweep of mine</title>"
+
+
 @pytest.mark.parametrize("more", [[], ["--dry"]])
 def test_an_interval_from_which_nothing_is_drawn_starts_nothing(in_repository, monkeypatch, more):
     monkeypatch.setattr(command, "_sweep", lambda *_: pytest.fail("it started"))
