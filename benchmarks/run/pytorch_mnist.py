@@ -50,7 +50,8 @@ def recipe(seed: int) -> dict[str, Any]:
         train_step(model, optimizer, x[batch], y[batch])
         cycle.step()
         first = first or command.since_start()
-    seconds, process_seconds = time.perf_counter() - start, command.since_start()
+    seconds = time.perf_counter() - start
+    process = {"process_seconds": command.since_start(), "cpu_seconds": time.process_time()}
     x_test, y_test = load("test")
     model.eval()
     with torch.no_grad():
@@ -58,7 +59,7 @@ def recipe(seed: int) -> dict[str, Any]:
             (model(part).argmax(1) == labels).sum().item()
             for part, labels in zip(x_test.split(1000), y_test.split(1000), strict=True)
         )
-    epoch = {"epoch": 1, "images": len(x), "seconds": seconds, "process_seconds": process_seconds}
+    epoch = {"epoch": 1, "images": len(x), "seconds": seconds, **process}
     return {
         "first_step_seconds": first,
         "peak_memory_mib": peak_memory_mib(),

@@ -1,10 +1,12 @@
 """Train as the stage train_DATASET does, and measure on the way.
 
-Record in runs/watched.json how many seconds after the start of the process the first step and each epoch ended, and the
-test accuracy after each epoch, in the precision of the training. The stage's results and seconds do not change.
+Record in runs/watched.json how many seconds after the start of the process the first step and each epoch ended, the
+seconds of all cores until then, and the test accuracy after each epoch, in the precision of the training. The stage's
+results and seconds do not change.
 """
 
 import itertools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,7 @@ class Watch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Stop the clock of the epoch, and measure the test accuracy."""
-        process_seconds = command.since_start()
+        process = {"process_seconds": command.since_start(), "cpu_seconds": time.process_time()}
         right = tta.predict(self.model, self.test.x).argmax(axis=1) == self.test.y.argmax(axis=1)
         images = int(self.model.optimizer.iterations) * self.batch_size
-        row = {"epoch": epoch + 1, "images": images, "process_seconds": process_seconds}
-        self.epochs.append(row | {"test_accuracy": float(right.mean())})
+        self.epochs.append({"epoch": epoch + 1, "images": images, **process, "test_accuracy": float(right.mean())})

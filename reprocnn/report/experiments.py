@@ -109,12 +109,16 @@ def _cifar_settings(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs[runs["setting"].str.startswith("cifar") & (runs["tflop"] != "")]
     runs = runs.assign(processor=runs["hardware"].str.replace(r", \w+$", "", regex=True))  # the precision
     plain = runs[runs["setting"] == "cifar-plain"].groupby("processor")["seconds"].median()
-    return runs.assign(relative=runs["seconds"] / runs["processor"].map(plain))
+    return runs.assign(**{"relative seconds": runs["seconds"] / runs["processor"].map(plain)})
 
 
 def _relative_time(own: pd.DataFrame) -> str:
-    relative = own["relative"].median()
+    relative = own["relative seconds"].median()
     return "" if pd.isna(relative) else f"{relative:.2f}"
+
+
+def _with_ratio(column: str) -> Cell:
+    return lambda own: f"{own[column].median():.1f} ({own[f'relative {column}'].median():.2f})"
 
 
 def _tflop(own: pd.DataFrame) -> str:
@@ -139,12 +143,15 @@ def _change(own: pd.DataFrame) -> str:
     return f"`{change}`" if change else ""
 
 
-def _beside(column: str, baseline: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Add, to each row, its seconds relative to the row of the same seed that has `baseline` in `column`."""
+def _beside(column: str, baseline: str, *compared: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Add to each row `relative X` for each X `compared`: its ratio to the row of the same seed that is the baseline.
+
+    That is the one with `baseline` in `column`.
+    """
 
     def relative(runs: pd.DataFrame) -> pd.DataFrame:
-        seconds = runs[runs[column] == baseline].set_index("seed")["seconds"]
-        return runs.assign(relative=runs["seconds"] / runs["seed"].map(seconds))
+        base = runs[runs[column] == baseline].set_index("seed")
+        return runs.assign(**{f"relative {name}": runs[name] / runs["seed"].map(base[name]) for name in compared})
 
     return relative
 
@@ -252,17 +259,18 @@ TABLES = {
         file="end_to_end",
         title="End to end",
         text=(
-            "Seconds from the start of the process to the end of the training, imports and data included. Relative "
-            "time is the median over seeds, compared with PyTorch in the same round."
+            "From the start of the process to the end of the training, imports and data included. CPU seconds are "
+            "those of all cores. Medians over seeds; in brackets, relative to PyTorch in the same round."
         ),
         by=("side",),
-        prepare=_beside("side", "one-epoch recipe, PyTorch"),
+        prepare=_beside("side", "one-epoch recipe, PyTorch", "seconds", "training_seconds", "cpu_seconds"),
         columns={
             "process": first("side"),
             "n": len,
             "test accuracy": accuracy("test_accuracy"),
-            "seconds": median("seconds", "{:.1f}"),
-            "relative time": _relative_time,
+            "seconds": _with_ratio("seconds"),
+            "of them training": _with_ratio("training_seconds"),
+            "CPU seconds": _with_ratio("cpu_seconds"),
         },
     ),
     "growth": Table(
@@ -404,7 +412,7 @@ TABLES = {
             "same round."
         ),
         by=("change",),
-        prepare=_beside("change", "none"),
+        prepare=_beside("change", "none", "seconds"),
         columns={
             "change": first("change"),
             "n": len,

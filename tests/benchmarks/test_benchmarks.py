@@ -474,8 +474,9 @@ def test_both_sides_end_to_end(tmp_path, monkeypatch):
 
     def train(accuracy, *asked):
         trained.append(asked)
-        last = {"process_seconds": 10.0 + len(trained), "seconds": 1.0, "test_accuracy": accuracy}
-        return {"epochs": [{"process_seconds": 3.0, "test_accuracy": 0.5}, last]}
+        last = {"process_seconds": 10.0 + len(trained), "seconds": 1.5, "cpu_seconds": 20, "test_accuracy": accuracy}
+        first = {"process_seconds": 3.0, "seconds": 1.0, "cpu_seconds": 7.0, "test_accuracy": 0.5}
+        return {"epochs": [first, last]}
 
     monkeypatch.setattr(end_to_end, "train", partial(train, 0.99))
     monkeypatch.setattr(command, "ask", partial(train, 0.98))
@@ -485,9 +486,10 @@ def test_both_sides_end_to_end(tmp_path, monkeypatch):
     peer = ("other", "pytorch_mnist", "recipe")
     assert trained == [(copy, 0), (*peer, 0), (copy, 0), (*peer, 0), (copy, 1), (*peer, 1)]
     rows = results.read(end_to_end.TABLE)
-    assert [[row[key] for key in ("side", "seed", "seconds", "test_accuracy")] for row in rows] == [
-        ["mnist-fast", "0", "13", "0.99"], ["one-epoch recipe, PyTorch", "0", "14", "0.98"],
-        ["mnist-fast", "1", "15", "0.99"], ["one-epoch recipe, PyTorch", "1", "16", "0.98"],
+    columns = ("side", "seed", "seconds", "training_seconds", "cpu_seconds", "test_accuracy")
+    assert [[row[key] for key in columns] for row in rows] == [
+        ["mnist-fast", "0", "13", "1.5", "20", "0.99"], ["one-epoch recipe, PyTorch", "0", "14", "1.5", "20", "0.98"],
+        ["mnist-fast", "1", "15", "1.5", "20", "0.99"], ["one-epoch recipe, PyTorch", "1", "16", "1.5", "20", "0.98"],
     ]  # fmt: skip
 
 
@@ -660,8 +662,10 @@ def test_watched_epochs_by_hand(monkeypatch):
     assert first is not None
     assert watch.first_step_seconds == first > 0
     monkeypatch.setattr(watched.command, "since_start", lambda: 12.5)
+    monkeypatch.setattr(watched.time, "process_time", lambda: 20.5)
     watch.on_epoch_end(0)
-    assert watch.epochs == [{"epoch": 1, "images": 350, "process_seconds": 12.5, "test_accuracy": 0.75}]
+    process = {"process_seconds": 12.5, "cpu_seconds": 20.5}
+    assert watch.epochs == [{"epoch": 1, "images": 350, **process, "test_accuracy": 0.75}]
 
 
 @pytest.mark.nightly

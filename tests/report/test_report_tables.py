@@ -54,6 +54,22 @@ def test_bench_by_hand():
     assert missed[2:8] == ["95.00%", "93.99%", "1", "9.0", "never", ""]
 
 
+def test_end_to_end_by_hand():
+    """Seconds are 0.5, 0.9 and 0.3 of the peer's with the same seed; the medians would give 0.45."""
+    columns = ["side", "seed", "seconds", "training_seconds", "cpu_seconds", "test_accuracy"]
+    ours, peer = "mnist-fast", "one-epoch recipe, PyTorch"
+    rows = [
+        (ours, 0, 5.0, 1.0, 8.0, 0.99), (peer, 0, 10.0, 4.0, 10.0, 0.99),
+        (ours, 1, 18.0, 2.0, 30.0, 0.99), (peer, 1, 20.0, 4.0, 20.0, 0.99),
+        (ours, 2, 9.0, 3.0, 13.0, 0.99), (peer, 2, 30.0, 5.0, 26.0, 0.99),
+    ]  # fmt: skip
+    accuracy = "99.00% ± 0.00"
+    assert cells("end_to_end", pd.DataFrame(rows, columns=columns)) == [
+        [ours, "3", accuracy, "9.0 (0.50)", "2.0 (0.50)", "13.0 (0.80)"],
+        [peer, "3", accuracy, "20.0 (1.00)", "4.0 (1.00)", "20.0 (1.00)"],
+    ]
+
+
 def test_a_spread_stays_with_its_number():
     assert "| 1.00% ± 0.10 |".replace(" ± ", "\u00a0±\u00a0") in tables.markdown(pd.DataFrame([{"a": "1.00% ± 0.10"}]))
 
