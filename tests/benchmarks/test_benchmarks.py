@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 import sys
 import time
 from functools import partial
@@ -466,6 +467,34 @@ def test_a_peer_keeps_its_memory_and_the_variables_of_the_user(tmp_path, monkeyp
     assert command.ask(str(python), "step", 3) == ["-m benchmarks step 3", "0", "kept"]
 
 
+def test_what_a_peer_has_printed_before_it_failed_does_not_count(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 1\nexit 3\n")
+    python.chmod(0o755)
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 3"):
+        command.ask(str(python), "step")
+
+
+def test_the_sides_of_a_sweep_by_hand(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="the sweep extra is not installed")
+    from benchmarks.run import sweep
+
+    monkeypatch.chdir(tmp_path)
+    waits_of: list[int] = []
+    monkeypatch.setattr(sweep, "make_repository", lambda folder, wait: waits_of.append(wait))
+    monkeypatch.setattr(sweep, "one_by_one", lambda folder, n: 100.0 + n)
+    monkeypatch.setattr(sweep, "sweep", lambda folder, nodes, n: (10.0 * nodes, 7 << 20))
+    sweep.main([])
+    rows = [
+        [row[key] for key in ("side", "trials", "waited", "seconds", "driver_mib")] for row in results.read(sweep.TABLE)
+    ]
+    assert rows[0] == ["dvc exp run", "16", "5", "116", "0"]
+    assert rows[2] == ["sweep, 2 nodes of one core", "16", "5", "20", "7"]
+    assert rows[-1] == ["sweep of 1,000, 2 nodes of one core", "1000", "0", "20", "7"]
+    sweep.main([])
+    assert waits_of == [5, 5, 5, 0, 0, 0]  # the table has them
+
+
 def test_both_sides_end_to_end(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(end_to_end.backend, "configure_device", lambda *asked: Device("cpu", "a processor", 2))
@@ -584,6 +613,17 @@ def test_the_insights_judge_on_both_splits(tmp_path, monkeypatch):
     ]
 
 
+def test_the_accuracies_of_an_insight_are_to_the_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("reprocnn.backend.configure_device", lambda kind, threads: None)
+    write_images(insights.DATA, **{part: np.zeros((3, 28, 28, 1), np.uint8) for part in ("train", "val", "test")})
+    model = Recorder()
+    monkeypatch.setattr(model, "evaluate", lambda data, verbose: (1.0, 1 / 3))
+    monkeypatch.setattr(insights, "build", lambda variant, shape: model)
+    [row] = insights.train(insights.Variant("a name", epochs=1), 0)
+    assert (row["val_accuracy"], row["test_accuracy"]) == (0.333333, 0.333333)
+
+
 def test_the_seed_of_an_insight_orders_its_images(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("reprocnn.backend.configure_device", lambda kind, threads: None)
@@ -623,6 +663,20 @@ def test_a_flaw_is_judged_on_the_validation_images_with_weights_of_its_seed(tmp_
     one, again, other = starts
     assert all(map(np.array_equal, one, again))
     assert not all(map(np.array_equal, one, other))
+
+
+def test_each_fix_of_a_flaw_keeps_those_before_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(flaws, "configure_device", lambda *_, **__: None)
+    designs = []
+    monkeypatch.setattr(flaws, "measure", lambda design, seed, device: designs.append((seed, design)) or {})
+    flaws.main([])
+    assert [seed for seed, _ in designs] == sorted([0, 1, 2] * 8)
+    assert designs[8][1] == designs[0][1] == flaws.Design()
+    assert designs[2][1] == flaws.Design(initializer="glorot_uniform", filters=(16, 16, 4, 8, 8))
+    assert designs[7][1] == flaws.Design("glorot_uniform", (16, 24, 32, 48, 64), 3, "relu", False, "softmax")
+    flaws.main([])
+    assert len(designs) == 24  # the table has them
 
 
 def test_the_best_of_a_search_is_of_last_epochs(tmp_path, monkeypatch):

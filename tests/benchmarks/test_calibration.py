@@ -40,8 +40,8 @@ def test_false_alarms_are_those_of_pairs_of_seeds_that_did_not_calibrate():
 
 
 def test_seeds_that_calibrate_are_not_judged():
-    runs = np.eye(11, dtype=bool)
-    for k, pairs in ((3, 4), (5, 3)):
+    for n, k, pairs in ((11, 3, 4), (11, 5, 3), (6, 3, 1)):
+        runs = np.eye(n, dtype=bool)
         seeds, others = calibration.split(runs, k, np.random.default_rng(0))
         assert (len(seeds), len(others)) == (k, 2 * pairs)
         assert len(np.unique(np.vstack([seeds, others]), axis=0)) == k + 2 * pairs

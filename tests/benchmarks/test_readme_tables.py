@@ -297,6 +297,17 @@ def test_rows_are_carried_over_only_for_the_same_weights(tmp_path, monkeypatch):
     assert tables.SEEDS.read_bytes() == before
 
 
+def test_formats_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    rows = [("keras", 0.98934, 0, 0.0, 8150, 169_400), ("onnx", 0.5, 3, 8.34e-07, 950, 1_000_600)]
+    columns = ["format", "accuracy", "other classes", "largest difference", "images/s", "bytes"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "formats.csv", index=False)
+    assert tables.formats().to_numpy().tolist() == [
+        ["keras", "98.93%", 0, "0", "8,150", "169"],
+        ["onnx", "50.00%", 3, "8e-07", "950", "1001"],
+    ]
+
+
 def test_pairs_of_seeds_by_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_json(Path("evaluation/mnist.json"), {"test": {"n": 100}})

@@ -53,6 +53,23 @@ def test_one_column_is_as_wide_as_a_phone_and_has_a_panel_below_the_other():
         assert figure.get_figwidth() == 3.7
 
 
+@pytest.mark.parametrize(
+    ("images", "ticks"),
+    [
+        # An axis ends a twentieth of its length, on its scale, beyond the first and the last point.
+        ([1_000_000, 2_000_000], [1000, 1500, 2000]),  # from 966 to 2,071: the end is 2 times the start
+        ([1_000, 40_000], [1, 2, 5, 10, 20]),  # from 0.8 to 48: 58 times
+        ([1_000, 1_000_000], [1, 10, 100, 1000]),  # from 0.7 to 1,413: 1,995 times
+    ],
+)
+def test_an_axis_that_spans_more_has_fewer_ticks_per_power_of_ten(images, ticks):
+    rows = [(name, n, filters, n) for name in ("mnist", "cifar") for n in images for filters in (8, 8)]
+    rows += [(name, images[0], 16, 1) for name in ("mnist", "cifar")]
+    runs = pd.DataFrame(rows, columns=["data_set", "images", "filters", "seconds"]).assign(peak_memory_mib=1)
+    over_images, _ = charts.draw_growth(runs).axes
+    assert list(over_images.get_xticks()) == ticks
+
+
 def test_a_table_that_cannot_be_drawn_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "FOLDER", tmp_path)
     (tmp_path / "insights.csv").write_text("variant,seed,val_accuracy,test_accuracy\na,0,0.5,0.6\n")  # no epoch

@@ -62,6 +62,11 @@ def test_a_figure_within_the_page(tmp_path):
     )
 
 
+def test_each_place_of_a_colour_follows_the_page(tmp_path):
+    (tmp_path / "a.svg").write_text(f'<svg><path fill="{palette.INK}" stroke="{palette.INK}"/></svg>')
+    assert '<path fill="var(--ink)" stroke="var(--ink)"/>' in inline(tmp_path / "a.svg", "alt")
+
+
 def test_columns_of_numbers_are_aligned_at_the_right(tmp_path):
     rows = ["| name | share | time | note |", "|---|---|---|---|", "| 1 | 5% | 2 s | 3 |", "| b | -4.5% | | of 4 |"]
     text = to_page("T", "\n".join(rows), [], tmp_path).partition("<table>")[2]
@@ -79,7 +84,8 @@ def test_columns_of_numbers_are_aligned_at_the_right(tmp_path):
     [
         ("1,234", True), ("99.04%\u00a0±\u00a00.08", True), ("98.99% (+0.02)", True), ("-", True),
         ("1.1 to 95.1", True),
-        ("2,752 ms", True), ("1.3 GiB", True), ("1077 GFLOP/s", True), ("3.3 s, epoch 1", False), ("", True),
+        ("2,752 ms", True), ("512 MiB", True), ("1.3 GiB", True), ("1077 GFLOP/s", True), ("3.3 s, epoch 1", False),
+        ("", True),
         ("a 1", False), ("30 of 10,000", False), ("2026-11-26", False), ("3x3 instead of 10x10", False),
     ],
 )  # fmt: skip

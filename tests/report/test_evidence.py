@@ -72,6 +72,26 @@ def test_a_change_is_compared_with_its_own_seeds():
     assert "made 50 errors instead of 90 on" in str(effect(("", 7, 0.91), ("depth=1", 7, 0.95)))
 
 
+def test_numbers_of_errors_that_are_written_alike_do_not_differ():
+    """Errors of three seeds: 10, 10 and 11 instead of 10."""
+    rows = [("", 1, 0.99), ("", 2, 0.99), ("depth=1", 0, 0.99), ("depth=1", 1, 0.99), ("depth=1", 2, 0.989)]
+    assert str(effect(*rows)).endswith(
+        "10 errors instead of 10 on 1,000 validation images (mean of 3 seeds), no difference."
+    )
+
+
+def test_a_recipe_is_written_in_the_order_of_the_letters():
+    """As in the tables that earlier versions wrote, however the fields are ordered here."""
+    keys = [setting.partition("=")[0] for setting in evidence.describe(RECIPE, 0.01).split()]
+    assert keys[:2] == ["batch_size", "depth"]
+    assert keys == [*sorted(keys[:-1]), "lr"]
+
+
+def test_changes_are_in_the_order_of_the_table():
+    text = str(effect(("shift=2", 0, 0.99), ("depth=1", 0, 0.99), keys=("depth", "shift")))
+    assert text.index("`shift=2`") < text.index("`depth=1`")
+
+
 def test_several_changes_are_several_sentences():
     text = effect(("depth=1", 0, 0.9), ("depth=3 kernel_size=5", 0, 0.99), keys=("depth", "kernel_size"), n=500)
     assert text == (

@@ -155,6 +155,7 @@ def test_images_of_a_grid_are_in_rows():
 def test_no_mistakes_at_all():
     axes = figures.draw_mistakes(np.array([], int), np.zeros((0, 4, 4, 1), np.uint8), PREDICTIONS, ["a", "b"]).axes[0]
     assert axes.texts[0].get_text() == "no mistakes"
+    assert axes.get_ylim() == (1.62, 0)  # a row of room for it
 
 
 def test_the_same_figure_is_the_same_file(tmp_path):
@@ -165,6 +166,7 @@ def test_the_same_figure_is_the_same_file(tmp_path):
             figures.save(figures.draw_grid(x, 2), tmp_path / f"{name}_grid.svg")
     for kind in ("curves", "grid"):
         assert (tmp_path / f"a_{kind}.svg").read_bytes() == (tmp_path / f"b_{kind}.svg").read_bytes()
+        assert "<metadata" not in (tmp_path / f"a_{kind}.svg").read_text()  # written without what is invisible
 
 
 def test_rows_of_images_have_their_labels():
