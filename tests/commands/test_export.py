@@ -145,6 +145,13 @@ def test_what_is_opened_is_there_only_with_all_that_belongs_to_it(trained, monke
     assert seen == [(None, "old"), (None, "new"), ("new", "new")]
 
 
+def test_the_size_of_a_folder_is_that_of_its_files(tmp_path):
+    for name, size in (("a", 3), ("variables/b", 40), ("variables/deep/c", 500)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(size))
+    assert (export.size(tmp_path), export.size(tmp_path / "a")) == (543, 3)
+
+
 def test_files_are_on_the_disk_before_they_get_their_names(trained, monkeypatch):
     path = made("mnist.xml", "variables/data")
     files = {path.stat().st_ino, (path.parent / "variables/data").stat().st_ino}
@@ -312,6 +319,14 @@ def test_the_text_says_how_good_it_is_and_how_to_make_it_again(evaluated):
     assert f"weakest class is {lowest['class']}, with a recall of {lowest['recall']:.2%}" in text
     assert yaml.safe_load(text.split("```yaml\n")[1].split("```")[0]) == stage["params"]["params.yaml"]
     assert "sample" not in text
+
+
+def test_a_class_of_which_no_image_is_found_is_the_weakest(evaluated):
+    classes = json.loads(Path("evaluation/mnist.json").read_text())["classes"]
+    for row, recall in zip(classes[3:5], (None, 0.0), strict=True):
+        row["recall"] = recall
+    edit(Path("evaluation/mnist.json"), ["classes"], classes)
+    assert "weakest class is 4, with a recall of 0.00%" in model_card(MNIST, (28, 28, 1), {})
 
 
 def test_a_card_names_its_data_set_as_hubs_do(evaluated):

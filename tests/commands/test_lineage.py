@@ -353,9 +353,11 @@ def test_invalid_code_is_named(foreign):
     root = foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": "import b\n", "b.py": "x = 1\nprint 1\n"})
     with pytest.raises(UserError, match=r"^b\.py:2: invalid Python"):
         lineage.differences(Path())
-    (root / "b.py").write_bytes(b"x = '\0'\n")
-    with pytest.raises(UserError, match=r"^b\.py:1: invalid Python"):
-        lineage.differences(Path())
+    for text in ("x = '\0'\n", f"x = 1{' + 1' * 100_000}\n"):
+        (root / "b.py").write_text(text)
+        with pytest.raises(UserError, match=r"^b\.py:1: invalid Python"):
+            lineage.differences(Path())
+    (root / "b.py").write_text("print 1\n")
     assert call(root, "python", "-m", "reprocnn", "lineage", code=2, PYTHONPATH=str(ROOT)).startswith("error: b.py:1")
 
 
@@ -434,6 +436,18 @@ def test_what_is_imported_by_name_is_missed_in_the_deps(foreign, code):
     assert lines(Path()) == ["dvc.yaml: a: deps: add pack/mod.py"]
     Path("dvc.yaml").write_text(stage("python a.py", "a.py", "pack/mod.py"))
     assert lines(Path()) == []
+
+
+def test_of_a_name_that_ends_at_run_time_the_innermost_package_counts(foreign):
+    code = "import importlib\nfor name in ('one',):\n    importlib.import_module(f'pack.deep.{name}')\n"
+    files = {
+        "pack/__init__.py": "",
+        "pack/other.py": "x = 1\n",
+        "pack/deep/__init__.py": "",
+        "pack/deep/one.py": "x = 1\n",
+    }
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": code, **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add pack/deep/one.py"]
 
 
 def test_strings_beside_a_plain_import_by_name_are_no_imports(foreign):

@@ -207,14 +207,25 @@ def test_the_command_runs_seeds(tmp_path, monkeypatch, capsys):
         (["0.json", "1.json", "2.json", "--metric=house.mse"], "house.mse: found None, expected a number"),
         (["0.csv", "1.csv", "2.csv", "--false-alarms=0"], "--false-alarms: found 0.0"),
         (["0.csv", "1.csv", "--run=true"], "--run: found 2 files"),
+        (["0.csv", "1.csv", "latin.csv"], "latin.csv: expected text in UTF-8 ('utf-8' codec can't decode byte 0xfc"),
     ],
 )
 def test_what_is_not_of_seeds_is_refused(seeds, capsys, words, reason):
+    Path("latin.csv").write_bytes(Path("2.csv").read_bytes() + "\nmüde,1,1\n".encode("latin-1"))
     Path("other.csv").write_text("index,y_true,y_pred\n0,1,1\n")
     Path("twice.json").write_text('{"a": 1, "a": 2}')
     code, _, err = outcome(capsys, "--metric=house.rmse", *words)
     assert code == 2
     assert reason in err
+
+
+def test_a_file_with_a_colon_in_its_name_is_no_revision(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = [f"seed:{seed}.json" for seed in range(3)]
+    for seed, name in enumerate(names):
+        Path(name).write_text(json.dumps({"rmse": seed}))
+    code, out, _ = outcome(capsys, "--metric=rmse", *names)
+    assert (code, out.partition(" (")[0]) == (0, "rmse: 3 seeds, 1 ± 1")
 
 
 def test_seeds_may_be_revisions(tmp_path, monkeypatch, capsys):

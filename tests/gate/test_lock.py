@@ -232,6 +232,40 @@ def test_a_dep_more_is_named(clone):
     assert lock.faults() == [stale("train", "code/make.py modified")]
 
 
+def test_of_a_params_file_that_is_named_alone_every_key_is_declared(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(tmp_path, "git", "init", "--quiet")
+    call(tmp_path, "dvc", "init", "--quiet")
+    Path("params.yaml").write_text("seed: 0\n")
+    Path("other.yaml").write_text("width: 8\nlayers: {depth: 2}\n")
+    stage = {"cmd": "touch made", "params": ["seed", {"other.yaml": None}], "outs": [{"made": {"cache": False}}]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage}}))
+    call(tmp_path, "dvc", "repro")
+    assert lock.faults() == []
+    stage["params"] = [{"other.yaml": None}]
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage}}))
+    assert lock.faults() == [
+        "dvc.lock: make: out of date (seed removed from dvc.yaml); run `dvc repro --force make` and commit"
+    ]
+
+
+def test_what_lies_beside_an_output_below_a_folder_of_data_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(tmp_path, "git", "init", "--quiet")
+    call(tmp_path, "dvc", "init", "--quiet")
+    Path("data/below").mkdir(parents=True)
+    Path("data/below/raw.csv").write_text("1,2\n")
+    make = {"cmd": "touch data/below/made", "outs": ["data/below/made"]}
+    use = {"cmd": "touch used", "deps": ["data"], "outs": ["used"]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": make, "use": use}}))
+    call(tmp_path, "dvc", "repro")
+    assert lock.faults() == []
+    Path("data/below/made").unlink()  # as in a clone
+    assert lock.faults() == []
+    Path("data/below/raw.csv").write_text("3,4\n")
+    assert lock.faults() == [stale("use", "data modified")]
+
+
 def test_a_stage_that_never_ran_is_named(clone):
     locked = yaml.safe_load(Path("dvc.lock").read_text())
     del locked["stages"]["plot"]
@@ -333,6 +367,9 @@ def test_a_dvcignore_that_is_not_text_is_a_line(clone):
 
 
 def test_code_that_dvcignore_hides_is_a_loosening(clone, monkeypatch):
+    Path("code_of_others").mkdir()
+    Path("code_of_others/make.py").touch()  # no dep, though its name begins with that of one
+    call(clone, "git", "add", "code_of_others")
     Path(".dvcignore").write_text("make.py\nreport.md\n")
     hidden = lock.hidden_files()
     assert (hidden, lock.hidden_at("HEAD", hidden), lock.hidden_at("HEAD", ["code/new.pyc"])) == (

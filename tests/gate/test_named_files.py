@@ -100,6 +100,20 @@ def test_the_baseline_is_of_the_revision_that_is_named(plain, capsys):
     assert "house.rmse: target met, WORSE (by more than 10)" in capsys.readouterr().out
 
 
+def test_only_here_are_all_numbers_to_be_finite(plain, capsys):
+    """What is committed, nobody can write again."""
+    content = Path("digits.json").read_text()
+    Path("digits.json").write_text(content.replace('"accuracy"', '"loss": NaN, "accuracy"'))
+    commit(plain)
+    Path("digits.json").write_text(content.replace('"accuracy"', '"loss": 0.25, "accuracy"'))
+    code, out, err = outcome(capsys, *FILES)
+    assert (code, err) == (0, "")
+    assert "digits.test.loss" in out
+    Path("digits.json").write_text(content.replace('"accuracy"', '"loss": NaN, "accuracy"'))
+    code, _, err = outcome(capsys, *FILES)
+    assert (code, "digits.json here: digits.test.loss: found nan" in err) == (2, True)
+
+
 def test_what_is_said_of_the_images_beside_named_metrics_counts(plain, capsys):
     Path("evaluation").mkdir()
     Path("evaluation/digits.json").write_text(json.dumps({"source": "sample", "test": {"n": 1000}}))

@@ -14,8 +14,9 @@ from reprocnn.gate.predictions import Predictions, check_same_images, read_predi
         ("index,y_pred,y_true,confidence\r\n0,1,1.0,0.9\r\n1,2,1.0,0.5\r\n", [True, False]),
         ("y_true,y_pred\ncat,cat\n1,dog\n", [True, False]),
         ('y_true,y_pred\n"a, b","a, b"\n"a\nb",ab\n', [True, False]),
+        ("\ufeffy_true,y_pred\n1,1\n2,1\n", [True, False]),
     ],
-    ids=["numbers", "other columns", "names", "quoted"],
+    ids=["numbers", "other columns", "names", "quoted", "BOM"],
 )
 def test_classes_are_numbers_or_names(table, correct):
     predictions = read_predictions("table", 0.5, lambda: table)
@@ -33,6 +34,7 @@ def test_classes_are_numbers_or_names(table, correct):
         ("y_true,y_pred\n1,1\n1,\n", "an empty value in row 1"),
         ("y_true,y_pred\n,1\n1,1\n", "an empty value in row 0"),
         ("y_true,y_pred\n1,1\n1\n", "an empty value in row 1"),
+        (f"y_true,y_pred\n1,{'1' * 200_000}\n", "field larger than field limit"),
         ("y_true,y_pred\n1,nan\n1,1\n1,0\n", "0.333333 of it is correct, but the metric is 0.5"),
     ],
 )

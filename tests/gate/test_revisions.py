@@ -139,6 +139,14 @@ def test_gitlabs_default_branch_counts_where_the_clone_names_none(forge, monkeyp
     assert default_revision() == git("rev-parse", "origin/feature~2")
 
 
+def test_a_default_branch_may_have_a_slash(forge, monkeypatch):
+    git("branch", "release/2.0", "feature~")
+    clone(forge, monkeypatch)
+    git("remote", "set-head", "origin", "release/2.0")
+    git("switch", "--quiet", "--detach", "origin/feature")
+    assert default_revision() == git("rev-parse", "origin/release/2.0")
+
+
 def test_of_several_remotes_origin_counts(forge, monkeypatch, branch):
     clone(forge, monkeypatch)
     git("remote", "add", "a-fork", f"file://{forge}")
@@ -204,7 +212,7 @@ def test_the_first_commit_of_all_has_nothing_before_it(tmp_path, monkeypatch, br
     monkeypatch.chdir(tmp_path)
     git("init", "--quiet", f"--initial-branch={branch}")
     assert default_revision() is None
-    first = add("first")
+    first = add("first\n\nparent of all that comes")  # as a commit names its parents
     assert default_revision() is None
     git("switch", "--quiet", "--create", "feature")
     add("second")

@@ -11,7 +11,7 @@ import yaml
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.compare import judge
-from reprocnn.gate.stage_files import Files, StageFiles, forgotten, makes, replaced
+from reprocnn.gate.stage_files import Files, StageFiles, forgotten, makes, read_stages, replaced
 from tests.support.commands import call, commit
 
 FILES = {
@@ -284,6 +284,26 @@ def test_a_dep_is_forgotten_unless_another_replaces_it(tmp_path, monkeypatch, le
     assert list(replaced(before, here, MADE)) == [line] * bool(new)
 
 
+@pytest.mark.parametrize(
+    ("beside", "gone"),
+    [("README.md", []), ("notes.rst", []), ("__pycache__/a.pyc", []), ("words.txt", ["lib"]), ("b/words.txt", ["lib"])],
+)
+def test_a_folder_of_code_may_become_its_modules_unless_it_holds_data(tmp_path, monkeypatch, beside, gone):
+    monkeypatch.chdir(tmp_path)
+    for name in ("lib/a.py", f"lib/{beside}"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    before = {"train": stage(deps={"lib"}, code={"lib"})}
+    here = {"train": stage(deps={"lib/a.py"}, code={"lib/a.py"})}
+    assert [one.name for one in forgotten(before, here, MADE)] == gone
+
+
+def test_what_two_metrics_files_lack_is_said_once():
+    both = Files(["m.json", "n.json"], ["m.json", "n.json"], set())
+    before, here = ({"train": stage(outs={"m.json", "n.json"}, deps={name})} for name in ("raw", "other"))
+    assert replaced(before, here, both) == ["dvc.yaml: raw is gone; new: other; check what replaces it"]
+
+
 def test_data_that_dvc_keeps_is_there_though_it_is_not_fetched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before, here = {"train": stage(deps={"data/x.npy"})}, {"train": stage(deps={"README.md"})}
@@ -382,6 +402,21 @@ def test_a_params_file_that_cannot_be_read_is_missed_as_a_whole(tmp_path, monkey
         Path("odd.yaml").write_bytes(text.encode("latin-1"))
     before = {"train": stage(params={("odd.yaml", "")})}
     assert [one.name for one in forgotten(before, {"train": stage()}, MADE)] == ["odd.yaml"]
+
+
+def test_a_key_in_a_list_of_which_dvc_reads_none_is_missed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("odd.yaml").write_text("- 1\n")
+    before = {"train": stage(params={("odd.yaml", "0")})}
+    assert [one.name for one in forgotten(before, {"train": stage()}, MADE)] == ["odd.yaml:0"]
+
+
+def test_stages_of_one_name_in_two_files_are_two(branch):
+    Path("lib/dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": {"cmd": "echo", "deps": ["a.py"]}}}))
+    with lock.open_repository("workspace") as repo:
+        stages = read_stages(repo)
+    assert {name: len(one.deps) for name, one in stages.items()} == {"train": 5, "lib/dvc.yaml:train": 1}
+    assert stages["lib/dvc.yaml:train"].deps == {"lib/a.py"}
 
 
 def test_a_file_is_made_with_the_folder_that_it_is_in():

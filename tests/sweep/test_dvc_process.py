@@ -56,6 +56,18 @@ def test_dvc_has_the_folder_the_environment_and_the_log(folder):
     (folder / "repository/wait.py").write_text("import os\nprint(os.environ['MORE'])\n")
     assert run(folder, "repro", MORE="given") == 0
     assert "given\n" in (folder / "log").read_text()
+    assert run(folder, "root") == 0
+    assert (folder / "log").read_text() == ".\n"  # of this run alone
+
+
+def test_dvc_has_no_other_variables_than_those_it_is_given(folder, monkeypatch):
+    """Though the process that it is forked from has them, as Ray's OMP_NUM_THREADS."""
+    assert os.environ["HOME"]
+    (folder / "repository/wait.py").write_text("import os\nprint(os.environ.get('HOME', 'homeless'))\n")
+    assert run(folder, "root") == 0  # with the variables of this process, whenever that one started
+    monkeypatch.delenv("HOME")
+    assert run(folder, "repro") == 0
+    assert "homeless\n" in (folder / "log").read_text()
 
 
 def test_stopping_kills_dvc_and_its_stage(folder):

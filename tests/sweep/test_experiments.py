@@ -161,6 +161,13 @@ def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypat
     assert made.names() == {name}
 
 
+def test_an_outcome_that_git_refuses_has_no_record(repository):
+    made = Experiments(call(repository, "git", "rev-parse", "HEAD").strip(), "val.accuracy", metric_files(Repo()))
+    with pytest.raises(UserError):
+        made.receive(("lr=0.2",), Outcome(b"damaged", {}, False, "host-a", 2.5))
+    assert list(module.RECORDS.glob("*.json")) == []
+
+
 def test_a_trial_that_ran_twice_is_its_last_run(repository):
     revision = call(repository, "git", "rev-parse", "HEAD").strip()
     made = Experiments(revision, "val.accuracy", metric_files(Repo()))

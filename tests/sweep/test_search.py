@@ -57,6 +57,7 @@ LONG = "a=" + "b" * 58
         (("lr=[0.1,0.2]", "seed=1"), "sweep-" + hashlib.sha256(b'["lr=[0.1,0.2]", "seed=1"]').hexdigest()[:10]),
         (("lr=.5",), "sweep-" + hashlib.sha256(b'["lr=.5"]').hexdigest()[:10]),
         (("lr=0.1..2",), "sweep-" + hashlib.sha256(b'["lr=0.1..2"]').hexdigest()[:10]),
+        (("net=größer",), "sweep-" + hashlib.sha256(b'["net=gr\\u00f6\\u00dfer"]').hexdigest()[:10]),
         ((LONG,), LONG),
         ((LONG + "b",), f"{LONG}-" + hashlib.sha256(f'["{LONG}b"]'.encode()).hexdigest()[:10]),
         ((), "sweep-" + hashlib.sha256(b"[]").hexdigest()[:10]),

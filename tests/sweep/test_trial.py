@@ -312,6 +312,14 @@ def test_failed_trials_are_counted_and_the_others_continue(monkeypatch, capsys, 
     assert fake.forgotten == 0
 
 
+def test_a_long_message_with_brackets_is_one_line_as_it_is(monkeypatch, capsys):
+    fake = Fake(slots=1)
+    message = f"host-a: ERROR: failed to run [red]a.py[/bin/sh] {'in a folder below another ' * 9}with :bug:"
+    fake.outcomes = {"lr=0.1": [raised(trial.TrialError(message))]}
+    assert run(fake, monkeypatch, "0.1") == 1
+    assert f"lr=0.1  failed: {message}\n" in capsys.readouterr().out
+
+
 def test_a_trial_whose_machine_failed_is_run_elsewhere(monkeypatch, capsys):
     fake = Fake()
     fake.outcomes = {"lr=0.1": [machine_error(), None]}
