@@ -159,6 +159,7 @@ def test_whole_numbers_as_dvc_reads_them(replace, text, value):
         ("train_on: train ", "train_on: both ", ["mnist.train_on", "one of train, train+val"]),
         ("seed: 0", "seed: 0.5", ["seed", "found 0.5", "a whole number"]),
         ("seed: 0", "seed: 1:30", ["seed", 'found "1:30"', "a whole number"]),
+        ("seed: 0", "seed: 2026-11-29", ["seed", 'found "2026-11-29"', "a whole number"]),
         ("seed: 0", "seed: 1_0.5", ["seed", "found 10.5", "a whole number"]),
         ("flip: false", "flip: off", ["mnist.flip", 'found "off"', "true or false"]),
         ("lr: 0.01", "lr: 0", ["lr", "above 0"]),
@@ -197,6 +198,16 @@ def test_all_faults_are_reported_at_once(replace):
     with pytest.raises(UserError) as error:
         params.read(View)
     assert [line.split(":")[1].strip() for line in str(error.value).splitlines()] == ["mnist.epochs", "seed"]
+
+
+def test_each_unknown_key_of_a_section_is_reported(replace):
+    replace("  flip: false", "  zebra: 1\n  yak: 2\n  flip: false")
+    with pytest.raises(UserError) as error:
+        params.read(View)
+    lines = str(error.value).splitlines()
+    assert [line.partition("; ")[0] for line in lines] == [
+        f"params.yaml: mnist.{key}: unknown key" for key in ("yak", "zebra")
+    ]
 
 
 def test_many_faults_are_five_lines(replace):

@@ -45,12 +45,19 @@ def test_operations_of_a_branched_network():
 
 
 def test_layers_of_a_sequential_network():
-    stack = [layers.Flatten(name="flat"), layers.Dense(2, activation="linear", name="head")]
+    stack = [layers.Flatten(name="flat"), layers.Dropout(0.25, name="drop")]
+    stack += [layers.Dense(2, activation="linear", name="head")]
     rows = describe(keras.Sequential([keras.Input((3, 2)), *stack]))
     assert [(row["name"], row["kind"], row["inputs"], row["detail"]) for row in rows] == [
         ("flat", "Flatten", [], ""),
-        ("head", "Dense", ["flat"], ""),
+        ("drop", "Dropout", ["flat"], "0.25"),
+        ("head", "Dense", ["drop"], ""),
     ]
+
+
+def test_a_dense_layer_of_a_sequence_is_counted_at_each_place():
+    network = keras.Sequential([keras.Input((5, 3)), layers.Dense(4)])
+    assert flops(network.layers[-1]) == 2 * 5 * 3 * 4
 
 
 def test_a_stride_along_one_axis_is_named():

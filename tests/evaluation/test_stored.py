@@ -81,6 +81,13 @@ def test_what_the_training_wrote_is_measured(repository):
     assert stored.check(MODEL) is None
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_order_in_which_a_disk_lists_files_does_not_count(repository, monkeypatch, backwards):
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(sorted(listed(folder), reverse=backwards)))
+    assert stored.check(MODEL) is None
+
+
 def test_other_bytes_are_refused_with_where_to_get_the_right_ones(repository):
     place = cached(WEIGHTS)
     flip(WEIGHTS)

@@ -3,9 +3,11 @@
 import gzip
 import hashlib
 import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from reprocnn.core.errors import UserError
@@ -69,6 +71,32 @@ def test_an_archive_that_is_packed_to_too_much_is_refused(tmp_path):
         fetch.fetch_members(Archive("a.tar.gz", 1, 1999), (NOTHING,), [str(tmp_path)], tmp_path)
     with pytest.raises(UserError, match="invalid or incomplete"):
         fetch.fetch_members(Archive("a.tar.gz", 1, 2000), (NOTHING,), [str(tmp_path)], tmp_path)
+
+
+def archive(folder: Path, name: str = "a.tar.gz") -> tuple[Archive, File]:
+    """Write an archive of `wanted` and, after it, a megabyte that nobody wants; describe both."""
+    with tarfile.open(folder / name, "w:gz") as tar:
+        for member, content in (("wanted", b"abc"), ("unwanted", np.random.default_rng(0).bytes(1_000_000))):
+            info = tarfile.TarInfo(member)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return Archive(name, 1, 2_000_000), File("wanted", 3, hashlib.sha256(b"abc").hexdigest())
+
+
+def test_what_follows_the_wanted_files_of_an_archive_is_not_read(tmp_path):
+    described, wanted = archive(tmp_path)
+    path = tmp_path / described.name
+    path.write_bytes(path.read_bytes()[:600_000])
+    fetch.fetch_members(described, (wanted,), [str(tmp_path)], tmp_path / "here")
+    assert (tmp_path / "here/wanted").read_bytes() == b"abc"
+
+
+def test_a_failure_of_the_disk_is_not_that_of_the_archive(tmp_path, capsys):
+    described, wanted = archive(tmp_path)
+    (tmp_path / "here/wanted").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        fetch.fetch_members(described, (wanted,), [str(tmp_path)] * 2, tmp_path / "here")
+    assert "next: " not in capsys.readouterr().out
 
 
 def test_a_scheme_may_have_capitals(good, tmp_path):
