@@ -190,9 +190,10 @@ class Code:
             try:
                 with warnings.catch_warnings(action="ignore"):
                     tree = ast.parse(self._fs.cat_file(str(file)), file)
-            except (SyntaxError, ValueError, RecursionError) as error:
+            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 where = f"{Path(os.path.relpath(file, self.root)).as_posix()}:{getattr(error, 'lineno', None) or 1}"
-                raise UserError(f"{where}: invalid Python ({getattr(error, 'msg', error)}); fix it") from None
+                reason = str(getattr(error, "msg", error)) or "nested too deep"  # all that MemoryError means here
+                raise UserError(f"{where}: invalid Python ({reason}); fix it") from None
             self._nodes[file] = list(_running(tree))
         return self._nodes[file]
 

@@ -353,9 +353,9 @@ def test_invalid_code_is_named(foreign):
     root = foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": "import b\n", "b.py": "x = 1\nprint 1\n"})
     with pytest.raises(UserError, match=r"^b\.py:2: invalid Python"):
         lineage.differences(Path())
-    for text in ("x = '\0'\n", f"x = 1{' + 1' * 100_000}\n"):
+    for text in ("x = '\0'\n", f"x = 1{' + 1' * 100_000}\n", f"x = {'-' * 100_000}1\n"):
         (root / "b.py").write_text(text)
-        with pytest.raises(UserError, match=r"^b\.py:1: invalid Python"):
+        with pytest.raises(UserError, match=r"^b\.py:1: invalid Python \(\w.*\); fix it"):
             lineage.differences(Path())
     (root / "b.py").write_text("print 1\n")
     assert call(root, "python", "-m", "reprocnn", "lineage", code=2, PYTHONPATH=str(ROOT)).startswith("error: b.py:1")
