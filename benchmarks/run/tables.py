@@ -57,7 +57,7 @@ VIEWS = {
     "bench": View("bench", ("side", "epochs", "test accuracy", "with TTA", "n", "time to target")),
     "bench cost": View("bench", ("side", "seconds", "images/s", "peak memory", "time to first step")),
     "bench arithmetic": View("bench", ("side", "TFLOP", "share of peak", "relative to mnist-fast")),
-    "end to end": View("end_to_end", ("process", "n", "test accuracy", "seconds", "of them training", "CPU seconds")),
+    "end to end": View("end_to_end", ("process", "n", "test accuracy", "seconds", "training", "CPU seconds")),
     "airbench": View("airbench", ("processor", "precision", "epochs", "test accuracy", "with TTA", "n")),
     "growth": View("growth", ("data set", "growing", "seconds per epoch", "exponent of seconds")),
     "growth memory": View("growth", ("data set", "growing", "peak memory, MiB", "exponent of memory")),

@@ -269,7 +269,7 @@ TABLES = {
             "n": len,
             "test accuracy": accuracy("test_accuracy"),
             "seconds": _with_ratio("seconds"),
-            "of them training": _with_ratio("training_seconds"),
+            "training": _with_ratio("training_seconds"),
             "CPU seconds": _with_ratio("cpu_seconds"),
         },
     ),
