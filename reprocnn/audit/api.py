@@ -94,12 +94,18 @@ def audit(
     _check_rows(x, y)
     if not model.built and x is not None:
         graph.build(model, x)
-    given = task.read_losses(model, loss)
-    with_loss = {place for place, *_ in given}
-    trained = [place in with_loss for place in range(len(task.output_names(model)))]
+    names = task.output_names(model)
     is_own_step = type(model).train_step is not keras.Model.train_step
+    given = task.read_losses(model, loss, names, not is_own_step) if names else []
+    with_loss = {place for place, *_ in given}
+    trained = [place in with_loss for place in range(len(names))]
     read = graph.read(model, x, trained if len(trained) > 1 and any(trained) and not is_own_step else None)
-    known = task.read(model, read, given, num_classes, x, y)
+    if not names:  # only its results say
+        names = read.names
+        given = task.read_losses(model, loss, names, not is_own_step)
+    if is_own_step and len(names) > 1 and isinstance(y, list | tuple) and len(y) != len(names):
+        y = None  # only that step knows what they are
+    known = task.read(model, read, names, given, num_classes, x, y)
     findings = [
         Finding(rule.code, rule.level, layer, message, rule.why, rule.fix)
         for rule in RULES

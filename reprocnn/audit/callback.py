@@ -18,6 +18,7 @@ from reprocnn.core.errors import UserError
 DEAD = 0.9  # of a layer's units, zero for every row
 STILL = 1e-3  # relative change of the loss over the watched epochs
 VANISHED = 1e-6  # of the largest gradient, relative to the weights
+SMALL = 0.01  # root mean square; weights that started at zero are still smaller, and no measure of their gradient
 
 
 class Audit(keras.callbacks.Callback):
@@ -90,5 +91,5 @@ def _relative_gradient(layer: Any, read: graph.Graph) -> float:
         gradient = read.gradients.get(id(weight))
         if gradient is not None:
             values = weight.value.numpy()
-            sizes.append(float((gradient**2).mean() ** 0.5 / ((values**2).mean() ** 0.5 + 1e-12)))
+            sizes.append(float((gradient**2).mean() ** 0.5 / max((values**2).mean() ** 0.5, SMALL)))
     return max(sizes)

@@ -19,6 +19,8 @@ from reprocnn.backend import keras, layers, tf
 from reprocnn.core.errors import UserError
 
 MAX_STEPS = 6  # for layers that get no gradient at the start because a later one starts at zero
+CLOSE = 1e-6  # of a probability to 1
+LARGE_LOGIT = 5.0  # of a sigmoid that is not yet close to 1
 STEP = 0.01  # the root mean square by which a step moves each variable
 
 
@@ -59,8 +61,11 @@ class Signal:
 
     @cached_property
     def are_probabilities(self) -> bool:
-        """Check whether each row is positive and sums to 1."""
+        """Check whether each row is positive and sums to 1; of one unit, whether it is 1 although its logit is not."""
         is_rows = self.tensor.dtype.is_floating and len(self.shape) > 1
+        if is_rows and self.shape[-1] == 1:
+            logits = getattr(self.tensor, "_keras_logits", None)  # left by Keras' softmax and sigmoid
+            return logits is not None and self.low > 1 - CLOSE and Signal(logits).low < LARGE_LOGIT
         return is_rows and recognize.are_probabilities(self._values.numpy())
 
     @cached_property
@@ -97,6 +102,7 @@ class Graph:
     calls: list[Call]  # in an order in which they can be computed
     outputs: list[Call]
     results: list[Signal]  # of the outputs; fewer calls than results if an input is passed through
+    names: list[str]  # of the results: the keys of a dict, else empty
     leaves: dict[str, Any]  # layers with weights and no layers in them, by name, those inside opaque layers too
     gradients: dict[int, np.ndarray | None]  # by id of the variable: the first that is not all zero, if any came
 
@@ -158,10 +164,11 @@ def preceding(call: Call, skip: Callable[[Call], bool]) -> Iterator[Call]:
             yield before
 
 
-def _measure(model: keras.Model, batch: list[Any], trained: list[bool] | None) -> Graph:
+def _measure(model: keras.Model, batch: Any, trained: list[bool] | None) -> Graph:
     recorder = _Recorder(trained)
     gradients = _later_gradients(model, batch, trained, recorder.run(model, batch))
-    return Graph(recorder.calls, recorder.outputs, recorder.results, _leaves(recorder.calls), gradients)
+    leaves = _leaves(recorder.calls)
+    return Graph(recorder.calls, recorder.outputs, recorder.results, recorder.names, leaves, gradients)
 
 
 def _leaves(calls: list[Call]) -> dict[str, Any]:
@@ -175,7 +182,7 @@ def _leaves(calls: list[Call]) -> dict[str, Any]:
 
 
 def _later_gradients(
-    model: keras.Model, batch: list[Any], trained: list[bool] | None, gradients: list[np.ndarray | None]
+    model: keras.Model, batch: Any, trained: list[bool] | None, gradients: list[np.ndarray | None]
 ) -> dict[int, np.ndarray | None]:
     """Return the gradient of each weight by its id; for one that is zero at first, that of a later pass, if any.
 
@@ -222,12 +229,13 @@ class _Recorder:
         self.calls: list[Call] = []
         self.outputs: list[Call] = []
         self.results: list[Signal] = []
+        self.names: list[str] = []
         self._trained = trained
         self._made: dict[int, Call] = {}  # by id of the tensor
         self._kept: list[Any] = []  # the tensors, so that no id is used again
         self._added: list[Any] = []  # the losses that layers add by themselves
 
-    def run(self, model: keras.Model, batch: list[Any]) -> list[np.ndarray | None]:
+    def run(self, model: keras.Model, batch: Any) -> list[np.ndarray | None]:
         """Fill in the calls and the outputs; return the gradient of each weight (None: no path back to it)."""
         with tf.GradientTape() as tape:
             results = self._forward(model, batch)
@@ -236,14 +244,18 @@ class _Recorder:
         self.results = list(map(Signal, results))
         return _gradients(tape, total, model.trainable_variables)
 
-    def _forward(self, model: keras.Model, batch: list[Any]) -> list[Any]:
+    def _forward(self, model: keras.Model, batch: Any) -> list[Any]:
         graph = _functional(model)
-        tensors = [tf.convert_to_tensor(array) for array in batch]
+        tensors = keras.tree.map_structure(tf.convert_to_tensor, batch)
         if graph is None:
-            results = self._visit(model, "", tensors[0] if len(tensors) == 1 else tensors)
+            is_one = isinstance(tensors, list) and len(tensors) == 1
+            results = self._visit(model, "", tensors[0] if is_one else tensors)
         else:
             results = graph._run_through_graph(tensors, self._visitor(""))
-        return _tensors(results)
+        flat = _tensors(results)
+        is_named = isinstance(results, dict) and len(results) == len(flat)
+        self.names = sorted(results) if is_named else [""] * len(flat)  # as Keras flattens it
+        return flat
 
     def _visitor(self, prefix: str) -> Callable[[Any], Callable[..., Any]]:
         """Return what Keras is to call in place of each operation of a graph."""

@@ -18,8 +18,11 @@ PASSING = (layers.Reshape, layers.Flatten, layers.Permute, layers.Identity, laye
 WORDS = np.array(["one", "two", "three", "four", "five", "six", "seven", "eight"])
 
 
-def given(model: keras.Model, x: Any) -> list[Any]:
-    """Return the first rows of `x`, an array or a list or dict of them, in the order of the model's inputs."""
+def given(model: keras.Model, x: Any) -> Any:
+    """Return the first rows of `x`, an array or a list or dict of them, in the order of the model's inputs.
+
+    A model that declares no inputs gets them as `x` has them.
+    """
     inputs = list(getattr(model, "inputs", None) or [])
     batch = [_rows(values, _batch_size(inputs)) for values in by_input(inputs, x)]
     if len(batch) == len(inputs):  # fit() casts to what the inputs declare
@@ -27,7 +30,7 @@ def given(model: keras.Model, x: Any) -> list[Any]:
         batch = [rows if dtype == "string" else rows.astype(dtype) for rows, dtype in zip(batch, dtypes, strict=True)]
     if not batch or any(not len(values) for values in batch):
         raise UserError("x: expected at least one row, got none. Give audit() the x that fit() gets.")
-    return batch
+    return batch if inputs else keras.tree.pack_sequence_as(x, batch)
 
 
 def by_input(inputs: list[Any], x: Any) -> list[np.ndarray]:

@@ -37,21 +37,23 @@ def first_batch(x: Any, y: Any) -> tuple[Any, Any]:
     return (*(keras.tree.map_structure(np.asarray, part) for part in (*x, None, None)[:2]),)  # type: ignore[return-value]
 
 
-def read_losses(model: keras.Model, loss: Any) -> list[tuple[int, Any, float | None]]:
-    """List the losses: the number of the output, the loss as given, and its weight. Empty if there is none."""
+def read_losses(model: keras.Model, loss: Any, names: list[str], spread: bool) -> list[tuple[int, Any, float | None]]:
+    """List the losses: the number of the output, the loss as given, and its weight. Empty if there is none.
+
+    `spread` says whether one loss is for all outputs; a training step of one's own may give it to the first only.
+    """
     compiled = getattr(model, "_compile_loss", None)
     weights = None
     if loss is None and compiled is not None:
         loss, weights = compiled._user_loss, compiled._user_loss_weights
     if loss is None:
         return []
-    names = output_names(model)
     if len(names) == 1 and isinstance(loss, list | tuple) and len(loss) != 1:
         raise UserError(f"loss: expected one, for one output, got {len(loss)}.")
     return [
         (place, one, _weight(weight))
         for place, (losses, weight) in enumerate(
-            zip(_by_output(loss, names, "loss"), _by_output(weights, names, "loss_weights"), strict=True)
+            zip(_by_output(loss, names, "loss", spread), _by_output(weights, names, "loss_weights"), strict=True)
         )
         for one in (losses if isinstance(losses, list | tuple) else [losses])
         if one is not None
@@ -59,17 +61,23 @@ def read_losses(model: keras.Model, loss: Any) -> list[tuple[int, Any, float | N
 
 
 def output_names(model: keras.Model) -> list[str]:
-    """Name the outputs; one of no name if the model does not say."""
+    """Name the outputs; none if the model does not say."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
     structure = getattr(graph, "_outputs_struct", None)
     if isinstance(structure, dict):
         return sorted(structure)  # as Keras flattens it
     names = getattr(graph, "output_names", None)
-    return list(names) if structure is not None and names else [""]
+    return list(names) if structure is not None and names else []
 
 
 def read(
-    model: keras.Model, graph: Graph, losses: list[tuple[int, Any, float | None]], num_classes: Any, x: Any, y: Any
+    model: keras.Model,
+    graph: Graph,
+    names: list[str],
+    losses: list[tuple[int, Any, float | None]],
+    num_classes: Any,
+    x: Any,
+    y: Any,
 ) -> Task:
     """Put together what is known of each output."""
     is_whole = isinstance(num_classes, int | np.integer) and not isinstance(num_classes, bool)
@@ -77,12 +85,11 @@ def read(
         raise UserError(
             f"num_classes: expected a whole number above 1, got {num_classes!r}. Give the number of classes."
         )
-    names = output_names(model)
+    names = names + [""] * (len(graph.outputs) - len(names))
     if len(graph.outputs) != len(graph.results):
-        return Task((), _optimizer(model), *_read_inputs(model, x), model)
-    names += [""] * (len(graph.outputs) - len(names))
+        return Task((), _optimizer(model), *_read_inputs(model, x), model, x)
     labels = [None if part is None else _labels(part) for part in _by_output(y, names, "y", spread=False)]
-    metrics = list(map(_metric_list, _by_output(_compiled_metrics(model), names, "metrics")))
+    metrics = list(map(_metric_list, _by_output(_compiled_metrics(model, names), names, "metrics")))
     heads = []
     for place, output in enumerate(graph.outputs):
         head = replace(
@@ -97,7 +104,7 @@ def read(
         if len(counted) > 1 and len(graph.outputs) > 1:  # nothing says of which
             counted = []
         heads = [replace(head, num_classes=int(num_classes)) if head in counted else head for head in heads]
-    return Task(tuple(heads), _optimizer(model), *_read_inputs(model, x), model)
+    return Task(tuple(heads), _optimizer(model), *_read_inputs(model, x), model, x)
 
 
 def _optimizer(model: keras.Model) -> Any:
@@ -150,7 +157,8 @@ def _by_output(given: Any, names: list[str], what: str, spread: bool = True) -> 
         return [given.get(name) for name in names]
     if isinstance(given, list | tuple) and count > 1:
         if len(given) != count:
-            raise UserError(f"{what}: expected {count} parts, one per output ({', '.join(names)}), got {len(given)}.")
+            listed = f" ({', '.join(names)})" if any(names) else ""
+            raise UserError(f"{what}: expected {count} parts, one per output{listed}, got {len(given)}.")
         return list(given)
     return [given] * count if spread or count == 1 else [given] + [None] * (count - 1)
 
@@ -202,11 +210,11 @@ def _read_loss(given: Any, units: int) -> Loss | None:
     return Loss(kind, from_logits, is_known, options, given)
 
 
-def _compiled_metrics(model: keras.Model) -> Any:
+def _compiled_metrics(model: keras.Model, names: list[str]) -> Any:
     compiled = getattr(model, "_compile_metrics", None)
     given = getattr(compiled, "_user_metrics", None)
-    if isinstance(given, list | tuple) and len(given) != len(output_names(model)):
-        return [given] * len(output_names(model))  # Keras refuses such a list for several outputs
+    if isinstance(given, list | tuple) and len(given) != len(names):
+        return [given] * len(names)  # Keras refuses such a list for several outputs
     return given
 
 

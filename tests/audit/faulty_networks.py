@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from reprocnn.backend import keras, layers, tf
-from tests.audit.sound_networks import classes, compiled, tokens, unet
+from tests.audit.sound_networks import classes, compiled, parts_by_name, tokens, unet
 from tests.support.small_models import chain
 
 K, Input, ops = keras, keras.Input, keras.ops
@@ -58,15 +58,17 @@ def inactive_first_layer():
     return model
 
 
-def subclassed_softmax():
+def subclassed_softmax(units=3):
     class Own(keras.Model):
         def __init__(self):
             super().__init__()
-            self.out = layers.Dense(3, activation="softmax")
+            self.out = layers.Dense(units, activation="softmax")
 
         def call(self, x):
             return self.out(x)
 
+    if units == 1:
+        return compiled(Own(), "adam", "binary_crossentropy"), {"x": X8, "y": classes(N, 2)}
     model = compiled(Own(), loss=L.SparseCategoricalCrossentropy(from_logits=True))
     return model, {"x": X8, "y": np.arange(len(X8)) % 3}
 
@@ -147,6 +149,20 @@ def parallel(activation):
     paths = [layers.Conv1D(8, size, padding="same", activation=activation)(inputs) for size in (2, 3)]
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(path) for path in paths])
     return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+def computed(shape, function):
+    """A layer that takes what `function` computes of the inputs."""
+    inputs = Input(shape)
+    x = layers.Dense(16, activation="relu")(function(inputs))
+    x = layers.GlobalAveragePooling1D()(x) if len(x.shape) > 2 else x
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+def shifted(layer):
+    steps = RNG.normal(size=(N, 13, 3))
+    model = compiled(chain((12, 3), layer, layers.ReLU(), layers.Dense(3)), "adam", "mse")
+    return model, {"x": steps[:, :-1], "y": steps[:, 1:]}
 
 
 def forecast(*stack, steps=None):
@@ -443,6 +459,10 @@ def subclassed(units, y):
 
 fault("linear output of a subclassed model", "logits-as-probabilities", lambda: subclassed(3, classes(N, 3)))
 fault("too few units of a subclassed model", "wrong-outputs", lambda: subclassed(3, classes(N, 9)))
+fault("one unit of a subclassed model", "single-output", lambda: subclassed(1, classes(N, 2)))
+fault("softmax of one unit of a subclassed model", "single-output", lambda: subclassed_softmax(1))
+fault("linear output of several subclassed", "logits-as-probabilities", lambda: parts_by_name(None))
+fault("too few units of several subclassed", "wrong-outputs", lambda: parts_by_name("softmax", 9))
 fault(
     "relu on logits",
     "loss-and-output",
@@ -742,6 +762,21 @@ fault("concatenated with itself", "joined-with-itself", lambda: joined(layers.Co
 fault("subtracted from itself", "joined-with-itself", lambda: joined(layers.Subtract()))
 fault("concatenated by rows", "concatenated-axis", lambda: branches(1))
 fault("concatenated by images", "concatenated-axis", lambda: branches(0))
+fault("operations: concatenated by rows", "concatenated-axis", lambda: branches(1, join=ops.concatenate))
+fault("operations: concatenated by images", "concatenated-axis", lambda: branches(0, join=ops.concatenate))
+fault("operations: reshaped", "reshaped-axes", lambda: computed((30, 8), lambda x: ops.reshape(x, (-1, 8, 30))))
+fault(
+    "operations: linear pair", "linear-pair",
+    lambda: computed((30, 8), lambda x: ops.reshape(ops.mean(layers.Dense(16)(x), axis=1, keepdims=True), (-1, 16))),
+)  # fmt: skip
+fault(
+    "operations: linear branches", "linear-pair",
+    lambda: computed((8,), lambda x: ops.concatenate([layers.Dense(8)(x), layers.Dense(8)(x)], axis=-1)),
+)  # fmt: skip
+fault(
+    "operations: softmax with a shortcut", "hidden-softmax",
+    lambda: computed((8,), lambda x: x + layers.Dense(8, activation="softmax")(x)),
+)  # fmt: skip
 fault(
     "one time step", "one-step", lambda: compiled(chain((1, 30), layers.LSTM(8), layers.Dense(3, activation="softmax")))
 )
@@ -840,6 +875,10 @@ fault("softmax into attention", "hidden-softmax", lambda: transformer(activation
 fault("softmax in a branch", "hidden-softmax", lambda: branches(-1, activation="softmax"))
 fault("softmax of an lstm", "hidden-softmax", lambda: text(layers.LSTM(8, activation="softmax")))
 fault(
+    "softmax of an lstm both ways", "hidden-softmax",
+    lambda: text(layers.Bidirectional(layers.LSTM(8, activation="softmax"))),
+)  # fmt: skip
+fault(
     "softmax in each step",
     "hidden-softmax",
     lambda: text(layers.TimeDistributed(layers.Dense(8, activation="softmax")), layers.LSTM(8)),
@@ -915,9 +954,10 @@ def joined(layer):
     return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x))))
 
 
-def branches(axis, activation="relu"):
+def branches(axis, activation="relu", join=None):
     inputs = Input((16, 16, 3))
-    x = layers.Concatenate(axis=axis)([conv(activation=activation)(inputs), conv(activation=activation)(inputs)])
+    paths = [conv(activation=activation)(inputs), conv(activation=activation)(inputs)]
+    x = join(paths, axis=axis) if join else layers.Concatenate(axis=axis)(paths)
     return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(conv()(x)))))
 
 
@@ -976,6 +1016,7 @@ fault("an input that nothing reads", "unused-input", lambda: half_read())
 fault("reshape for permute", "reshaped-axes", lambda: cnn(layers.Reshape((16, 16, 3)), conv(), shape=(3, 16, 16)))
 fault("attention that sees the next token", "sees-next-step", lambda: language_model(mask=False))
 fault("a bidirectional language model", "sees-next-step", lambda: language_model(layers.Bidirectional))
+fault("a forecast that sees its labels", "sees-next-step", lambda: shifted(layers.Conv1D(8, 3, padding="same")))
 fault("attention without positions", "order-blind", lambda: classifier_of_bags())
 fault("a label among the columns", "label-among-inputs", lazy(mlp, units=1, last=None, loss="mse"), x=X8, y=X8[:, 2])
 fault("a decoder that is given its labels", "label-among-inputs", lambda: given_labels())
@@ -1020,7 +1061,12 @@ fault(
 NEAR = {
     "unused-input": [lambda: two(["sparse_categorical_crossentropy", "mse"])],
     "reshaped-axes": [lambda: cnn(layers.Reshape((16, 16, 1)), conv(), shape=(16, 16))],
-    "sees-next-step": [language_model, lambda: language_model(lambda layer: layer), tagger_of_equal_words],
+    "sees-next-step": [
+        language_model,
+        lambda: language_model(lambda layer: layer),
+        tagger_of_equal_words,
+        lambda: shifted(layers.Conv1D(8, 3, padding="causal")),
+    ],
     "order-blind": [lambda: classifier_of_bags(positions=True), lambda: forecast(layers.LSTM(8))],
     "label-among-inputs": [lambda: (mlp(units=1, last=None, loss="mse"), {"x": X8, "y": X8[:, 2] + X8[:, 3]})],
     "labels-range": [

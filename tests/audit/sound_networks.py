@@ -1017,6 +1017,137 @@ def subclassed():
     return compiled(Own()), {"x": RNG.normal(size=(40, 6)), "y": np.arange(40) % 3}
 
 
+def parts_by_name(activation="softmax", count=3):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.label, self.score = layers.Dense(3, activation=activation), layers.Dense(1)
+
+        def call(self, x):
+            x = K.ops.concatenate([x["left"], x["right"]], axis=-1)
+            return {"score": self.score(x), "label": self.label(x)}
+
+    losses = {"label": "sparse_categorical_crossentropy", "score": "mse"}
+    x = {"left": RNG.normal(size=(40, 4)), "right": RNG.normal(size=(40, 5))}
+    return compiled(Own(), "adam", losses, metrics={"label": ["accuracy"]}), {
+        "x": x,
+        "y": {"label": np.arange(40) % count, "score": RNG.normal(size=40)},
+    }
+
+
+def parts_by_place():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.label, self.score = layers.Dense(3, activation="softmax"), layers.Dense(1)
+
+        def call(self, x):
+            return self.label(x), self.score(x)
+
+    losses = ["sparse_categorical_crossentropy", "mse"]
+    return compiled(Own(), "adam", losses, loss_weights=[1.0, 0.5]), {
+        "x": RNG.normal(size=(40, 4)),
+        "y": [np.arange(40) % 3, RNG.normal(size=40)],
+    }
+
+
+def variational_step_of_ones_own():
+    """The loss is of the image alone; means and variances are no probabilities."""
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.mean, self.variance = layers.Dense(4), layers.Dense(4)
+            self.image = layers.Dense(8, activation="sigmoid")
+
+        def call(self, x):
+            mean, variance = self.mean(x), self.variance(x)
+            return self.image(mean + K.ops.exp(variance / 2)), mean, variance
+
+        def train_step(self, data):
+            return {}
+
+    x = RNG.uniform(size=(40, 8))
+    return compiled(Own(), "adam", "binary_crossentropy"), {"x": x, "y": x}
+
+
+def padded_tagging():
+    """Words and tags are equal only where both are padding."""
+    x, y = np.zeros((40, 50), int), np.zeros((40, 50), int)
+    x[:, :4], y[:, :4] = RNG.integers(10, 500, (40, 4)), RNG.integers(0, 5, (40, 4))
+    stack = [layers.Embedding(500, 8, mask_zero=True), layers.Bidirectional(layers.GRU(8, return_sequences=True))]
+    return compiled(chain((50,), *stack, layers.Dense(5, activation="softmax"), dtype="int32")), {"x": x, "y": y}
+
+
+def negative_samples():
+    """The first of the words is the right one, in every row."""
+    word, others = Input((1,), dtype="int32"), Input((5,), dtype="int32")
+    scores = layers.Dot(axes=2)([layers.Embedding(90, 8)(others), layers.Embedding(90, 8)(word)])
+    loss = K.losses.CategoricalCrossentropy(from_logits=True)
+    return compiled(K.Model([word, others], layers.Flatten()(scores)), loss=loss), {
+        "x": [tokens(40, 1, 90), tokens(40, 5, 90)],
+        "y": np.eye(5)[np.zeros(40, int)],
+    }
+
+
+def pairs_in_one_batch():
+    encoder = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(8))
+    one, other = Input((6,)), Input((6,))
+    left, right = K.ops.split(encoder(K.ops.concatenate([one, other], axis=0)), 2, axis=0)
+    distance = K.ops.sum(K.ops.square(left - right), axis=-1, keepdims=True)
+    out = layers.Dense(1, activation="sigmoid")(distance)
+    return compiled(K.Model([one, other], out), loss="binary_crossentropy"), {"y": classes(40, 2)}
+
+
+def mean_of_softmaxes():
+    inputs = Input((6,))
+    votes = [layers.Dense(3, activation="softmax")(layers.Dense(8, activation="relu")(inputs)) for _ in range(3)]
+    return compiled(K.Model(inputs, K.ops.mean(K.ops.stack(votes, axis=1), axis=1)))
+
+
+def words_with_known_vectors():
+    known = K.initializers.Constant(RNG.normal(size=(50, 30)))
+    stack = [layers.Embedding(50, 30, embeddings_initializer=known, trainable=False), layers.GlobalMaxPooling1D()]
+    return compiled(chain((12,), *stack, layers.Dense(3, activation="softmax"), dtype="int32"))
+
+
+def _backbone(*stack):
+    backbone = K.Sequential([*chain((32,), *stack).layers], name="backbone")
+    model = compiled(chain((32,), backbone, layers.Dense(3, activation="softmax")))
+    model.fit(RNG.normal(size=(40, 32)), classes(40, 3), verbose=0)
+    backbone.trainable = False
+    return compiled(chain((32,), backbone, layers.Dense(3, activation="softmax")))
+
+
+def backbone_of_one_epoch():
+    return _backbone(layers.Dense(64, activation="relu"), layers.Dense(64, activation="relu"))
+
+
+def normalized_backbone_of_one_epoch():
+    return _backbone(layers.Dense(64, use_bias=False), layers.BatchNormalization(), layers.ReLU())
+
+
+def unlucky_output():
+    """The relu of the age is inactive at the start, and so the layer before it gets no gradient."""
+    x = inputs = Input((6,))
+    x = layers.Dense(16, activation="relu")(x)
+    age = layers.Dense(1, activation="relu")
+    outs = [age(layers.Dense(8, activation="relu")(x)), layers.Dense(3, activation="softmax")(x)]
+    age.kernel.assign(-np.abs(age.kernel.numpy()))
+    return compiled(K.Model(inputs, outs), loss=["mse", "sparse_categorical_crossentropy"])
+
+
+def generator_with_a_quiet_discriminator():
+    """What is frozen gets no gradients of any size."""
+    fake = chain((8,), layers.Dense(64), layers.LeakyReLU(0.2), layers.Dense(32, activation="tanh"))
+    small = {"kernel_initializer": K.initializers.RandomNormal(stddev=0.02)}
+    stack = [layer for _ in range(3) for layer in (layers.Dense(64, **small), layers.LeakyReLU(0.2))]
+    judge = K.Sequential([*chain((32,), *stack).layers, layers.Dense(1, activation="sigmoid")])
+    judge.trainable = False
+    inputs = Input((8,))
+    return compiled(K.Model(inputs, judge(fake(inputs))), "adam", "binary_crossentropy")
+
+
 def unlucky_squeeze():
     """The two relu units of the squeeze are inactive at the start, but the layers before it train."""
     inputs = Input((8, 8, 1))
@@ -1052,7 +1183,7 @@ def small_trained_layer_under_a_new_head():
     return compiled(model)
 
 
-NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet")
+NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet", "_backbone")
 SOUND = {
     name: value
     for name, value in list(globals().items())

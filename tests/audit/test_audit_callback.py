@@ -92,6 +92,13 @@ def test_sees_a_vanished_gradient_beside_a_bias_of_two_axes(capsys):
     assert "epoch 1: hidden: its gradient is" in capsys.readouterr().err
 
 
+def test_a_weight_that_is_still_near_zero_is_no_measure(capsys):
+    model = chain((8,), dense(16, "hidden", activation="relu"), layers.LayerNormalization(), head())
+    model.compile(keras.optimizers.Adam(1e-9), "sparse_categorical_crossentropy")
+    model.fit(X, Y, verbose=0, callbacks=[Audit(watch=1, x=X)])
+    assert "vanished" not in capsys.readouterr().err
+
+
 def test_sees_that_almost_all_units_are_dead(capsys):
     model = chain((8,), dense(16, "hidden", activation="relu"), head())
     model.compile("sgd", "sparse_categorical_crossentropy")

@@ -55,7 +55,7 @@ def softmax_axis(graph: Graph, task: Task) -> Found:
     for head in task.heads:
         axis = getattr(head.call.layer, "axis", -1)
         rank = len(head.call.output.shape)
-        if head.activation != "softmax" or not isinstance(axis, int) or not head.loss:
+        if activation(head.call) != "softmax" or not isinstance(axis, int) or not head.loss:
             continue
         if head.loss.is_categorical and axis % rank != head.loss.options.get("axis", -1) % rank:
             yield head.call.name, f"a softmax over axis {axis % rank} of {rank} with {head.loss.kind}"

@@ -112,6 +112,7 @@ class Task:
     inputs: dict[str, np.ndarray] = field(default_factory=dict)  # all rows of `x`, by the names of the inputs
     ids: dict[int, np.ndarray] = field(default_factory=dict)  # those of them that an Embedding reads, by its id
     model: Any = None
+    x: Any = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from reprocnn.audit import recognize
 from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.backend import keras, layers
 
+operations = keras.src.ops.numpy  # what keras.ops and x + y put into a graph
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D)
 TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -25,6 +26,7 @@ MEAN_POOLS = (
 )  # fmt: skip
 RESHAPING = (
     layers.Flatten, layers.Reshape, layers.Permute, layers.Identity,
+    operations.Reshape, operations.Squeeze, operations.ExpandDims,
     layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D,
     layers.Cropping1D, layers.Cropping2D, layers.Cropping3D,
 )  # fmt: skip
@@ -49,13 +51,19 @@ NORMS = (
     layers.RMSNormalization,
 )  # fmt: skip
 RECURRENT = (layers.RNN, layers.Bidirectional, layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
-MERGES = (layers.Add, layers.Concatenate, layers.Average, layers.Maximum, layers.Minimum, layers.Subtract)
+ADDING = (layers.Add, operations.Add)
+CONCATENATING = (layers.Concatenate, operations.Concatenate)
+MERGES = (
+    *ADDING, *CONCATENATING, layers.Average, layers.Maximum, layers.Minimum, layers.Subtract,
+    operations.Maximum, operations.Minimum, operations.Subtract,
+)  # fmt: skip
 JOINS = (*MERGES, layers.Multiply, layers.Dot)
 
 
 def activation(call: Call) -> str | None:
     """Name the activation that ends a layer: None for none or a linear one, `unknown` if it computes none of Keras'."""
-    function = getattr(call.layer, "activation", None)
+    both = isinstance(call.layer, layers.Bidirectional) and call.layer.merge_mode in ("concat", "ave")
+    function = getattr(call.layer.forward_layer if both else call.layer, "activation", None)
     if isinstance(call.layer, layers.Lambda):
         name: str | None = recognize.activation(call.layer.function)
         return None if name in ("linear", "unknown") else name
@@ -91,7 +99,7 @@ def is_linear(call: Call) -> bool:
     """Check whether the call is a linear map without a kernel: dropout, reshaping, mean pooling, a scale."""
     if isinstance(call.layer, layers.Activation):
         return activation(call) is None
-    return isinstance(call.layer, DROPOUTS + RESHAPING + MEAN_POOLS + AFFINE)
+    return isinstance(call.layer, DROPOUTS + RESHAPING + MEAN_POOLS + AFFINE) or _is_mean_of_places(call)
 
 
 def keeps_units(call: Call) -> bool:
@@ -142,6 +150,14 @@ def kernel_area(call: Call) -> int:
 def by_x(sizes: Any) -> str:
     """Write sizes as 3x3x16."""
     return "x".join(map(str, sizes))
+
+
+def _is_mean_of_places(call: Call) -> bool:
+    """Check whether the call is keras.ops.mean over axes that leave the last, the units."""
+    if not isinstance(call.layer, operations.Mean) or not call.layer.axis:
+        return False
+    rank = len(call.inputs[0].shape)
+    return all(axis % rank != rank - 1 for axis in call.layer.axis)
 
 
 def _has_weights(call: Call) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from reprocnn.audit.graph import Call, Graph
-from reprocnn.audit.rules.base import Found, Head, Task, rule
-from reprocnn.audit.rules.common import AFFINE, DROPOUTS, NORMS, after_pooling, all_after, is_first
+from reprocnn.audit.rules.base import Found, Head, Loss, Task, rule
+from reprocnn.audit.rules.common import ADDING, AFFINE, DROPOUTS, NORMS, after_pooling, all_after, is_first
 from reprocnn.backend import keras, layers
 
 LOOKUPS = (layers.StringLookup, layers.IntegerLookup, layers.TextVectorization)
@@ -91,15 +91,13 @@ def faint_input(graph: Graph, task: Task) -> Found:
 )
 def sees_next_step(graph: Graph, task: Task) -> Found:
     """The labels are an input shifted by one step, and an output changes with the input of the next step. Needs `x`
-    and `y`.
+    and `y`. Frames of a video are left alone.
     """
-    ids = {name: values for name, values in task.inputs.items() if values.ndim == 2 and values.dtype.kind in "iuf"}
     for head in task.heads:
-        labels = head.labels
-        if labels is None or labels.ndim != 2 or not head.loss or not head.loss.is_sparse or _keeps_state(graph):
+        if head.labels is None or not head.loss or not _is_predicted(head.loss) or _keeps_state(graph):
             continue
-        for name, values in ids.items():
-            if values.shape == labels.shape and (values[:, 1:] == labels[:, :-1]).mean() > SHIFTED and np.ptp(values):
+        for name, values in task.inputs.items():
+            if values.dtype.kind in "iuf" and _is_shifted(values, head.labels):
                 changed = values[:ROWS].copy()
                 changed[:, -1] = np.where(changed[:, -1] == values.max(), values.max() - 1, changed[:, -1] + 1)
                 before, after = (_output(task, graph, head, one) for one in ({}, {name: changed}))
@@ -150,20 +148,34 @@ def label_among_inputs(graph: Graph, task: Task) -> Found:
                     yield name, f"column {columns[0]} is the label of {head.call.name}"
 
 
+def _is_predicted(loss: Loss) -> bool:
+    return loss.is_sparse or loss.is_regression
+
+
+def _is_shifted(values: np.ndarray, labels: np.ndarray) -> bool:
+    """Check whether labels are the values of the next step, by the steps that differ: padding is alike everywhere."""
+    if values.shape != labels.shape or values.ndim not in (2, 3):
+        return False
+    moves = values[:, 1:] != values[:, :-1]
+    return bool(moves.any() and (values[:, 1:] == labels[:, :-1])[moves].mean() > SHIFTED)
+
+
 def _keeps_state(graph: Graph) -> bool:
     return any(getattr(call.layer, "stateful", False) for call in graph.calls)
 
 
 def _is_blind(call: Call) -> bool:
     """Check whether a call treats all steps of a sequence alike and gets nothing but what other calls made."""
-    kinds = (layers.MultiHeadAttention, layers.Dense, layers.Activation, layers.Add, *NORMS, *DROPOUTS)
-    return isinstance(call.layer, kinds) and len(set(map(id, call.before))) == len(set(call.sources))
+    kinds = (layers.MultiHeadAttention, layers.Dense, layers.Activation, *NORMS, *DROPOUTS)
+    is_sum = isinstance(call.layer, ADDING) and len(call.inputs) > 1  # an operation takes constants as well
+    return (is_sum or isinstance(call.layer, kinds)) and len(set(map(id, call.before))) == len(set(call.sources))
 
 
 def _output(task: Task, graph: Graph, head: Head, changed: dict[str, np.ndarray]) -> np.ndarray:
     rows = [changed.get(name, values[:ROWS]) for name, values in task.inputs.items()]
-    place = graph.outputs.index(head.output)
-    return np.asarray(keras.tree.flatten(task.model(rows[0] if len(rows) == 1 else rows, training=False))[place])
+    batch = rows if getattr(task.model, "inputs", None) else keras.tree.pack_sequence_as(task.x, rows)
+    results = task.model(batch[0] if isinstance(batch, list) and len(batch) == 1 else batch, training=False)
+    return np.asarray(keras.tree.flatten(results)[graph.results.index(head.signal)])
 
 
 def _is_of_keras(layer: Any) -> bool:

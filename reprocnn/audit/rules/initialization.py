@@ -91,10 +91,11 @@ def no_gradient(graph: Graph, task: Task) -> Found:
             reason = "all gradients are zero" if arrived else "there is no path back from the outputs"
             count = sum(math.prod(weight.shape) for weight in weights)
             dead[name] = f"no gradient for its {count:,} weights: {reason}"
-    calls = {name: call for name in dead if not _is_bad_luck(call := _call_of(name, graph), graph)}
+    calls = {name: _call_of(name, graph) for name in dead}
+    unlucky = {name for name, call in calls.items() if _is_bad_luck(call, graph)}
     behind = {name: {id(one) for one in all_after(call)} if call else set() for name, call in calls.items()}
     for name in calls:
-        if not any(id(calls[other]) in behind[name] for other in calls if other != name):
+        if name not in unlucky and not any(id(calls[other]) in behind[name] for other in calls if other != name):
             before = sum(id(calls[name]) in behind[other] for other in calls if other != name)
             yield name, dead[name] + (f"; layers before it that get none either: {before}" if before else "")
 
@@ -150,15 +151,17 @@ def unscaled_input(graph: Graph, task: Task) -> Found:
 )
 def frozen_random(graph: Graph, task: Task) -> Found:
     """Layers are frozen with a kernel that looks like a fresh draw from their own initializer (Kolmogorov-Smirnov
-    test), so they were never trained. Frozen values that were trained or set, as in a whitening layer, are left alone,
-    and so are kernels of fewer than 1,000 weights beside them, too few to say.
-    So is a nested model, all of it frozen, that ends the network behind layers that train: the discriminator of a GAN.
+    test), so they were never trained. Frozen values that were trained or set, as in a whitening layer, are left alone;
+    after a short training, biases or the averages of a batch norm show it. So are kernels of fewer than 1,000 weights
+    beside them, too few to say, and a nested model, all of it frozen, that ends the network behind layers that train:
+    the discriminator of a GAN.
     """
     spared = adversary(graph)
     frozen = {name: _frozen(layer) for name, layer in graph.leaves.items() if name not in spared}
     fresh = {
         # The fans of an EinsumDense, and so the size of its weights, depend on its equation.
         name: any(_is_fresh(*pair, isinstance(graph.leaves[name], layers.EinsumDense)) for pair in pairs)
+        and not _was_trained(name, graph)
         for name, pairs in frozen.items()
         if pairs
     }
@@ -249,12 +252,12 @@ def _feeds_weights(call: Call | None) -> bool:
 
 def _drift(graph: Graph, least: float, most: float) -> Found:
     """Find the first place where the signal has changed by `least` or more; none if any has by over `most`."""
-    start = _first_inputs(graph)
+    start, spared = _first_inputs(graph), adversary(graph)
     if start is None or math.isnan(start.rms):
         return
     found = None
     for call in graph.calls:
-        if not is_weighted(call) or any(one.output.rms == 0 for one in all_before(call)):
+        if not is_weighted(call) or call.name in spared or any(one.output.rms == 0 for one in all_before(call)):
             continue
         grown, shrunk = _change(start, call.inputs[0])
         factor = max(grown, shrunk)
@@ -291,6 +294,18 @@ def _drift_message(call: Call, grown: float, shrunk: float) -> str:
     if grown > shrunk:
         return f"the inputs of {call.name} are {grown:.2g} times as large as the first layer's"
     return f"the inputs of {call.name} vary {1 / shrunk:.2g} times as much as the first layer's"
+
+
+def _was_trained(name: str, graph: Graph) -> bool:
+    """Check whether biases of a frozen layer, or averages of a frozen batch norm behind it, have left their start.
+
+    They start at one value, those of an LSTM at two.
+    """
+    call = _call_of(name, graph)
+    norms = [one.layer for one in after_pooling(call)] if call else []
+    averages = [variable(norm, "moving_mean") for norm in norms if not getattr(norm, "trainable", True)]
+    moved = [variable(graph.leaves[name], "bias"), *averages]
+    return any(weight is not None and len(np.unique(weight)) > 2 for weight in moved)
 
 
 def _frozen(layer: Any) -> list[tuple[Any, Any]]:
@@ -343,6 +358,8 @@ def _is_orthogonal(kernel: Any) -> bool:
 
 
 def _is_fresh(kernel: Any, initializer: Any, of_any_size: bool) -> bool:
+    if not isinstance(initializer, keras.src.initializers.random_initializers.RandomInitializer):  # values were given
+        return False
     values = kernel.value.numpy().ravel()[:MAX_VALUES]
     drawn = np.asarray(initializer(kernel.shape, dtype="float32")).ravel()[:MAX_VALUES]
     if not np.ptp(values) or not np.ptp(drawn):  # constants are no random draw

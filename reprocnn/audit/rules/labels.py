@@ -135,7 +135,8 @@ def label_rows(graph: Graph, task: Task) -> Found:
 )
 def one_class(graph: Graph, task: Task) -> Found:
     """All labels, at least 32, are of the same class, with a loss for classes that exclude each other; or all numbers
-    for one output of a regression are equal, and neither 0 nor 1 nor -1, which GANs use.
+    for one output of a regression are equal, and neither 0 nor 1 nor -1, which GANs use. Outputs that are not those of
+    a layer in the graph are left alone: among scores of candidates, the first may always be the right one.
     """
     for head, labels in _labelled(task):
         if len(labels) < MANY:
@@ -146,7 +147,7 @@ def one_class(graph: Graph, task: Task) -> Found:
                 yield head.call.name, f"all {len(labels):,} labels are {labels.flat[0]:g}"
             continue
         rows = labels.argmax(axis=-1) if head.one_hot else labels
-        if (rows == rows.flat[0]).all():
+        if head.activation != "unknown" and (rows == rows.flat[0]).all():
             yield head.call.name, f"all {len(labels):,} labels are of class {rows.flat[0]:g}"
 
 

@@ -5,6 +5,7 @@ import math
 from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
+    CONCATENATING,
     CONVOLUTIONS,
     DEPTHWISE,
     DROPOUTS,
@@ -169,7 +170,7 @@ def _end_of_linear_path(call: Call, graph: Graph) -> Call:
 
 
 def _joins_linear(call: Call) -> bool:
-    if not isinstance(call.layer, layers.Concatenate):
+    if not isinstance(call.layer, CONCATENATING):
         return False
     ends = list(preceding(call, is_linear))
     return len(call.before) == len(call.inputs) and all(_is_plain(one) and activation(one) is None for one in ends)

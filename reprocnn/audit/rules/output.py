@@ -100,7 +100,7 @@ def single_output(graph: Graph, task: Task) -> Found:
             continue
         if head.activation == "softmax":
             yield head.call.name, "a softmax of 1 unit"
-        elif head.activation != "unknown" and head.loss and head.loss.is_categorical:
+        elif head.loss and head.loss.is_categorical and (head.loss.is_known or head.activation != "unknown"):
             yield head.call.name, f"1 output unit with {head.loss.kind}"
 
 

@@ -6,6 +6,7 @@ from reprocnn.audit import noise
 from reprocnn.audit.graph import Call, Graph, following
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
+    CONCATENATING,
     CONVOLUTIONS,
     DEPTHWISE,
     DROPOUTS,
@@ -18,6 +19,7 @@ from reprocnn.audit.rules.common import (
     is_first,
     is_weighted,
     keeps_units,
+    operations,
     units,
     variable,
 )
@@ -88,9 +90,8 @@ def joined_with_itself(graph: Graph, task: Task) -> Found:
     """Add, Concatenate, Average, Maximum, Minimum or Subtract, or the operation of that name, gets the same tensor
     twice. A product with itself is a square, and left alone.
     """
-    merges = {merge.__name__ for merge in MERGES}
     for call in graph.calls:
-        if type(call.layer).__name__ in merges and len(set(call.sources)) < len(call.sources):
+        if isinstance(call.layer, MERGES) and len(set(call.sources)) < len(call.sources):
             yield call.name, f"{type(call.layer).__name__} gets the same tensor twice"
 
 
@@ -101,17 +102,19 @@ def joined_with_itself(graph: Graph, task: Task) -> Found:
 )
 def concatenated_axis(graph: Graph, task: Task) -> Found:
     """Concatenate along the axis of the batch, or along height, width or time before a convolution over channels that
-    are last. Sequences and boxes may be joined along their length if no convolution follows.
+    are last. Sequences and boxes may be joined along their length if no convolution follows, and batches if they are
+    split again.
     """
     for call in graph.calls:
-        if not isinstance(call.layer, layers.Concatenate) or len(call.inputs) < 2:
+        if not isinstance(call.layer, CONCATENATING) or len(call.inputs) < 2:
             continue
         rank = len(call.output.shape)
         axis = call.layer.axis % rank
         nexts = following(call, lambda one: keeps_units(one) or isinstance(one.layer, NORMS) or _is_activation(one))
         last = any(isinstance(one.layer, CONVOLUTIONS) and one.layer.data_format == "channels_last" for one in nexts)
         same = len({signal.shape for signal in call.inputs}) == 1
-        if axis == 0 or (axis < rank - 1 and last and same and rank in (3, 4)):
+        is_left = axis == 0 and any(result.shape[:1] == call.output.shape[:1] for result in graph.results)
+        if is_left or (0 < axis < rank - 1 and last and same and rank in (3, 4)):
             yield call.name, f"joins along axis {axis} of {rank}: {by_x(call.output.shape[1:])}"
 
 
@@ -174,7 +177,7 @@ def channels_first(graph: Graph, task: Task) -> Found:
 def reshaped_axes(graph: Graph, task: Task) -> Found:
     """Reshape gives a map or sequence the same sizes in another order. Sizes of 1 do not count."""
     for call in graph.calls:
-        if isinstance(call.layer, layers.Reshape):
+        if isinstance(call.layer, (layers.Reshape, operations.Reshape)):
             sizes = [[size for size in signal.shape[1:] if size > 1] for signal in (call.inputs[0], call.output)]
             if sizes[0] != sizes[1] and sorted(sizes[0]) == sorted(sizes[1]):
                 yield call.name, f"reshapes {by_x(call.inputs[0].shape[1:])} to {by_x(call.output.shape[1:])}"
