@@ -1,7 +1,7 @@
 """Time `mnist-fast` and the one-epoch recipe in PyTorch from the start of the process to the end of the training.
 
-That is with imports and data. Also note how many of the seconds are training, and the seconds of all cores. Each side
-is run in turn with the seeds 0 to N-1, after a warm-up round.
+Imports and data are included. Record the seconds of the training alone and the CPU seconds, too. Each side is run in
+turn with the seeds 0 to N-1, after a warm-up round.
 """
 
 import subprocess

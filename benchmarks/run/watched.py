@@ -1,7 +1,7 @@
 """Train as the stage train_DATASET does, and measure on the way.
 
 Record in runs/watched.json how many seconds after the start of the process the first step and each epoch ended, the
-seconds of all cores until then, and the test accuracy after each epoch, in the precision of the training. The stage's
+CPU seconds until then, and the test accuracy after each epoch, in the precision of the training. The stage's
 results and seconds do not change.
 """
 

@@ -144,9 +144,9 @@ def _change(own: pd.DataFrame) -> str:
 
 
 def _beside(column: str, baseline: str, *compared: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Add to each row `relative X` for each X `compared`: its ratio to the row of the same seed that is the baseline.
+    """Divide the columns `compared` by those of the row of the same seed that has `baseline` in `column`.
 
-    That is the one with `baseline` in `column`.
+    The results are in new columns, `relative NAME`.
     """
 
     def relative(runs: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from reprocnn.sweep.driver import Ended
 from reprocnn.sweep.overrides import Overrides
 from reprocnn.sweep.search import as_distributions, as_values
 
-TITLE = "<title>Sweep: "
+TITLE = "<title>Sweep: "  # by which `--summary` knows its own pages
 CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
 .wide { overflow-x: auto; }

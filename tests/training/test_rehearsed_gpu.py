@@ -52,9 +52,8 @@ def test_it_has_the_losses_of_the_processor(prepared, network):
     assert losses == pytest.approx(alone, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "network", [pytest.param("cifar_cnn", marks=pytest.mark.slow), pytest.param("mnist_cnn", marks=pytest.mark.nightly)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("network", SHAPES)
 def test_with_dropout_and_in_bfloat16_it_gives_the_same_bits_twice(prepared, network):
     """Determinism refuses random numbers without a seed."""
     prepared(48, SHAPES[network])
