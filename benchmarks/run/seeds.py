@@ -128,6 +128,7 @@ def _row(copy: Path, setting: str, seed: int) -> dict[str, Any]:
     dataset = dataset_of(setting)
     metrics = read_json(copy / "metrics" / f"{dataset}.json")[dataset]
     training = read_json(copy / "runs" / f"train_{dataset}.json")
+    watched = copy / results.WATCHED  # a sweep leaves none
     return {
         "setting": setting,
         "seed": seed,
@@ -137,6 +138,7 @@ def _row(copy: Path, setting: str, seed: int) -> dict[str, Any]:
         "errors": metrics["test"]["errors"],
         "epochs": training["epochs"],
         "seconds": round(training["seconds"], 1),
+        "cpu_seconds": round(read_json(watched)["epochs"][-1]["cpu_seconds"]) if watched.exists() else None,
         "tflop": round(total_flops(copy, dataset) / 1e12, 2),
         "peak_memory_mib": training["peak_memory_bytes"] >> 20,
         "hardware": results.trained_on(training),

@@ -21,7 +21,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json, write_text
 from reprocnn.datasets import by_name
 from reprocnn.gate.statistics import mcnemar
-from reprocnn.report.cells import accuracy, spread
+from reprocnn.report.cells import accuracy, of_one_processor, spread
 from reprocnn.report.tables import markdown
 from reprocnn.report.tables import tables as measured_tables
 
@@ -157,7 +157,7 @@ def headlines() -> pd.DataFrame:
                 "setting": _with_age(setting, str(own["training"].iloc[0])),
                 "test accuracy": accuracy("test_accuracy")(own),
                 "with TTA": accuracy("test_accuracy_tta")(own),
-                "minutes": f"{own['seconds'].median() / 60:.0f}",
+                "minutes": f"{of_one_processor(own)['seconds'].median() / 60:.0f}",
                 "parameters": f"{parameters:,}",
             }
         )
@@ -187,14 +187,15 @@ def over_seeds() -> pd.DataFrame:
     """Tabulate mean ± standard deviation over seeds; rows of other code, data or params than dvc.lock's say so."""
     rows = []
     for (setting, digest), runs in pd.read_csv(SEEDS).groupby(["setting", "training"], sort=False):
-        accuracy, minutes = runs["test_accuracy"], runs["seconds"] / 60
+        timed = of_one_processor(runs)
+        minutes = timed["seconds"] / 60
         rows.append(
             {
                 "setting": _with_age(str(setting), str(digest)),
-                "test accuracy": spread(accuracy),
+                "test accuracy": spread(runs["test_accuracy"]),
                 "n": len(runs),
                 "training, minutes": f"{minutes.median():.2g} ({minutes.min():.2g} to {minutes.max():.2g})",
-                "peak memory": f"{runs['peak_memory_mib'].max() / 1024:.1f} GiB",
+                "peak memory": f"{timed['peak_memory_mib'].max() / 1024:.1f} GiB",
             }
         )
     return pd.DataFrame(rows)

@@ -69,6 +69,11 @@ def chosen(runs: pd.DataFrame, by: str) -> pd.Series:
     return runs.loc[runs.groupby("seed")[by].idxmax()].set_index("seed")["test_accuracy"]
 
 
+def of_one_processor(own: pd.DataFrame) -> pd.DataFrame:
+    """Give the rows of the processor and precision that most of them have, since others' times cannot be compared."""
+    return own[own["hardware"] == own["hardware"].value_counts().index[0]]
+
+
 def baseline(runs: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
     """Give the search's runs of the unchanged recipe with the seeds of `changed`."""
     return runs[runs["change"] == ""].set_index("seed").loc[changed["seed"]]

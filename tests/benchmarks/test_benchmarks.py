@@ -716,10 +716,14 @@ def test_watched_epochs_by_hand(monkeypatch):
     assert first is not None
     assert watch.first_step_seconds == first > 0
     monkeypatch.setattr(watched.command, "since_start", lambda: 12.5)
-    monkeypatch.setattr(watched.time, "process_time", lambda: 20.5)
-    watch.on_epoch_end(0)
-    process = {"process_seconds": 12.5, "cpu_seconds": 20.5}
-    assert watch.epochs == [{"epoch": 1, "images": 350, **process, "test_accuracy": 0.75}]
+    clock = iter([20.5, 23.0, 30.0, 31.0, 40.0, 42.0])  # before and after the images are predicted
+    monkeypatch.setattr(watched.time, "process_time", lambda: next(clock))
+    for epoch in range(3):
+        watch.on_epoch_end(epoch)
+    same = {"process_seconds": 12.5, "images": 350, "test_accuracy": 0.75}
+    assert watch.epochs == [
+        {"epoch": epoch, **same, "cpu_seconds": seconds} for epoch, seconds in ((1, 20.5), (2, 27.5), (3, 36.5))
+    ]
 
 
 @pytest.mark.nightly

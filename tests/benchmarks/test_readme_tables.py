@@ -120,15 +120,16 @@ def test_headlines_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "current_digest", lambda setting: "now")
     for name, parameters in (("mnist", 1_234_567), ("cifar", 89)):
         write_json(Path(f"evaluation/{name}.json"), {"parameters": parameters})
-    columns = ("setting", "training", "test_accuracy", "test_accuracy_tta", "seconds")
+    columns = ("setting", "training", "test_accuracy", "test_accuracy_tta", "seconds", "hardware")
     measured = [
-        ("mnist", "older", 0.5, 0.5, 6000), ("mnist", "now", 0.98, 0.99, 60), ("mnist", "now", 0.99, 0.99, 180),
-        ("mnist", "now", 0.985, 0.99, 600), ("cifar-94", "older", 0.94, 0.95, 606),
+        ("mnist", "older", 0.5, 0.5, 6000, "A"), ("mnist", "now", 0.98, 0.99, 60, "A"),
+        ("mnist", "now", 0.985, 0.99, 900, "B"), ("mnist", "now", 0.99, 0.99, 180, "A"),
+        ("mnist", "now", 0.985, 0.99, 600, "A"), ("cifar-94", "older", 0.94, 0.95, 606, "A"),
     ]  # fmt: skip
     results.write(tables.SEEDS, [dict(zip(columns, row, strict=True)) for row in measured])
     mnist, cifar = rows_of(tables.markdown(tables.headlines()))
     assert mnist == {
-        "data set": "MNIST", "setting": "mnist", "test accuracy": "98.50% ± 0.50", "with TTA": "99.00% ± 0.00",
+        "data set": "MNIST", "setting": "mnist", "test accuracy": "98.50% ± 0.41", "with TTA": "99.00% ± 0.00",
         "minutes": "3", "parameters": "1,234,567",
     }  # fmt: skip
     assert cifar == {
@@ -175,15 +176,15 @@ def test_seeds_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "SEEDS", tmp_path / "seeds.csv")
     monkeypatch.setattr(tables, "current_digest", lambda setting: f"current {setting}")
     measured = [
-        ("mnist", "current mnist", 0.99, 60, 1024), ("mnist", "older", 0.9, 600, 2048),
-        ("mnist", "current mnist", 0.98, 120, 5120), ("mnist", "current mnist", 0.985, 300, 3072),
-        ("cifar-94", "current cifar-94", 0.94, 606, 9000),
+        ("mnist", "current mnist", 0.985, 900, 9000, "B"), ("mnist", "older", 0.9, 600, 2048, "A"),
+        ("mnist", "current mnist", 0.99, 60, 1024, "A"), ("mnist", "current mnist", 0.98, 120, 5120, "A"),
+        ("mnist", "current mnist", 0.985, 300, 3072, "A"), ("cifar-94", "current cifar-94", 0.94, 606, 9000, "A"),
     ]  # fmt: skip
-    columns = ("setting", "training", "test_accuracy", "seconds", "peak_memory_mib")
+    columns = ("setting", "training", "test_accuracy", "seconds", "peak_memory_mib", "hardware")
     results.write(tables.SEEDS, [dict(zip(columns, row, strict=True)) for row in measured])
     mnist, older, cifar = rows_of(tables.markdown(tables.over_seeds()))
     assert mnist == {
-        "setting": "mnist", "test accuracy": "98.50% ± 0.50", "n": "3", "training, minutes": "2 (1 to 5)",
+        "setting": "mnist", "test accuracy": "98.50% ± 0.41", "n": "4", "training, minutes": "2 (1 to 5)",
         "peak memory": "5.0 GiB",
     }  # fmt: skip
     assert [older[key] for key in ("setting", "test accuracy", "n")] == ["mnist (older code)", "90.00%", "1"]
@@ -366,12 +367,13 @@ def test_a_training_becomes_its_rows(tmp_path, monkeypatch):
     )
     results.write(tables.MISTAKES, [{"setting": "mnist", "seed": 5, "index": 99},
                                     {"setting": "mnist", "seed": 4, "index": 7}])  # fmt: skip
+    write_json(Path("copy") / results.WATCHED, {"epochs": [{"cpu_seconds": 4.5}, {"cpu_seconds": 23.9}]})
     row = seeds.record(Path("copy"), "mnist", 5)
     digest = tables.training_digest(Path("copy/dvc.lock"), "mnist")
     assert row.pop("date") == results.today()
     assert row == {
         "setting": "mnist", "seed": 5, "val_accuracy": 0.875, "test_accuracy": 0.625, "test_accuracy_tta": 0.75,
-        "errors": 3, "epochs": 4, "seconds": 12.3, "tflop": 7.89, "peak_memory_mib": 3072,
+        "errors": 3, "epochs": 4, "seconds": 12.3, "cpu_seconds": 24, "tflop": 7.89, "peak_memory_mib": 3072,
         "hardware": "a processor, 2 threads, float32", "versions": "keras 3.15, numpy 2.4", "python": "3.12.1",
         "training": digest,
     }  # fmt: skip
@@ -384,11 +386,12 @@ def test_a_training_becomes_its_rows(tmp_path, monkeypatch):
     ]  # fmt: skip
 
 
-def test_a_training_on_all_images_has_no_validation_accuracy(tmp_path, monkeypatch):
+def test_a_training_on_all_images_that_a_sweep_ran_has_no_validation_accuracy_and_no_cpu_seconds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(seeds, "total_flops", lambda copy, dataset: 10**12)
     trained_copy(Path("copy"), val=False)
-    assert seeds.record(Path("copy"), "mnist-fast", 1)["val_accuracy"] is None
+    row = seeds.record(Path("copy"), "mnist-fast", 1)
+    assert row["val_accuracy"] is row["cpu_seconds"] is None
     assert results.read(tables.SEEDS)[0]["val_accuracy"] == ""
 
 

@@ -118,6 +118,7 @@ def test_cifar_by_hand():
     ]  # fmt: skip
     assert tables.build(experiments.TABLES["cifar"], pd.DataFrame(rows, columns=columns)).empty
     rows += [
+        *[("cifar-94", "b", 9, 0.93, 0.94, 6000, 187.6, 9000, slow) for _ in range(2)],
         ("cifar-94", "b", 9, 0.93, 0.95, 600, 187.6, 3072, fast),
         ("cifar-94", "b", 9, 0.94, 0.94, 660, 187.6, 2048, fast),
         ("cifar-94", "b", 9, 0.92, 0.93, 1320, 187.6, 1024, fast),
@@ -130,12 +131,15 @@ def test_cifar_by_hand():
     rows += [("cifar-plain", "c", 8, 0.92, 0.93, seconds, 283.0, 1126, plain_on_a) for seconds in (1260, 1200, 1380)]
     cheap, older, elsewhere, plain = cells("cifar", pd.DataFrame(rows, columns=columns))
     machine = "A, 2 threads"
-    assert cheap == ["cifar-94", "9", "93.00% ± 1.00", "94.00% ± 1.00", "3", machine, "11.0", "0.52", "188", "3.0 GiB"]
+    # Accuracies are of all five, times and memory of the three that ran on one processor.
+    assert cheap == ["cifar-94", "9", "93.00% ± 0.71", "94.00% ± 0.71", "5", machine, "11.0", "0.52", "188", "3.0 GiB"]
     assert older == ["cifar-94", "10", "91.00%", "", "1", machine, "2.1", "0.10", "99", "0.5 GiB"]
     assert elsewhere[5:8] == ["B, 4 threads", "2.1", ""]  # relative to no other machine's time
     assert plain == [
         "cifar-plain", "8", "92.00% ± 0.00", "93.00% ± 0.00", "3", machine, "21.0", "1.00", "283", "1.1 GiB",
     ]  # fmt: skip
+    rows.append(("cifar-plain", "c", 8, 0.92, 0.93, 6300, 283.0, 1126, slow))
+    assert [row[7] for row in cells("cifar", pd.DataFrame(rows, columns=columns))] == ["0.52", "0.10", "0.02", "1.00"]
 
 
 def test_search_by_hand():
