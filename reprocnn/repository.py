@@ -9,10 +9,13 @@ from reprocnn.core.errors import UserError
 
 
 def git(*arguments: str, cwd: Path = Path()) -> str:
-    """Return what git prints. Raises UserError without git or a repository, and where git refuses."""
+    """Return what git prints, with names of files as `os.fsdecode` gives them.
+
+    Raises UserError without git or a repository, and where git refuses.
+    """
     try:
         return subprocess.run(
-            ["git", *arguments], cwd=cwd, check=True, capture_output=True, text=True, encoding="utf-8"
+            ["git", *arguments], cwd=cwd, check=True, capture_output=True, encoding="utf-8", errors="surrogateescape"
         ).stdout
     except FileNotFoundError:
         raise UserError("git: not installed; DVC and this project need it") from None

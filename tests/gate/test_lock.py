@@ -382,6 +382,20 @@ def test_code_that_dvcignore_hides_is_a_loosening(clone, monkeypatch):
     assert "code/make.py: LOOSENED (hidden by .dvcignore)" not in judge("HEAD", accept=["code/make.py"]).reasons
 
 
+def test_a_file_whose_name_is_not_text_is_one_like_others(clone):
+    name = os.fsdecode(b"m\xfcde.txt")
+    Path(name).touch()
+    edit("params.yaml", "alpha: 0.01", "alpha: 0.02")
+    call(clone, "git", "add", "--all")
+    judgement = judge("HEAD")
+    assert (judgement.verdict, judgement.reasons) == ("passed", [])
+    code = Path("code", name)
+    code.touch()
+    call(clone, "git", "add", "--all")
+    Path(".dvcignore").write_text("m*de.txt\n")
+    assert lock.hidden_files() == [str(code)]
+
+
 @pytest.mark.slow
 def test_the_gate_judges_a_repository_that_has_a_stages_package_of_its_own(clone):
     """As installed beside a user's code: nothing of theirs is imported, and nothing that trains or draws."""
