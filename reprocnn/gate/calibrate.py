@@ -94,9 +94,9 @@ def of_predictions(correct: np.ndarray, false_alarms: float) -> Calibration:
 
 def of_values(values: Sequence[float], false_alarms: float) -> Calibration:
     """Calibrate the test by noise alone, for a metric without predictions."""
-    noise = float(np.std(values, ddof=1))
-    if not noise:
+    if min(values) == max(values):  # their standard deviation need not round to 0
         raise UserError(f"{len(values)} seeds: all reach {values[0]}, expected different trainings; name other files")
+    noise = float(np.std(values, ddof=1))
     degrees = len(values) - 1
     alpha = NORMAL.cdf(-student_quantile(1 - false_alarms, degrees))
     return Calibration(float(np.mean(values)), noise, degrees, alpha)
@@ -122,28 +122,28 @@ def main(arguments: list[str]) -> None:
     count = options.seeds if options.run else len(options.files)
     if count < FEWEST:
         raise UserError(f"found {count} seed{'s' * (count != 1)}, expected {FEWEST} or more; train more")
-    contents = _run(options.run, options.seeds, options.files[0]) if options.run else list(map(_read, options.files))
-    names = [f"seed {seed} of {options.files[0]}" for seed in range(count)] if options.run else options.files
-    named = list(zip(names, contents, strict=True))
-    if Path(options.files[0]).suffix == ".csv":
-        first, *others = [parse_predictions(name, _text(name, content)) for name, content in named]
-        matched = [match_images(name, names[0], first, one) for name, one in zip(names[1:], others, strict=True)]
+    file, *_ = options.files
+    if options.run:
+        named = [(f"seed {seed} of {file}", _run(options.run, seed, file)) for seed in range(count)]
+    else:
+        named = [(file, _read(file)) for file in options.files]
+    if Path(file).suffix == ".csv":
+        (base, first), *others = [(name, parse_predictions(name, _text(name, content))) for name, content in named]
+        matched = [match_images(name, base, first, one) for name, one in others]
         found = of_predictions(np.array([one.correct for one in [first, *matched]]), options.false_alarms)
     else:
         found = of_values([_value(name, content, options.metric) for name, content in named], options.false_alarms)
-    print(_report(options.metric, found, len(contents), options.false_alarms))
+    print(_report(options.metric, found, count, options.false_alarms))
 
 
-def _run(command: str, seeds: int, file: str) -> list[bytes]:
-    contents = []
-    for seed in range(seeds):
-        Path(file).unlink(missing_ok=True)  # so that no seed's result is another's
-        line = command.replace("{seed}", str(seed))
-        code = subprocess.run(line, shell=True).returncode
-        if code:
-            raise UserError(f"{line}: ended with exit code {code}; its message is above")
-        contents.append(_read(file))
-    return contents
+def _run(command: str, seed: int, file: str) -> bytes:
+    """Give what the command writes to `file`."""
+    Path(file).unlink(missing_ok=True)  # so that no seed's result is another's
+    line = command.replace("{seed}", str(seed))
+    code = subprocess.run(line, shell=True).returncode
+    if code:
+        raise UserError(f"{line}: ended with exit code {code}; its message is above")
+    return _read(file)
 
 
 def _read(file: str) -> bytes:
@@ -152,8 +152,11 @@ def _read(file: str) -> bytes:
         if colon and not Path(file).exists():
             return bytes(dvc.api.read(path, rev=rev, mode="rb"))
         return Path(file).read_bytes()
-    except (OSError, DvcException):
-        raise UserError(f"{file}: missing; pass the files that the seeds wrote") from None
+    except FileNotFoundError:
+        reason = "missing"
+    except (OSError, DvcException) as error:
+        reason = one_line(error)
+    raise UserError(f"{file}: {reason}; pass the files that the seeds wrote")
 
 
 def _text(name: str, content: bytes) -> str:

@@ -200,8 +200,10 @@ def test_the_command_runs_seeds(tmp_path, monkeypatch, capsys):
         (["0.csv", "1.csv"], "found 2 seeds, expected 3 or more"),
         (["0.csv", "0.csv", "0.csv"], "all predict the same"),
         (["0.json"] * 3, "all reach 1201"),
+        (["tenth.json"] * 3, "all reach 0.1"),
         (["0.csv", "1.csv", "other.csv"], "other.csv: 2,000 predictions at 0.csv, 1 here"),
-        (["0.csv", "1.csv", "nosuch:2.csv"], "nosuch:2.csv: missing"),
+        (["0.csv", "1.csv", "nosuch:2.csv"], "is not a git repository; pass"),
+        (["0.csv", "1.csv", "folder.csv"], "folder.csv: [Errno 21] Is a directory"),
         (["0.json", "1.json", "twice.json"], "twice.json: the key 'a' is there twice"),
         (["0.json", "1.json", "nosuch.json"], "nosuch.json: missing"),
         (["0.json", "1.json", "2.json", "--metric=house.mse"], "house.mse: found None, expected a number"),
@@ -214,6 +216,8 @@ def test_what_is_not_of_seeds_is_refused(seeds, capsys, words, reason):
     Path("latin.csv").write_bytes(Path("2.csv").read_bytes() + "\nmüde,1,1\n".encode("latin-1"))
     Path("other.csv").write_text("index,y_true,y_pred\n0,1,1\n")
     Path("twice.json").write_text('{"a": 1, "a": 2}')
+    Path("tenth.json").write_text('{"house": {"rmse": 0.1}}')
+    Path("folder.csv").mkdir()
     code, _, err = outcome(capsys, "--metric=house.rmse", *words)
     assert code == 2
     assert reason in err
