@@ -69,7 +69,7 @@ def test_a_command_has_a_main_that_takes_arguments(name):
     path = ROOT / (COMMANDS[name].module.replace(".", "/") + ".py")
     functions = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)]
     (main,) = (function for function in functions if function.name == "main")
-    assert ast.unparse(main.args) == "arguments: list[str] | None=None"
+    assert ast.unparse(main.args) == "arguments: list[str]"
 
 
 @pytest.fixture

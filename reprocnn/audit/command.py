@@ -16,7 +16,7 @@ COLORS = {"error": "1;31", "warning": "33", "note": "36"}  # of a terminal
 EXIT_CODES = "Exit code 0: no error-level finding. 1: at least one. 2: the model cannot be read; stderr says why."
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Audit what the command line names; exits with 0, 1 or 2."""
     options = _parse(arguments)
     from reprocnn import backend
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(2 if unread else has_error)
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
+def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="reprocnn audit", description="Find design flaws in a Keras network.", epilog=EXIT_CODES
     )

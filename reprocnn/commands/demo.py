@@ -29,7 +29,7 @@ OVERRIDES = {
 }
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Make demo/ from scratch, run the pipeline there and print the table."""
     argparse.ArgumentParser(prog="reprocnn demo", description=__doc__).parse_args(arguments)
     if not Path("stages").is_dir() or not params.SCHEMA.exists():

@@ -43,7 +43,7 @@ FORMATS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Export the network of each data set. Raises UserError for one that is not trained and evaluated, or damaged."""
     parser = argparse.ArgumentParser(
         prog="reprocnn export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

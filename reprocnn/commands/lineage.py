@@ -16,7 +16,7 @@ from reprocnn.gate.lineage import Difference, compare
 from reprocnn.gate.lock import open_repository
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Print a line for each difference; exit code 1 if any is left."""
     parser = argparse.ArgumentParser(
         prog="reprocnn lineage",

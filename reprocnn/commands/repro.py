@@ -18,7 +18,7 @@ from reprocnn.datasets import DATASETS
 RAW = Path("data/raw")
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Look for the data, run `dvc repro`, remove the checkpoints of finished trainings, print the table."""
     argparse.ArgumentParser(prog="reprocnn repro", description=__doc__).parse_args(arguments)
     source = read(Source).source

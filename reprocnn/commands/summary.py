@@ -19,7 +19,7 @@ from reprocnn.report.results import SAMPLE, target, title
 RECORDED = {"weights": "a digest", "seconds": "a number", "device.kind": "cpu or gpu", "device.name": "a name"}
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Print a row for each data set. Raises UserError for a result that is missing or damaged."""
     argparse.ArgumentParser(prog="reprocnn summary", description=__doc__).parse_args(arguments)
     print(tabulate([_row(dataset) for dataset in DATASETS], headers="keys", disable_numparse=True))

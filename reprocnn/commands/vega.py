@@ -32,7 +32,7 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Write the template and name it in the configuration of DVC."""
     argparse.ArgumentParser(prog="reprocnn vega", description=__doc__).parse_args(arguments)
     dvc("config", "--local", "plots.html_template", str(TEMPLATE.resolve()))  # which fails outside of a repository

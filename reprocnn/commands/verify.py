@@ -45,7 +45,7 @@ SEEDS = Path("benchmarks/results/seeds.csv")
 DETAILS = tuple(Path("evaluation") / f"{dataset.name}.json" for dataset in DATASETS)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Verify the repository in the working folder. Raises UserError with a line for each fault."""
     parser = argparse.ArgumentParser(
         prog="reprocnn verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

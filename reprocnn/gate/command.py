@@ -28,11 +28,10 @@ from reprocnn.gate.compare import judge
 FORMATS = {"text": render.text, "json": render.as_json, "markdown": render.markdown, "junit": render.junit}
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Print the judgement and exit with its code."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if words[:1] == ["calibrate"]:
-        _calibrate(words[1:])
+    if arguments[:1] == ["calibrate"]:
+        _calibrate(arguments[1:])
         return
     parser = argparse.ArgumentParser(
         prog="reprocnn gate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -53,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="judge this file (JSON, YAML or TOML) instead of those that DVC knows; works without DVC; repeatable",
     )
     parser.add_argument("--format", choices=FORMATS, default="text")
-    options = parser.parse_args(words)
+    options = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no ≥
     judgement = judge(options.against, options.accept, options.metrics)
@@ -67,11 +66,11 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(judgement.exit_code)
 
 
-def _calibrate(words: list[str]) -> None:
+def _calibrate(arguments: list[str]) -> None:
     from reprocnn.gate import calibrate
 
     try:
-        calibrate.main(words)
+        calibrate.main(arguments)
     except UserError as error:
         print(*[f"error: {render.clean(line)}" for line in str(error).splitlines()], sep="\n", file=sys.stderr)
         sys.exit(2)

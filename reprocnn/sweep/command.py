@@ -24,7 +24,7 @@ from reprocnn.sweep.pruning import find, start
 from reprocnn.sweep.search import SAMPLERS, Proposal, Search
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str]) -> None:
     """Run a sweep of the repository in the working folder. Raises UserError if a trial fails."""
     options = _options(arguments)
     overrides = parse([*options.overrides, f"threads={options.threads}", *([GPU] if options.gpus else [])])
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"sweep: {failed} of {total} trials failed; fix that and run the same command again")
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="reprocnn sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
