@@ -27,18 +27,15 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--fix", action="store_true", help="edit the deps lists of dvc.yaml; comments stay")
     options = parser.parse_args(arguments)
-    found, note = differences(Path()), []
+    found = differences(Path())
     if found and options.fix:
         fix(Path(), found)
         left = differences(Path())
         print("".join(f"fixed: {difference}\n" for difference in found if difference not in left), end="")
-        note = (
-            ["Edit these yourself: --fix leaves lists of foreach, matrix and aliases, and moves no file."]
-            if left
-            else []
-        )
         found = left
-    print("\n".join([*map(str, found), *note]) or "dvc.yaml declares the code of each stage")
+    print("\n".join(map(str, found)) or "dvc.yaml declares the code of each stage")
+    if found and options.fix:
+        print("Edit these yourself: --fix leaves lists of foreach, matrix and aliases, and moves no file.")
     sys.exit(bool(found))
 
 

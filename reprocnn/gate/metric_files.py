@@ -18,6 +18,7 @@ from dvc.repo.metrics.show import _collect_metrics
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
+from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked
 from reprocnn.gate.values import Value, flatten, one_line
 
@@ -74,8 +75,7 @@ def read_files(rev: str | None) -> MetricFiles:
                 contents[path] = content
                 file_of |= dict.fromkeys(metrics, path)
         beside, of_images = read_images(file_of, partial(_read, repo), side, remedy)
-    if lines:
-        raise UserError("\n".join(lines))
+    raise_faults(lines)
     return MetricFiles(contents | beside, file_of, stages, tracked, of_images)
 
 

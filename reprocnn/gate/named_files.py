@@ -58,10 +58,12 @@ class NamedFiles:
     def read_files(self, rev: str | None) -> MetricFiles:
         """Read the files at a revision, None for the working folder. Raises UserError for one without metrics."""
         contents = {path: content for path in self._paths if (content := _read(path, rev)) is not None}
-        missing = [path for path in self._paths if path not in contents]
-        if missing and rev is None:
-            raise UserError("\n".join(f"{path}: missing; name a file of metrics with --metrics" for path in missing))
         if rev is None:
+            raise_faults(
+                f"{path}: missing; name a file of metrics with --metrics"
+                for path in self._paths
+                if path not in contents
+            )
             known = {
                 *self.linked(self._paths),
                 *git("--literal-pathspecs", "ls-files", "-z", "--", *self._paths).split("\0"),

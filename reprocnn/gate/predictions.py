@@ -68,17 +68,12 @@ def match_images(path: str, rev: str, before: Predictions, after: Predictions) -
         place = {name: i for i, name in enumerate(after.index)}
         order = [place[name] for name in before.index]
         after = Predictions(after.y_true[order], after.y_pred[order], before.index)
-    check_same_images(path, rev, before, after)
-    return after
-
-
-def check_same_images(path: str, rev: str, before: Predictions, after: Predictions) -> None:
-    """Raise UserError unless both sides list the same true classes."""
     n_before, n_after = len(before.y_true), len(after.y_true)
     if n_before != n_after:
         raise UserError(f"{path}: {n_before:,} predictions at {rev}, {n_after:,} here: not the same test images")
     if not np.array_equal(before.y_true, after.y_true):
         raise UserError(f"{path}: other true classes here than at {rev}: not the same test images")
+    return after
 
 
 def _no_table(where: str, error: Exception, remedy: str) -> UserError:

@@ -15,7 +15,8 @@ def text(judgement: Judgement) -> str:
     """Write it for a terminal."""
     lines = [f"gate: baseline: {clean(judgement.against)}", *_loosened(judgement), *_warnings(judgement)]
     if judgement.metrics:
-        lines += ["", _table(judgement, "simple")]
+        rows = [_cells(row) for row in judgement.metrics]
+        lines += ["", tabulate(rows, headers="keys", disable_numparse=True)]
     if judgement.params:
         lines.append("")
         for param in judgement.params:
@@ -102,11 +103,6 @@ def _loosened(judgement: Judgement) -> list[str]:
 
 def _warnings(judgement: Judgement) -> list[str]:
     return [f"warning: {clean(line)}" for line in judgement.warnings]
-
-
-def _table(judgement: Judgement, style: str) -> str:
-    rows = [_cells(row) for row in judgement.metrics]
-    return tabulate(rows, headers="keys", disable_numparse=True, tablefmt=style)
 
 
 def _markdown_table(rows: list[dict[str, str]]) -> str:

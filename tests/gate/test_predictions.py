@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reprocnn.core.errors import UserError
-from reprocnn.gate.predictions import Predictions, check_same_images, read_predictions
+from reprocnn.gate.predictions import Predictions, match_images, read_predictions
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def predictions(*pairs: tuple[int, int]) -> Predictions:
 
 def test_the_same_images_have_the_same_true_classes_in_order():
     two = predictions((1, 1), (2, 3))
-    check_same_images("p.csv", "v1", two, predictions((1, 2), (2, 2)))
+    match_images("p.csv", "v1", two, predictions((1, 2), (2, 2)))
     with pytest.raises(UserError, match=r"^p\.csv: other true classes here than at v1: not the same test images$"):
-        check_same_images("p.csv", "v1", two, predictions((2, 1), (1, 3)))
+        match_images("p.csv", "v1", two, predictions((2, 1), (1, 3)))
     more = predictions(*[(1, 1)] * 1200)
     with pytest.raises(UserError, match=r"^p\.csv: 2 predictions at v1, 1,200 here: not the same test images$"):
-        check_same_images("p.csv", "v1", two, more)
+        match_images("p.csv", "v1", two, more)
     with pytest.raises(UserError, match=r"^p\.csv: 1,200 predictions at v1, 2 here: "):
-        check_same_images("p.csv", "v1", more, two)
+        match_images("p.csv", "v1", more, two)
