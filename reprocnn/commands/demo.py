@@ -14,6 +14,7 @@ import yaml
 
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
+from reprocnn.core.files import write_text
 from reprocnn.repository import dvc, git
 
 FOLDER = Path("demo")
@@ -66,8 +67,8 @@ def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
         if (source / name).is_file() and name.split("/")[0] not in RESULTS:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / name, target / name)
-    values = change(yaml.safe_load((target / "params.yaml").read_text(encoding="utf-8")), overrides)
-    (target / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    values = change(params.load(target / params.FILE), overrides)
+    write_text(target / params.FILE, yaml.safe_dump(values, sort_keys=False))
     git("init", "--quiet", "--initial-branch=main", cwd=target)
     git("add", "--all", cwd=target)
     identity = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"]

@@ -26,11 +26,10 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from reprocnn.commands import attestation
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json
+from reprocnn.core.params import load
 from reprocnn.datasets import DATASETS
 from reprocnn.gate import lock
 from reprocnn.gate.imports import Code
@@ -240,8 +239,7 @@ def different_outputs(committed: Path, again: Path) -> list[str]:
 
 def output_digests(path: Path) -> dict[str, str]:
     """Read the digest of each output of a dvc.lock."""
-    stages = YAML(typ="safe").load(path.read_text(encoding="utf-8"))["stages"]
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"]}
+    return {out["path"]: out["md5"] for stage in load(path)["stages"].values() for out in stage["outs"]}
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

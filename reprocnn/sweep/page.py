@@ -14,7 +14,6 @@ from hydra.core.override_parser.types import Override
 
 from reprocnn.core.files import write_text
 from reprocnn.sweep.driver import Ended
-from reprocnn.sweep.overrides import Overrides
 from reprocnn.sweep.search import as_distributions, as_values
 
 TITLE = "<title>Sweep: "  # by which `--summary` knows its own pages
@@ -86,9 +85,9 @@ def _picture(draw: Callable[[], Any], width: int) -> str:
 def _table(ended: list[Ended], keys: list[str], metric: str) -> str:
     rows = ["".join(f"<th>{html.escape(title)}</th>" for title in ("experiment", metric, *keys, "outcome"))]
     for one in ended:
-        values: Overrides = tuple(dict(part.split("=", 1) for part in one.overrides).get(key, "") for key in keys)
+        values = dict(part.split("=", 1) for part in one.overrides)
         cells = [f"<td>{html.escape(one.name)}</td>"]
-        numbers = ["-" if one.value is None else f"{one.value:.4f}", *values]
+        numbers = ["-" if one.value is None else f"{one.value:.4f}", *(values.get(key, "") for key in keys)]
         cells += [f'<td class="number">{html.escape(text)}</td>' for text in numbers]
         rows.append("".join([*cells, f"<td>{html.escape(one.message)}</td>"]))
     return '<div class="wide"><table>\n' + "\n".join(f"<tr>{row}</tr>" for row in rows) + "\n</table></div>"
