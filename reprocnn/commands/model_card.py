@@ -4,7 +4,7 @@ Its header is the metadata that model hubs read (Hugging Face's documentation, "
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
@@ -12,7 +12,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.core.files import sha256
 from reprocnn.core.params import FILE, load
 from reprocnn.datasets import Dataset
-from reprocnn.report.readers import RESTORE, read_details, read_metrics
+from reprocnn.report.readers import RESTORE, read_test
 from reprocnn.report.results import SAMPLE, title
 from reprocnn.repository import git
 
@@ -26,56 +26,36 @@ OPENED_BY = {
 }
 
 
-class Results(NamedTuple):
-    """What evaluation measured."""
-
-    source: str  # public | sample
-    accuracy: float
-    low: float  # of the 95 % interval
-    high: float
-    n: int
-    scores: dict[str, float]  # the other metrics of the test images
-    details: dict[str, Any]
-
-
-def read_results(name: str) -> Results:
-    """Read the results of a data set. Raises UserError for a file that is not as evaluation wrote it."""
-    scores, details = read_metrics(name)["test"], read_details(name)
-    if all(row["recall"] is None for row in details["classes"]):
-        raise UserError(f"evaluation/{name}.json: classes: found no recall, expected one at least; {RESTORE}")
-    test = details["test"]
-    return Results(
-        details["source"], scores["accuracy"], test["accuracy_low"], test["accuracy_high"], test["n"], scores, details
-    )
-
-
 def model_card(dataset: Dataset, shape: tuple[int, ...], files: dict[str, str]) -> str:
     """Write the card of a network that takes images of `shape`, exported to `files`, by format.
 
     Raises UserError if the results are missing, or those of other weights than models/NAME has.
     """
     name = dataset.name
-    results = read_results(name)
-    if results.details["weights"] != sha256(Path("models") / name / "model.weights.h5"):
+    metrics, details = read_test(name)
+    if all(row["recall"] is None for row in details["classes"]):
+        raise UserError(f"evaluation/{name}.json: classes: found no recall, expected one at least; {RESTORE}")
+    if details["weights"] != sha256(Path("models") / name / "model.weights.h5"):
         raise UserError(
             f"evaluation/{name}.json: measured with other weights than those in models/{name}; "
             f"run `dvc repro evaluate_{name}`"
         )
-    stage = _locked_stage(f"train_{name}")
+    scores, stage = metrics["test"], _locked_stage(f"train_{name}")
     params = stage["params"][FILE.name]  # as they were when it was trained
-    header = yaml.safe_dump(_metadata(dataset, results, params, list(files)), sort_keys=False)
+    header = yaml.safe_dump(_metadata(dataset, details["source"], scores, params, list(files)), sort_keys=False)
     digest = next(out["md5"] for out in stage["outs"] if out["path"] == f"models/{name}")
-    return f"---\n{header}---\n\n{_text(dataset, results, params, shape, files, digest)}"
+    return f"---\n{header}---\n\n{_text(dataset, details, scores, params, shape, files, digest)}"
 
 
-def _metadata(dataset: Dataset, results: Results, params: dict[str, Any], formats: list[str]) -> dict[str, Any]:
-    shown = title(dataset, results.source)
-    hub = HUB_NAMES.get(dataset.name) if results.source != SAMPLE else None
-    metrics = [{"type": "accuracy", "name": "accuracy", "value": results.accuracy}] + [
-        {"type": key, "name": key.replace("_", " "), "value": results.scores[key]}
-        for key in ("top2_accuracy", "loss", "calibration_error")
+def _metadata(
+    dataset: Dataset, source: str, scores: dict[str, float], params: dict[str, Any], formats: list[str]
+) -> dict[str, Any]:
+    hub = HUB_NAMES.get(dataset.name) if source != SAMPLE else None
+    metrics = [
+        {"type": key, "name": key.replace("_", " "), "value": scores[key]}
+        for key in ("accuracy", "top2_accuracy", "loss", "calibration_error")
     ]
-    tested = {"name": shown, "type": hub or results.source, "split": "test"}
+    tested = {"name": title(dataset, source), "type": hub or source, "split": "test"}
     result = {"task": {"type": "image-classification"}, "dataset": tested, "metrics": metrics}
     return {
         "library_name": "keras",
@@ -90,15 +70,15 @@ def _metadata(dataset: Dataset, results: Results, params: dict[str, Any], format
 
 def _text(
     dataset: Dataset,
-    results: Results,
+    details: dict[str, Any],
+    scores: dict[str, float],
     params: dict[str, Any],
     shape: tuple[int, ...],
     files: dict[str, str],
     digest: str,
 ) -> str:
-    name, details, scores = dataset.name, results.details, results.scores
-    shown = title(dataset, results.source)
-    classes = details["classes"]
+    name, test, classes = dataset.name, details["test"], details["classes"]
+    shown = title(dataset, details["source"])
     images = {split: sum(counts) for split, counts in details["images"].items()}
     trained = f"{images['training']:,} for training, {images['validation']:,} for validation"
     if details["validation_images"] is None:
@@ -124,9 +104,9 @@ A convolutional network with {details["parameters"]:,} parameters. It takes uint
 
 ## Results
 
-| On {results.n:,} test images | |
+| On {test["n"]:,} test images | |
 |---|---|
-| accuracy | {results.accuracy:.2%}, 95 % interval {results.low:.2%} to {results.high:.2%} |
+| accuracy | {scores["accuracy"]:.2%}, 95 % interval {test["accuracy_low"]:.2%} to {test["accuracy_high"]:.2%} |
 | errors | {scores["errors"]:,} |
 | accuracy of the two best classes | {scores["top2_accuracy"]:.2%} |
 | cross-entropy | {scores["loss"]:.4f} |
@@ -156,7 +136,7 @@ Its params, as in `dvc.lock`:
 - The results hold for images like those of {shown}: same size, same kind of picture.
 - The weakest class is {weakest["class"]}, with a recall of {weakest["recall"]:.2%}.
 - The interval covers the choice of test images, not the seed: another seed gives another accuracy.
-{sample if results.source == SAMPLE else ""}"""
+{sample if details["source"] == SAMPLE else ""}"""
 
 
 def _commit() -> str:

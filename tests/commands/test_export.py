@@ -380,6 +380,14 @@ def test_a_result_of_another_kind_is_named(evaluated, file, keys, value):
         model_card(MNIST, (28, 28, 1), {})
 
 
+def test_metrics_of_another_evaluation_are_refused(evaluated):
+    edit(Path("metrics/mnist.json"), ["mnist", "test", "accuracy"], 0.5)
+    with pytest.raises(
+        UserError, match=r"^evaluation/mnist\.json: test: .* expected the interval of 50\.00% in metrics"
+    ):
+        model_card(MNIST, (28, 28, 1), {})
+
+
 def test_results_of_other_weights_are_refused(evaluated):
     Path("models/mnist/model.weights.h5").write_text("others")
     with pytest.raises(UserError, match=r"^evaluation/mnist\.json: .* other weights .* `dvc repro evaluate_mnist`$"):
