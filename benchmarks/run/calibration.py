@@ -6,7 +6,6 @@ calibrate the gate, and pairs of the others are judged (minutes).
 """
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,9 +80,7 @@ def _mnist() -> Iterator[dict[str, object]]:
     from reprocnn.images import arrays
     from reprocnn.training.loop import train
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        copy_with_data(Path(folder) / "copy", SETTINGS["mnist-fast"])
-        stack.enter_context(contextlib.chdir(Path(folder) / "copy"))
+    with copy_with_data(SETTINGS["mnist-fast"]) as copy, contextlib.chdir(copy):
         run, recipe = read(Run), read(Recipe, "mnist")
         device = configure_device(run.device, run.threads, run.precision, run.devices)
         test = arrays.load(Path("data/prepared/mnist/test"))

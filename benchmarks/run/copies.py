@@ -1,6 +1,9 @@
 """Copy the repository to train in the copy, so that its own results stay."""
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,13 @@ from reprocnn.commands.demo import make_copy
 from reprocnn.repository import dvc
 
 
-def copy_with_data(target: Path, changes: dict[str, Any]) -> None:
-    """Copy the repository to `target` with params changed at dotted keys, with its prepared data and its DVC cache."""
-    make_copy(Path(), target, changes)
-    shutil.copy("dvc.lock", target)
-    dvc("config", "--local", "cache.dir", str(Repo().cache.local_cache_dir), cwd=target)
-    dvc("checkout", "--quiet", "download", "prepare", cwd=target)
+@contextmanager
+def copy_with_data(changes: dict[str, Any]) -> Iterator[Path]:
+    """Give a temporary copy with params changed at dotted keys, with the prepared data and DVC's cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        make_copy(Path(), copy, changes)
+        shutil.copy("dvc.lock", copy)
+        dvc("config", "--local", "cache.dir", str(Repo().cache.local_cache_dir), cwd=copy)
+        dvc("checkout", "--quiet", "download", "prepare", cwd=copy)
+        yield copy

@@ -6,7 +6,6 @@ turn with the seeds 0 to N-1, after a warm-up round.
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     conditions = results.conditions(results.processor(backend.configure_device("cpu", 0, "auto")))
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
-        copy_with_data(copy, SETTINGS[OURS])
+    with copy_with_data(SETTINGS[OURS]) as copy:
         for seed in range(-1, options.n):
             ours, peer = train(copy, max(seed, 0)), command.ask(options.python, "pytorch_mnist", "recipe", max(seed, 0))
             for side, trained in ((OURS, ours), (PEER, peer)):

@@ -5,7 +5,6 @@ Train the setting mnist-fast in a copy, export it in every format, and open each
 
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -34,9 +33,7 @@ def main(arguments: list[str]) -> None:
     from reprocnn.training.loop import train
 
     export.require_libraries(list(export.FORMATS))
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        copy_with_data(Path(folder) / "copy", SETTINGS["mnist-fast"])
-        stack.enter_context(contextlib.chdir(Path(folder) / "copy"))
+    with copy_with_data(SETTINGS["mnist-fast"]) as copy, contextlib.chdir(copy):
         run, recipe = read(Run), read(Recipe, "mnist")
         device = configure_device("cpu", run.threads)
         train("mnist", recipe, run.lr * recipe.lr_factor, run.seed, device)

@@ -7,7 +7,6 @@ known, so that an interrupted run resumes. Rows of other training code are measu
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,9 +98,7 @@ def main(arguments: list[str]) -> None:
 def train(lever: Lever, seed: int) -> dict[str, Any]:
     """Train with the change in a copy of the repository; give what `measure` wrote there."""
     values = {"filters": 32, "epochs": 8} | lever.params
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
-        copy_with_data(copy, {"seed": seed} | {f"cifar.{key}": value for key, value in values.items()})
+    with copy_with_data({"seed": seed} | {f"cifar.{key}": value for key, value in values.items()}) as copy:
         for name, old, new in lever.code:
             text = (copy / name).read_text(encoding="utf-8")
             if text.count(old) != 1:

@@ -40,9 +40,7 @@ SIDES: dict[str, tuple[str, ...]] = {"in full": (), "pruned": ("--prune",)}
 def main(arguments: list[str]) -> None:
     """Run both searches and write a row for each."""
     command.parser("pruning", __doc__).parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared"
-        copy_with_data(prepared, CHANGES)
+    with copy_with_data(CHANGES) as prepared, tempfile.TemporaryDirectory() as folder:
         dvc("repro", "--quiet", "prepare", cwd=prepared)
         git("add", "--all", cwd=prepared)
         identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]

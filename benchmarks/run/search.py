@@ -4,7 +4,6 @@ Run `dvc exp run -S ... train_mnist` in a copy of the repository for each change
 benchmarks/results/search.csv lacks, and add a row when it ends. The test images are not used.
 """
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,7 @@ def main(arguments: list[str]) -> None:
     """Train what the table lacks."""
     command.parser("search", __doc__).parse_args(arguments)
     known = results.known(TABLE, "change", "seed")
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
-        copy_with_data(copy, {})
+    with copy_with_data({}) as copy:
         for change, n in CHANGES.items():
             for seed in range(n):
                 if (change, str(seed)) not in known:

@@ -49,9 +49,7 @@ def main(arguments: list[str]) -> None:
 def measure(setting: str, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train once and write both tables; return the row of seeds.csv, and what `watched` noted."""
     dataset = dataset_of(setting)
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy"
-        copy_with_data(copy, {"seed": seed, **SETTINGS[setting]})
+    with copy_with_data({"seed": seed, **SETTINGS[setting]}) as copy:
         pipeline = (copy / "dvc.yaml").read_text(encoding="utf-8")
         stage, watched = f"cmd: python -m stages.train_{dataset}\n", f"cmd: python -m benchmarks watched {dataset}\n"
         if stage not in pipeline:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -370,7 +371,7 @@ def test_the_search_notes_the_last_epoch(tmp_path, monkeypatch):
 
 def test_the_search_trains_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(search, "copy_with_data", lambda folder, changes: None)
+    monkeypatch.setattr(search, "copy_with_data", lambda changes: nullcontext(tmp_path))
     monkeypatch.setattr(search, "measure", lambda folder, change, seed: {"change": change, "seed": seed, "by": "new"})
     monkeypatch.setattr(search, "CHANGES", {"": 2, "depth=1": 1})
     results.write(search.TABLE, [{"change": "", "seed": 0, "by": "old"}])
@@ -498,7 +499,7 @@ def test_the_sides_of_a_sweep_by_hand(tmp_path, monkeypatch):
 def test_both_sides_end_to_end(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(end_to_end.backend, "configure_device", lambda *asked: Device("cpu", "a processor", 2))
-    monkeypatch.setattr(end_to_end, "copy_with_data", copies := Fake(None))
+    monkeypatch.setattr(end_to_end, "copy_with_data", copies := Fake(nullcontext(copy := tmp_path / "copy")))
     trained: list[Any] = []
 
     def train(accuracy, *asked):
@@ -510,7 +511,7 @@ def test_both_sides_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(end_to_end, "train", partial(train, 0.99))
     monkeypatch.setattr(command, "ask", partial(train, 0.98))
     end_to_end.main(["other", "2"])
-    copy, changes = copies.calls[0]
+    [(changes,)] = copies.calls
     assert changes["mnist.epochs"] == 1
     peer = ("other", "pytorch_mnist", "recipe")
     assert trained == [(copy, 0), (*peer, 0), (copy, 0), (*peer, 0), (copy, 1), (*peer, 1)]

@@ -1,6 +1,8 @@
 """Single changes to the CIFAR-10 recipe: what each one changes, and what is measured of it."""
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -71,10 +73,13 @@ def test_a_change_is_made_in_a_copy(tmp_path, monkeypatch):
     copies: dict[Path, dict[str, object]] = {}
     prepared: list[tuple[object, ...]] = []
 
-    def prepare(folder: Path, changes: dict[str, object]) -> None:
+    @contextmanager
+    def prepare(changes: dict[str, object]) -> Iterator[Path]:
+        folder = tmp_path / str(len(copies))
         (folder / "reprocnn").mkdir(parents=True)
         (folder / "reprocnn/x.py").write_text("a = 1\nb = 2\n")
         copies[folder] = changes
+        yield folder
 
     def run(arguments: list[str], cwd: Path, check: bool) -> None:
         assert (cwd / "reprocnn/x.py").read_text() == "a = 3\nb = 2\n"
