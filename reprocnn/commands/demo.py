@@ -4,20 +4,20 @@ The real data, models and results are not touched.
 """
 
 import argparse
+import contextlib
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from reprocnn.commands import summary
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import write_text
 from reprocnn.repository import dvc, git
 
-FOLDER = Path("demo")
+FOLDER, PARTIAL = Path("demo"), Path(".partial-demo")
 MARK = "A copy for the sample"  # the message of the first commit
 RESULTS = {"dvc.lock", "evaluation", "metrics", "plots", "report"}
 # Small enough to train in a minute; the rest of params.yaml holds for the sample too.
@@ -37,16 +37,16 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             "demo: stages/ or params.schema.json is missing here; run in the top folder of reprocnn's clone"
         )
-    partial = FOLDER.with_name(f".partial-{FOLDER.name}")
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(PARTIAL, ignore_errors=True)
     if FOLDER.exists() or FOLDER.is_symlink():
         if not _is_ours(FOLDER):
             raise UserError(f"{FOLDER}: not made by this command, which would replace it; move it away")
         shutil.rmtree(FOLDER)
-    make_copy(Path(), partial, OVERRIDES)
-    partial.rename(FOLDER)
+    make_copy(Path(), PARTIAL, OVERRIDES)
+    PARTIAL.rename(FOLDER)
     dvc("repro", cwd=FOLDER)
-    subprocess.run([sys.executable, "-m", "reprocnn", "summary"], cwd=FOLDER, check=True)
+    with contextlib.chdir(FOLDER):
+        summary.main([])
 
 
 def _is_ours(folder: Path) -> bool:

@@ -1,13 +1,11 @@
 """The sample's copy of a repository."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from reprocnn.commands import demo
+from reprocnn.commands import demo, summary
 from reprocnn.core.errors import UserError
 from tests.support.commands import call, commit
 
@@ -65,22 +63,13 @@ def test_the_copy_has_what_is_for_git_but_no_results(source, tmp_path, monkeypat
 def test_the_demo_starts_from_scratch_with_the_sample(source, monkeypatch):
     calls: list[tuple[str, Path]] = []
     monkeypatch.setattr(demo, "dvc", lambda *arguments, cwd: calls.append((f"dvc {' '.join(arguments)}", cwd)))
-    git = subprocess.run
-
-    def run(command, **options):
-        if command[0] == "git":
-            return git(command, **options)
-        assert options == {"cwd": Path("demo"), "check": True}
-        calls.append((" ".join(command), options["cwd"]))
-        return None
-
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(summary, "main", lambda arguments: calls.append(("summary", Path.cwd().relative_to(source))))
     Path(".partial-demo/of-a-killed-one").mkdir(parents=True)
     demo.main([])
     Path("demo/old").mkdir()
     calls.clear()
     demo.main([])
-    assert calls == [("dvc repro", Path("demo")), (f"{sys.executable} -m reprocnn summary", Path("demo"))]
+    assert calls == [("dvc repro", Path("demo")), ("summary", Path("demo"))]
     assert not Path("demo/old").exists()
     assert yaml.safe_load(Path("demo/params.yaml").read_text()) == {
         "source": "sample", "mnist": {"epochs": 10, "batch_size": 64, "seed": 3},
