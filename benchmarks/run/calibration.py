@@ -102,9 +102,9 @@ def judge() -> None:
 
 
 def simulated(rng: np.random.Generator, dispersion: float) -> Callable[[int, float], Runs]:
-    """Give what draws seeds of a network with 1 % errors: images of all difficulties, seeds that are better or worse.
+    """Return a function that draws seeds of a network with 1 % errors: easy and hard images, better and worse seeds.
 
-    A seed's shift of every image's logit makes the dispersion: its size is found by trial. A loss moves the logits too.
+    The dispersion comes from a shift of all logits of a seed, whose size is found by bisection. A loss shifts them too.
     """
     logits = np.sort(rng.normal(11, 4.5, IMAGES))
     logits = logits[logits < 12]  # an image above is wrong once in 160,000 seeds

@@ -29,7 +29,7 @@ def edit(text: str, stage_name: str, action: Literal["add", "remove"], path: str
 
 
 def _read(text: str, stage_name: str) -> tuple[Any, list[Any]]:
-    """Give what a dvc.yaml says of all else than the deps of one stage, and these."""
+    """Give a dvc.yaml without the deps of one stage, and those deps."""
     values = YAML(typ="safe").load(text)
     stages = values["stages"]
     deps = stages[stage_name].get("deps") or []

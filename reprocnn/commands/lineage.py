@@ -64,7 +64,7 @@ def fix(root: Path, found: list[Difference]) -> None:
 
 
 def _ignore_bytecode(root: Path) -> None:
-    """Let DVC not count bytecode among what a folder holds: each machine has its own."""
+    """Keep DVC from counting bytecode among a folder's files: each machine has its own."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:

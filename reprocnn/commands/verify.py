@@ -112,7 +112,7 @@ def unpinned_dependencies() -> list[str]:
     """Give a line for each library that a stage imports whose installed version is not the pinned one.
 
     Pinned is what the lock file said in the commit of dvc.lock, where the history has it: the results are of that day.
-    Of the lock files the one counts that fits best: a machine has what was pinned for it.
+    The lock file that fits best counts: a machine has what was pinned for it.
     """
     libraries = {library: _installed(library) for library in sorted(direct_dependencies())}
     found = []

@@ -53,7 +53,7 @@ class Calibration:
     def found(self, seeds: int = 1, false_alarms: float = 0.01) -> float:
         """Give the smallest loss that is found with POWER, comparing means over `seeds` seeds on each side."""
         loss = 0.0
-        for _ in range(100):  # it grows towards its end
+        for _ in range(100):  # converges from below
             loss = self._needed(loss, false_alarms) / math.sqrt(seeds)
         return loss
 

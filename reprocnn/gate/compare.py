@@ -232,7 +232,7 @@ class Comparison:
     source: Any = lock  # or NamedFiles
 
     def removed(self, metric: str) -> Iterator[Loosening]:
-        """Give what the base has that makes this metric believable, and that is not here any more."""
+        """Give what makes this metric believable at the base and is no longer here."""
         places = {self.before.file_of.get(metric): self.here.file_of.get(metric)}
         beside = evaluation_of(metric)
         if beside in self.before.contents:

@@ -119,7 +119,7 @@ class Code:
     def _named(self, file: Path, tree: ast.AST, roots: list[Path]) -> list[Path]:
         """List what code that imports by name may import: each of its strings that is a module or a Python file.
 
-        Of a name that ends at run time, as in f"networks.{name}", every module of the package counts.
+        If a name is completed at run time, as in f"networks.{name}", every module of the package counts.
         """
         files: list[Path] = []
         for node in _running(tree):

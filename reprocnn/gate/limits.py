@@ -133,7 +133,7 @@ def _show(limit: Any) -> str:
 
 
 def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
-    """Give the limits in the values of a params.yaml, and a line for each fault, with which they are of no use."""
+    """Give the limits in the values of a params.yaml, and a line for each fault; with faults, ignore the limits."""
     faults = []
     targets: dict[str, tuple[str, float]] = {}
     own: dict[str, dict[str, float]] = {}

@@ -56,8 +56,8 @@ def faults() -> list[str]:
 def damaged(folder: str = "") -> list[str]:
     """Give a line for each file at or below `folder` that is not as dvc.lock has it.
 
-    Only of outputs that DVC keeps and that are here: DVC itself trusts what it takes from its cache. Raises UserError
-    in a folder below the repository's top.
+    Checks the outputs that DVC keeps and that are here: DVC itself trusts what it takes from its cache.
+    Raises UserError in a folder below the repository's top.
     """
     lines = []
     with open_repository("workspace") as repo:
@@ -94,7 +94,7 @@ def undeclared_code(rev: str = "workspace") -> list[str]:
 
 
 def linked(paths: Iterable[str]) -> list[str]:
-    """Name those of these files, of dvc.yaml and of dvc.lock that are or follow symbolic links, but not DVC's own."""
+    """Name which of these files, dvc.yaml and dvc.lock are behind a symbolic link, except what DVC itself links."""
     with open_repository("workspace") as repo:
         kept = [Path(out.fs_path) for out in repo.index.outs if out.use_cache]
         places = {path: Path(repo.root_dir, path) for path in paths}
@@ -120,7 +120,7 @@ def hidden_files() -> list[str]:
 
 
 def hidden_at(rev: str, paths: list[str]) -> set[str]:
-    """List those of these paths that .dvcignore hides at a revision, whether it has such a file or not."""
+    """List which of these paths .dvcignore hides at a revision, whether they exist there or not."""
     with open_repository(rev) as repo:
         return {path for path in paths if _hides(repo, path)}
 
@@ -251,7 +251,7 @@ def _stale_stage(stage: Any, outs: dict[str, Any]) -> list[str]:
 
 
 def _undeclared(stage: Any, locked: dict[str, Any]) -> list[str]:
-    """Give a line if dvc.lock has deps, params or outs that dvc.yaml has no more: DVC itself ignores those."""
+    """Give a line if dvc.lock has deps, params or outs that dvc.yaml no longer has: DVC itself ignores them."""
     declared = {dep.def_path for dep in [*stage.deps, *stage.outs]}
     whole: set[tuple[str, str]] = set()  # params files of which all counts
     keys: set[tuple[str, str]] = set()

@@ -39,7 +39,7 @@ class Files:
     tracked: set[str]
 
     def here_of(self, metrics: str) -> list[str]:
-        """Give the file here of one at the base, or all if it is not there any more."""
+        """Give the same file as at the base, or all files here if it is gone."""
         return [metrics] if metrics in self.here else self.here
 
 
@@ -80,7 +80,7 @@ def writes(stages: dict[str, StageFiles], path: str) -> bool:
 
 
 def forgotten(before: dict[str, StageFiles], here: dict[str, StageFiles], files: Files) -> list[Loosening]:
-    """List what metrics at the base depended on, through all stages, and here do no more, though it is still there.
+    """List what metrics depended on at the base, through all stages, and no longer do here, although it still exists.
 
     Compared by metrics file, since stages may be renamed, split and joined. A param or a file may go altogether, which
     the list of changed params, or a warning, shows.
@@ -100,7 +100,7 @@ def forgotten(before: dict[str, StageFiles], here: dict[str, StageFiles], files:
 
 
 def replaced(before: dict[str, StageFiles], here: dict[str, StageFiles], files: Files) -> list[str]:
-    """Give a line for each data file or folder that is not there any more, with what metrics depend on instead."""
+    """Give a line for each data file or folder that no longer exists, with what metrics depend on instead."""
     lines = []
     for metrics in files.then:
         was, now = _inputs([metrics], before), _inputs(files.here_of(metrics), here)
@@ -139,7 +139,7 @@ def _params(stages: list[StageFiles]) -> set[tuple[str, str]]:
 
 
 def _gone(was: list[StageFiles], now: list[StageFiles]) -> list[str]:
-    """List the deps that are declared no more; code, where here too imports say what a stage depends on, is not."""
+    """List the deps that are no longer declared, except code where imports say, here too, what a stage depends on."""
     deps = _deps(now)
     known = set().union(*(one.code or set() for one in was)) if all(one.code is not None for one in now) else set()
     gone = (path for one in was for path in one.deps if not _is_within(path, deps))

@@ -72,7 +72,7 @@ class Machines:
         return sum(self._slots(node["Resources"]) for node in self.usable())
 
     def _slots(self, has: dict[str, float]) -> int:
-        """Count the trials for which a machine has the cores and the GPUs, of which no trial gets parts of several."""
+        """Count the trials that a machine has cores and GPUs for; no trial gets parts of several GPUs."""
         slots = int(has.get("CPU", 0)) // self.threads
         if not self.gpus:
             return slots
