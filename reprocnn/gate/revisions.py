@@ -16,8 +16,10 @@ MAIN_BRANCHES = ("main", "master", "trunk")
 # Where CI services name the branch that a pull request goes to.
 TARGET_BRANCH = ("GITHUB_BASE_REF", "CI_MERGE_REQUEST_TARGET_BRANCH_NAME")
 JUDGED = (":(top,glob)**/dvc.yaml", ":(top,glob)**/dvc.lock", ":(top,glob)**/params.yaml")
-FETCH = "fetch the whole history (`fetch-depth: 0` for actions/checkout, `GIT_DEPTH: 0` for GitLab, `git fetch "
-FETCH += "--unshallow` in a shell), or name another revision with --against"
+FETCH = (
+    "fetch the whole history (`fetch-depth: 0` for actions/checkout, `GIT_DEPTH: 0` for GitLab, "
+    "`git fetch --unshallow` in a shell), or name another revision with --against"
+)
 
 
 def choose_base(rev: str | None, files: Sequence[str] = ()) -> str | None:

@@ -89,7 +89,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--summary", type=Path, metavar="FILE", help="write a page with the trials as a table and as plots"
     )
-    parser.add_argument("--dry", action="store_true", help="list the trials and stop")
+    parser.add_argument(
+        "--dry", action="store_true", help="list the trials of a grid, or count those of a search, and stop"
+    )
     options = parser.parse_args(arguments)
     if (options.search is None) != (options.trials is None):
         raise UserError("sweep: --search and --trials go together, as in `--search optuna --trials 20`")
