@@ -173,8 +173,15 @@ def _run(job: Job, repository: bytes) -> Outcome:
 
 
 def _places() -> Path:
-    """Name the folder of all clones on this machine. Not at import, since gettempdir raises OSError on a full disk."""
-    return Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"
+    """Make the folder of this user's clones on this machine. Raises UserError if others could change what is in it.
+
+    Not at import, since gettempdir raises OSError on a full disk.
+    """
+    folder = Path(tempfile.gettempdir()) / f"sweep-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise UserError(f"{folder}: expected a folder of this user, got a link or another user's; remove it")
+    return folder
 
 
 def _remove_stale_locks(folder: Path) -> None:

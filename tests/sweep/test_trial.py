@@ -780,6 +780,20 @@ def test_an_interval_from_which_nothing_is_drawn_starts_nothing(in_repository, m
         command.main(["lr=interval(1,0.1)", "--search=optuna", "--trials=1", *more])
 
 
-def test_the_clones_of_a_user_are_apart_from_those_of_others(monkeypatch):
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/scratch")
-    assert trial._places() == Path(f"/scratch/sweep-{os.getuid()}")
+def test_the_clones_of_a_user_are_apart_from_those_of_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    folder = tmp_path / f"sweep-{os.getuid()}"
+    for _ in range(2):
+        assert trial._places() == folder
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_clones_are_in_no_folder_that_others_could_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    (tmp_path / f"sweep-{os.getuid()}").symlink_to(tmp_path)
+    other = os.getuid() + 1
+    (tmp_path / f"sweep-{other}").mkdir()
+    for uid in (os.getuid(), other):
+        monkeypatch.setattr(os, "getuid", lambda uid=uid: uid)
+        with pytest.raises(UserError, match=f"sweep-{uid}: expected a folder of this user, got a link or another"):
+            trial._places()
