@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ def write_sample() -> None:
     with _incoming() as folder:
         for dataset in DATASETS:
             sample.write(dataset, folder)
-        _move_in()
+        _move_in(folder)
 
 
 def fetch_missing() -> None:
@@ -37,11 +38,11 @@ def fetch_missing() -> None:
             sources = fetch.mirrors(dataset.addresses)
             if dataset.archive and wanted:
                 fetch.fetch_members(dataset.archive, dataset.files, sources, folder)
-                _move_in()
+                _move_in(folder)
             elif wanted:
                 for file in wanted:
                     fetch.fetch_file(file, sources, folder)
-                    _move_in()
+                    _move_in(folder)
     total = len(_names())
     print(f"download: {total - len(lacking)} of {total} files were in place, {len(lacking)} fetched", flush=True)
 
@@ -95,11 +96,14 @@ def remove_unexpected() -> None:
 
 @contextmanager
 def _incoming() -> Iterator[Path]:
-    """Give a folder for what is not checked yet, removed at the end; a full disk's error names it."""
+    """Give a folder for what is not checked yet, removed at the end; a full disk's error names it.
+
+    It is this process's own: a download whose dvc was killed may still run, and write files of the same names.
+    """
     shutil.rmtree(INCOMING, ignore_errors=True)
     INCOMING.mkdir(parents=True)
     try:
-        yield INCOMING
+        yield Path(tempfile.mkdtemp(dir=INCOMING))
     except OSError as error:
         error.filename = error.filename or str(INCOMING)
         raise
@@ -107,10 +111,10 @@ def _incoming() -> Iterator[Path]:
         shutil.rmtree(INCOMING, ignore_errors=True)
 
 
-def _move_in() -> None:
-    """Rename what is complete and checked into data/raw; what is in its way does not belong there."""
-    for path in sorted(INCOMING.rglob("*")):  # a folder before its content
-        target = RAW / path.relative_to(INCOMING)
+def _move_in(folder: Path) -> None:
+    """Rename what is complete and checked from `folder` into data/raw; what is in its way does not belong there."""
+    for path in sorted(folder.rglob("*")):  # a folder before its content
+        target = RAW / path.relative_to(folder)
         if path.is_dir():
             if not target.is_dir():
                 target.unlink(missing_ok=True)

@@ -254,6 +254,23 @@ def test_the_sample_replaces_what_is_there(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_files")
+def test_what_another_process_has_not_finished_is_not_moved_in(monkeypatch, good):
+    """As a download that still runs after its dvc was killed."""
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    store = fetch._store
+
+    def store_beside(file: File, *rest: Any) -> None:
+        store(file, *rest)
+        (other / file.name).parent.mkdir(parents=True, exist_ok=True)
+        (other / file.name).write_bytes(b"half")
+
+    monkeypatch.setattr(fetch, "_store", store_beside)
+    with raw_files._incoming() as other:
+        download.main()
+    assert raw() == mirror.EVERYTHING
+
+
+@pytest.mark.usefixtures("small_files")
 def test_a_full_disk_is_reported_with_the_folder(monkeypatch, good):
     monkeypatch.setenv("DATASETS_MIRROR", str(good))
 
