@@ -105,7 +105,7 @@ def _incoming() -> Iterator[Path]:
     try:
         yield Path(tempfile.mkdtemp(dir=INCOMING))
     except OSError as error:
-        error.filename = error.filename or str(INCOMING)
+        error.filename = error.filename2 or error.filename or str(INCOMING)  # the second is what a file was to replace
         raise
     finally:
         shutil.rmtree(INCOMING, ignore_errors=True)

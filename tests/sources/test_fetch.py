@@ -285,6 +285,19 @@ def test_a_full_disk_is_reported_with_the_folder(monkeypatch, good):
 
 
 @pytest.mark.usefixtures("small_files")
+def test_a_folder_that_takes_no_file_is_named(monkeypatch, good):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path), None, str(target))
+
+    monkeypatch.setattr(raw_files.os, "replace", refuse)
+    with pytest.raises(PermissionError) as error:
+        download.main()
+    assert error.value.filename == "data/raw/images.gz"
+
+
+@pytest.mark.usefixtures("small_files")
 def test_a_file_without_its_digest_is_missing(good, monkeypatch):
     monkeypatch.setenv("DATASETS_MIRROR", str(good))
     download.main()
