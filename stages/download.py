@@ -12,8 +12,9 @@ def main() -> None:
     from reprocnn.core.params import Source, read
     from reprocnn.sources import raw_files
 
+    source = read(Source).source
     raw_files.replace_links()
-    if read(Source).source == "sample":
+    if source == "sample":
         raw_files.write_sample()
     else:
         raw_files.fetch_missing()

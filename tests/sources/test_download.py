@@ -73,6 +73,16 @@ def test_what_does_not_belong_is_removed(tmp_path, monkeypatch):
     assert not Path("data/raw/batch").exists()
 
 
+def test_invalid_params_leave_everything_as_it_was(good, monkeypatch):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    Path("data").mkdir()
+    Path("data/raw").symlink_to(good)
+    Path("params.yaml").write_text("source: other")
+    with pytest.raises(UserError, match=r"params\.yaml"):
+        download.main()
+    assert Path("data/raw").is_symlink()
+
+
 def test_one_flipped_byte_is_refused_and_the_next_source_asked(tmp_path, monkeypatch, capsys):
     flipped = bytearray(mirror.MEMBERS["batches/two"])
     flipped[100] ^= 1
