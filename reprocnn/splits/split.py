@@ -1,5 +1,6 @@
 """The splits of a data set, and how they are written."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,13 @@ def split_off_validation(
     """
     counts = np.bincount(labels, minlength=NUM_CLASSES)
     rarest, count = int(counts.argmin()), int(counts.min())
-    smaller = round(len(x) * min(val_fraction, 1 - val_fraction), 6)  # without float's last digits
+    val_count = math.ceil(val_fraction * len(x))  # as scikit-learn counts
     fault = UserError(
         f"params.yaml: {dataset}.val_fraction: found {val_fraction} of {len(x)} images, class {rarest} with "
         f"{count}; expected 2 images of each class and one of each in both splits; add images or change "
         f"the fraction"
     )
-    if count < 2 or smaller < NUM_CLASSES:
+    if count < 2 or min(val_count, len(x) - val_count) < NUM_CLASSES:
         raise fault
     x_train, x_val, train, val = train_test_split(x, labels, test_size=val_fraction, random_state=seed, stratify=labels)
     if any(len(np.unique(part)) < NUM_CLASSES for part in (train, val)):  # a rare class may go whole to one of them
