@@ -194,7 +194,8 @@ def test_a_chunked_answer_is_read(good, monkeypatch):
     assert raw() == EVERYTHING
 
 
-def test_credentials_in_an_address_are_sent_as_such(good, monkeypatch):
+@pytest.mark.parametrize(("user", "sent"), [("me:p%40ss", "bWU6cEBzcw=="), ("token", "dG9rZW46")])
+def test_credentials_in_an_address_are_sent_as_such(good, monkeypatch, user, sent):
     seen = []
 
     def private(handler: faultserver.Handler, body: bytes) -> None:
@@ -202,9 +203,9 @@ def test_credentials_in_an_address_are_sent_as_such(good, monkeypatch):
         faultserver.good(handler, body)
 
     with faultserver.serve(good, private) as (address, _):
-        monkeypatch.setenv("DATASETS_MIRROR", address.replace("//", "//me:p%40ss@"))
+        monkeypatch.setenv("DATASETS_MIRROR", address.replace("//", f"//{user}@"))
         download.main()
-    assert set(seen) == {("Basic bWU6cEBzcw==", "identity")}
+    assert set(seen) == {(f"Basic {sent}", "identity")}
     assert raw() == EVERYTHING
 
 
