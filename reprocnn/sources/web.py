@@ -159,6 +159,12 @@ class _Handler(urllib.request.AbstractHTTPHandler):
                 super().connect()
                 self.sock: Any = _Socket(self.sock, clock)
 
+            def _tunnel(self) -> None:  # reads a proxy's answer, before TLS, which needs the plain socket
+                plain, self.sock = self.sock, _Socket(self.sock, clock)
+                super()._tunnel()
+                self.sock = plain
+                plain.settimeout(self.timeout)
+
         return self.do_open(Connection, request, **options)
 
 

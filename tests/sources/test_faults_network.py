@@ -256,6 +256,16 @@ def test_a_proxy_is_asked(good, monkeypatch):
 
 
 @pytest.mark.timeout(60)
+@pytest.mark.parametrize("part", ["status line", "header", "headers"])
+def test_a_proxy_that_never_ends_its_answer(good, monkeypatch, part):
+    (good / "mirror.example:443").touch()
+    with faultserver.serve(good, faultserver.trickle(*ENDLESS[part])) as (address, asked):
+        monkeypatch.setenv("https_proxy", address)
+        assert "https://mirror.example/images.gz: " in refused(monkeypatch, "https://mirror.example")
+        assert set(asked) == {"mirror.example:443"}
+
+
+@pytest.mark.timeout(60)
 def test_a_server_that_never_shakes_hands(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert "timed out" in refused(monkeypatch, f"https://127.0.0.1:{server.getsockname()[1]}")

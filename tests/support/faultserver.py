@@ -166,6 +166,9 @@ def serve(
             with contextlib.suppress(OSError):
                 answer(self, (folder / self.path.lstrip("/")).read_bytes())
 
+        def do_CONNECT(self) -> None:
+            self.do_GET()
+
         def log_message(self, *_: object) -> None:
             pass
 
