@@ -135,7 +135,7 @@ def _open(address: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError, RuntimeError) as error:  # ValueError: no path, RuntimeError: nobody's home
         raise SourceError(f"{address}: {getattr(error, 'strerror', None) or error}") from None
     with file:
-        yield file
+        yield cast(BinaryIO, _LocalFile(file, address))
 
 
 def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
@@ -155,6 +155,19 @@ def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
             f"{what}: not the published file: expected {file.size:,} bytes, sha256 {file.sha256[:16]}..., "
             f"found {more}{size:,} bytes, sha256 {digest.hexdigest()[:16]}..."
         )
+
+
+class _LocalFile(io.RawIOBase):
+    """A mirror's file, as of a worn disc: that it cannot be read is no fault of the disk that is written to."""
+
+    def __init__(self, file: BinaryIO, address: str) -> None:
+        self.file, self.address = file, address
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self.file.read(size)
+        except OSError as error:
+            raise SourceError(f"{self.address}: {error.strerror or error}") from None
 
 
 class _Bounded(io.RawIOBase):

@@ -99,6 +99,21 @@ def test_a_failure_of_the_disk_is_not_that_of_the_archive(tmp_path, capsys):
     assert "next: " not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
+def test_a_mirror_that_cannot_be_read_gives_way_to_the_next(good, tmp_path, monkeypatch, capsys):
+    worn = tmp_path / "worn"
+    worn.mkdir()
+    for path in good.iterdir():
+        (worn / path.name).symlink_to("/proc/self/mem")
+    monkeypatch.setenv("DATASETS_MIRROR", f"{worn} {good}")
+    download.main()
+    assert raw() == mirror.EVERYTHING
+    said = capsys.readouterr().out
+    for name in ("images.gz", "archive.tar.gz"):
+        assert f"download: {worn}/{name}: Input/output error; next: {good}\n" in said
+
+
 def test_a_scheme_may_have_capitals(good, tmp_path):
     content = (good / "images.gz").read_bytes()
     file = File("images.gz", len(content), hashlib.sha256(content).hexdigest())
