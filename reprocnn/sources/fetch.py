@@ -17,7 +17,7 @@ from tqdm import tqdm
 from reprocnn.core.errors import UserError
 from reprocnn.datasets import Archive, File
 from reprocnn.sources import web
-from reprocnn.sources.web import SourceError, TransientError, without_password
+from reprocnn.sources.web import SourceError, TransientError, printable, without_password
 
 TRIES = 3  # of one source, for what may pass: a time-out, a reset, a server's 5xx
 PAUSE_SECONDS = 2  # before the second try, twice that before the third
@@ -60,8 +60,8 @@ def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str
                 while info := tar.next():
                     if tar.offset > archive.max_size:  # tarfile would look for the next header beyond the end
                         raise SourceError(
-                            f"{address}: {info.name[:80]}: claims {info.size:,} bytes, expected an archive of at most "
-                            f"{archive.max_size:,}"
+                            f"{address}: {printable(info.name[:80])}: claims {info.size:,} bytes, expected an "
+                            f"archive of at most {archive.max_size:,}"
                         )
                     unpacked.limit = tar.offset + HEADER_BYTES  # to the end of the next header
                     member = wanted.get(info.name)

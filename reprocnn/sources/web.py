@@ -41,6 +41,11 @@ def without_password(text: str) -> str:
     return CREDENTIALS.sub("***@", text)
 
 
+def printable(text: str) -> str:
+    """Put a space in the place of what could end a line, steer a terminal, or not be written at all."""
+    return "".join(one if one.isprintable() else " " for one in text)
+
+
 @contextmanager
 def get(address: str) -> Iterator["Content"]:
     """Give the content of `address`, or of the one that it redirects to.
@@ -208,5 +213,4 @@ def _errors(address: str) -> Iterator[None]:
         final = isinstance(cause, ssl.SSLCertVerificationError | http.client.InvalidURL | ValueError)
         kind = SourceError if final else TransientError
         text = without_password(f"{type(cause).__name__}: {cause}")  # before it is cut
-        text = "".join(one if one.isprintable() else " " for one in text)
-        raise kind(f"{address}: {' '.join(text.split())[:160]}") from None
+        raise kind(f"{address}: {' '.join(printable(text).split())[:160]}") from None
