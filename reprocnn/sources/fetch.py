@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,8 @@ def _first(name: str, sources: list[str], store: Callable[[str, BinaryIO], None]
     failures: list[str] = []
     for source in sources:
         if failures:
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")  # the name of a folder may be no text
             print(f"download: {failures[-1]}; next: {without_password(source)}", flush=True)
         try:
             return _try(_join(source, name), lambda stream, source=source: store(source, stream), size)  # type: ignore[misc]

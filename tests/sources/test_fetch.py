@@ -145,6 +145,14 @@ def test_each_sources_failure_is_reported(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == expected
 
 
+def test_a_source_that_cannot_be_printed_is_reported_too(tmp_path, monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", out)
+    with pytest.raises(UserError):
+        fetch.fetch_file(NOTHING, ["/ü\udcff", "/nowhere"], tmp_path)
+    assert out.buffer.getvalue().startswith(b"download: /\\xfc\\udcff/images.gz: No such file or directory; next: /n")
+
+
 def test_an_address_of_another_kind_is_no_folder(tmp_path):
     with pytest.raises(
         UserError, match=r"s3://images/images\.gz: s3:// is not supported, expected a folder, http:// or"
