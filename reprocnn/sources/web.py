@@ -199,7 +199,7 @@ def _request(address: str) -> urllib.request.Request:
     parts = parts._replace(netloc=host, path=quote(parts.path, KEPT), query=quote(parts.query, KEPT), fragment="")
     headers = {"Accept-Encoding": "identity", "User-Agent": "reprocnn"}  # .gz files are wanted as they are
     if user:
-        user += "" if ":" in user else ":"  # RFC 7617 wants it without a password too, and so does nginx
+        user += "" if ":" in user else ":"  # RFC 7617 wants it without a password too
         headers["Authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
     return urllib.request.Request(parts.geturl(), headers=headers)
 

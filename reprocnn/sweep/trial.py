@@ -181,6 +181,7 @@ def _places() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
         raise UserError(f"{folder}: expected a folder of this user, got a link or another user's; remove it")
+    folder.chmod(0o700)  # one that was there may be open to others
     return folder
 
 

@@ -786,6 +786,7 @@ def test_the_clones_of_a_user_are_apart_from_those_of_others(tmp_path, monkeypat
     for _ in range(2):
         assert trial._places() == folder
         assert folder.stat().st_mode & 0o777 == 0o700
+        folder.chmod(0o755)
 
 
 def test_clones_are_in_no_folder_that_others_could_change(tmp_path, monkeypatch):
