@@ -100,6 +100,10 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     raise_faults(
         f"{key}: missing or null, but params.yaml has a target for it" for key in limits.targets if key not in now
     )
+    raise_faults(
+        f"{path}: git ignores it or leaves it to a submodule, so no revision has it; move it, or `git add --force` it"
+        for path in source.unkept(read_here)
+    )
     raise_faults(_other_than_predicted(now, files))
 
     rev = choose_base(rev, named)

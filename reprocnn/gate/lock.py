@@ -96,7 +96,7 @@ def undeclared_code(rev: str = "workspace") -> list[str]:
 def linked(paths: Iterable[str]) -> list[str]:
     """Name which of these files, dvc.yaml and dvc.lock are behind a symbolic link, except what DVC itself links."""
     with open_repository("workspace") as repo:
-        kept = [Path(out.fs_path) for out in repo.index.outs if out.use_cache]
+        kept = _kept(repo)
         places = {path: Path(repo.root_dir, path) for path in paths}
         for pipeline in {Path(stage.path) for stage in repo.index.stages}:
             files = (pipeline, pipeline.with_suffix(".lock"))
@@ -107,6 +107,27 @@ def linked(paths: Iterable[str]) -> list[str]:
             if not any(place.is_relative_to(out) for out in kept)
             and any(one.is_symlink() for one in (place, *place.parents) if one.is_relative_to(repo.root_dir))
         ]
+
+
+def unkept(paths: Iterable[str]) -> list[str]:
+    """Name which of these files no revision will have: DVC does not keep them, and git ignores or cannot have them."""
+    with open_repository("workspace") as repo:
+        kept = _kept(repo)
+        return unlisted(
+            path for path in paths if not any(Path(repo.root_dir, path).is_relative_to(out) for out in kept)
+        )
+
+
+def unlisted(paths: Iterable[str]) -> list[str]:
+    """Name which of these files are here, and neither in git nor such that `git add` adds them."""
+    here = [path for path in paths if Path(path).exists()]
+    literal = [f":(literal){path}" for path in here]
+    known = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *literal).split("\0")
+    return [path for path in here if path not in known]
+
+
+def _kept(repo: Repo) -> list[Path]:
+    return [Path(out.fs_path) for out in repo.index.outs if out.use_cache]
 
 
 def hidden_files() -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate.limits import raise_faults
+from reprocnn.gate.lock import unlisted
 from reprocnn.gate.metric_files import ANOTHER, MALFORMED, MAX_BYTES, MetricFiles, parse, read_images
 from reprocnn.gate.values import Value, decode, flatten, one_line
 from reprocnn.repository import git
@@ -54,6 +55,10 @@ class NamedFiles:
     def linked(self, paths: Iterable[str]) -> list[str]:
         """Name those of these files that are symbolic links, or in a folder that is one."""
         return [path for path in paths if any(place.is_symlink() for place in (Path(path), *Path(path).parents))]
+
+    def unkept(self, paths: Iterable[str]) -> list[str]:
+        """Name those of these files that no revision will have: git ignores or cannot have them."""
+        return unlisted(paths)
 
     def read_files(self, rev: str | None) -> MetricFiles:
         """Read the files at a revision, None for the working folder. Raises UserError for one without metrics."""

@@ -289,6 +289,24 @@ def linked(path: Path) -> Callable[[], None]:
     return link
 
 
+def ignored(path: Path) -> Callable[[], None]:
+    """Take a file out of git, which ignores it from now on."""
+
+    def write() -> None:
+        Path(".gitignore").write_text(f"/{path}\n")
+        call(Path(), "git", "rm", "--quiet", "--cached", str(path))
+
+    return write
+
+
+def of_another_repository() -> None:
+    """Make the metrics' folder a git repository."""
+    call(Path(), "git", "rm", "--quiet", "--cached", str(METRICS))
+    call(METRICS.parent, "git", "init", "--quiet")
+    call(METRICS.parent, "git", "add", METRICS.name)
+    commit(METRICS.parent)
+
+
 def target(**limits: float) -> dict[str, Any]:
     return {"digits": {"test": {"accuracy": limits}}}
 
@@ -527,6 +545,10 @@ SCENARIOS = [
                State(wrong((0, 39)), beside=True), linked(Path(path)))
       for path, told in ((METRICS, METRICS), (METRICS.parent, METRICS), (PREDICTIONS, PREDICTIONS), (DETAILS, DETAILS),
                          *((Path(name), name) for name in ("params.yaml", "dvc.yaml", "dvc.lock")))],
+    *[Scenario(f"{path} is ignored by git", 2, f"{path}: git ignores it", BESIDE, State(wrong((0, 39)), beside=True),
+               ignored(path)) for path in (METRICS, PREDICTIONS, DETAILS, Path("params.yaml"))],
+    Scenario("metrics in a repository of their own", 2, "metrics/digits.json: git ignores it or leaves it to a", BASE,
+             State(wrong((0, 39))), of_another_repository),
     Scenario("dvc.yaml is broken", 2, "dvc: ", BASE, State(), edit("dvc.yaml", "stages", "scenes")),
 ]  # fmt: skip
 
