@@ -31,6 +31,7 @@ from reprocnn.gate.values import flatten, is_number, one_line
 POWER = 0.8
 SEEDS = (1, 3, 5, 10, 30)
 # What is known of the dispersion before any seed is seen, as if it had been measured with so many degrees of freedom.
+REMEDY = "pass the files that the seeds wrote"
 PRIOR, PRIOR_DEGREES = 2.0, 4
 FEWEST = 3
 
@@ -128,8 +129,10 @@ def main(arguments: list[str]) -> None:
     else:
         named = [(file, _read(file)) for file in options.files]
     if Path(file).suffix == ".csv":
-        (base, first), *others = [(name, parse_predictions(name, _text(name, content))) for name, content in named]
-        matched = [match_images(name, base, first, one) for name, one in others]
+        (base, first), *others = [
+            (name, parse_predictions(name, _text(name, content), REMEDY)) for name, content in named
+        ]
+        matched = [match_images(name, base, first, one, REMEDY) for name, one in others]
         found = of_predictions(np.array([one.correct for one in [first, *matched]]), options.false_alarms)
     else:
         found = of_values([_value(name, content, options.metric) for name, content in named], options.false_alarms)
@@ -156,21 +159,21 @@ def _read(file: str) -> bytes:
         reason = "missing"
     except (OSError, DvcException) as error:
         reason = one_line(error)
-    raise UserError(f"{file}: {reason}; pass the files that the seeds wrote")
+    raise UserError(f"{file}: {reason}; {REMEDY}")
 
 
 def _text(name: str, content: bytes) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}: expected text in UTF-8 ({error}); pass the files that the seeds wrote") from None
+        raise UserError(f"{name}: expected text in UTF-8 ({error}); {REMEDY}") from None
 
 
 def _value(name: str, content: bytes, metric: str) -> float:
     try:
         value = flatten(parse(name, content)).get(metric)
     except MALFORMED as error:
-        raise UserError(f"{name}: {one_line(error)}; pass the files that the seeds wrote") from None
+        raise UserError(f"{name}: {one_line(error)}; {REMEDY}") from None
     if not is_number(value):
         raise UserError(
             f"{name}: {metric}: found {value!r}, expected a number; name a metric of that file with --metric"

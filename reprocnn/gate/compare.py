@@ -15,7 +15,7 @@ from reprocnn.gate import lock
 from reprocnn.gate.limits import DIRECTIONS, Limits, Loosening, judge_by, limits_at, raise_faults, read_limits
 from reprocnn.gate.metric_files import ANOTHER, MetricFiles, evaluation_of, read_files
 from reprocnn.gate.named_files import NamedFiles
-from reprocnn.gate.predictions import match_images, read_predictions
+from reprocnn.gate.predictions import SAME_IMAGES, match_images, read_predictions
 from reprocnn.gate.revisions import changed_params, choose_base, describe
 from reprocnn.gate.stage_files import Files, forgotten, makes, replaced, writes
 from reprocnn.gate.statistics import further_seeds, mcnemar, two_proportions, two_seeds, wilson_interval
@@ -313,7 +313,7 @@ class Comparison:
         if self.then.get(digest) != self.now.get(digest):
             raise UserError(
                 f"{digest}: {self.then.get(digest)} at {rev}, {self.now.get(digest)} here: other test images; "
-                f"not comparable"
+                f"{SAME_IMAGES}"
             )
         n_then, n_now = count(metric, self.then), count(metric, self.now)
         if n_then is not None and n_now is None:

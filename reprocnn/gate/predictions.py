@@ -13,6 +13,7 @@ from reprocnn.core.errors import UserError
 
 COLUMNS = ("y_true", "y_pred")
 REMEDY = "run `dvc repro`"
+SAME_IMAGES = "test on the same images, or name another revision with --against"
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,22 @@ def parse_predictions(where: str, text: str, remedy: str = REMEDY) -> Prediction
         raise _no_table(where, error, remedy) from None
 
 
-def match_images(path: str, rev: str, before: Predictions, after: Predictions) -> Predictions:
+def match_images(
+    path: str, rev: str, before: Predictions, after: Predictions, remedy: str = SAME_IMAGES
+) -> Predictions:
     """Give `after` in the order of `before`, by their `index`. Raises UserError unless both list the same images."""
+    others = f"not the same test images; {remedy}"
     if before.index is not None and len(before.y_true) == len(after.y_true):
         if after.index is None or set(before.index) != set(after.index):
-            raise UserError(f"{path}: its index lists other images than at {rev}: not the same test images")
+            raise UserError(f"{path}: its index lists other images than at {rev}: {others}")
         place = {name: i for i, name in enumerate(after.index)}
         order = [place[name] for name in before.index]
         after = Predictions(after.y_true[order], after.y_pred[order], before.index)
     n_before, n_after = len(before.y_true), len(after.y_true)
     if n_before != n_after:
-        raise UserError(f"{path}: {n_before:,} predictions at {rev}, {n_after:,} here: not the same test images")
+        raise UserError(f"{path}: {n_before:,} predictions at {rev}, {n_after:,} here: {others}")
     if not np.array_equal(before.y_true, after.y_true):
-        raise UserError(f"{path}: other true classes here than at {rev}: not the same test images")
+        raise UserError(f"{path}: other true classes here than at {rev}: {others}")
     return after
 
 

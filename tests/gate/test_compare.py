@@ -13,6 +13,7 @@ from reprocnn.gate import command, lock
 from reprocnn.gate.compare import Comparison, Judgement, Row, _other_than_predicted
 from reprocnn.gate.limits import Limits, limits_at
 from reprocnn.gate.metric_files import MetricFiles
+from reprocnn.gate.predictions import SAME_IMAGES
 from reprocnn.gate.stage_files import StageFiles
 from reprocnn.gate.statistics import mcnemar, two_proportions, wilson_interval
 
@@ -207,7 +208,7 @@ def test_other_predictions_than_the_metric_was_computed_from_are_refused(predict
 )
 def test_metrics_of_other_images_are_not_compared(then, now):
     accuracy = {"v.n": 400, "v.accuracy": 0.9}
-    message = f"v.digest: {then.get('v.digest')} at v1, {now.get('v.digest')} here: other test images; not comparable"
+    message = f"v.digest: {then.get('v.digest')} at v1, {now.get('v.digest')} here: other test images; {SAME_IMAGES}"
     with pytest.raises(UserError, match=f"^{message}$"):
         compare("v.accuracy", "at_least", 0.5, accuracy | then, accuracy | now)
 

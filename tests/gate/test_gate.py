@@ -19,6 +19,7 @@ from dvc.repo.index import Index
 from reprocnn.core import params as params_module
 from reprocnn.core.errors import UserError
 from reprocnn.gate import command, compare, limits, revisions
+from reprocnn.gate.predictions import SAME_IMAGES
 from tests.support.commands import ROOT, call, commit
 
 IMAGES = 1000
@@ -651,7 +652,7 @@ def test_the_three_formats_and_the_exit_code_agree(repository, capsys):
             == {
                 0: [],
                 1: ["digits.test.accuracy: target met, WORSE (p < 0.01)"],
-                2: ["digits.test.digest: the same images at HEAD, x here: other test images; not comparable"],
+                2: [f"digits.test.digest: the same images at HEAD, x here: other test images; {SAME_IMAGES}"],
             }[code]
         )
         again, out, _ = outcome(capsys, "--against=HEAD", "--format=markdown")
