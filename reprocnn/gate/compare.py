@@ -309,7 +309,8 @@ class Comparison:
 
     def _test(self, metric: str, rev: str, direction: str, loss: float) -> tuple[str, float | None]:
         """Give the name of the test of the change, and the one-sided p that chance alone loses this much."""
-        digest = f"{metric.rpartition('.')[0]}.digest"
+        section = metric.rpartition(".")[0]
+        digest = f"{section}.digest"
         if self.then.get(digest) != self.now.get(digest):
             raise UserError(
                 f"{digest}: {self.then.get(digest)} at {rev}, {self.now.get(digest)} here: other test images; "
@@ -317,12 +318,14 @@ class Comparison:
             )
         n_then, n_now = count(metric, self.then), count(metric, self.now)
         if n_then is not None and n_now is None:
-            raise UserError(f"{metric.rpartition('.')[0]}.n: {n_then:,} at {rev}, no count of images here; restore it")
+            raise UserError(f"{section}.n: {n_then:,} at {rev}, no count of images here; restore it")
         counted = n_then is not None and n_now is not None and direction == "at_least"
         lost_and_won = self._lost_and_won(metric, rev) if counted else None
         if lost_and_won is not None:
             lost, won = lost_and_won
             return f"McNemar, {lost:,} lost, {won:,} won", mcnemar(lost, won)
+        if n_then is not None and n_then != n_now and section.rpartition(".")[2] == "test":  # others follow from params
+            raise UserError(f"{section}.n: {n_then:,} at {rev}, {n_now:,} here: other test images; {SAME_IMAGES}")
         noise = self.limits.of(metric).noise
         if noise is not None:
             return f"two seeds, noise {noise:g}", two_seeds(loss, noise)

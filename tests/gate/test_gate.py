@@ -448,6 +448,8 @@ SCENARIOS = [
     Scenario("an accuracy out of range before", 2, "expected a share", State(change=accuracy(96)), State()),
     Scenario("n gone", 2, "digits.test.n: 1,000 at HEAD, no count", NO_PREDICTIONS,
              State(predictions=False, change=lambda metrics: metrics["digits"]["test"].pop("n"))),
+    Scenario("fewer images, of which no digest is known", 2, "digits.test.n: 1,000 at HEAD, 10 here: other test images",
+             State(predictions=False, digest=None), State({0}, images=10, predictions=False, digest=None)),
     Scenario("n true", 2, "1,000 predictions, but digits.test.n is True", BASE,
              State(change=lambda metrics: metrics["digits"]["test"].update(n=True))),
     Scenario("n smaller", 2, "1,000 predictions, but digits.test.n is 10", BASE,
@@ -591,6 +593,7 @@ def test_a_base_whose_metrics_cannot_be_had_is_not_one_without_metrics(repositor
     Path("dvc.yaml").write_text(yaml.safe_dump(values))
     Path(".gitignore").write_text(f"{METRICS}\n")
     save()
+    Path(".gitignore").unlink()
     State(wrong((0, 39))).write()
     code, out, err = outcome(capsys, "--against=HEAD")
     assert (code, f"{METRICS} at HEAD: not available in this clone" in err) == (2, True), out + err
