@@ -19,7 +19,7 @@ from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import raise_faults
-from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked
+from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked, writes
 from reprocnn.gate.values import Value, flatten, one_line
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
@@ -50,6 +50,12 @@ def read_files(rev: str | None) -> MetricFiles:
     Raises UserError for a file that is missing or malformed, or that names a metric twice.
     """
     side, remedy = ("here", "run `dvc repro`") if rev is None else (f"at {rev}", ANOTHER)
+    absent = ": missing; run `dvc repro` or `dvc pull`"
+    if rev is not None:
+        absent = (
+            f" {side}: not available in this clone, although a stage wrote it; run `dvc fetch --all-commits`, or "
+            f"{ANOTHER}"
+        )
     contents: dict[str, bytes] = {}
     file_of: dict[str, str] = {}
     lines = []
@@ -59,13 +65,8 @@ def read_files(rev: str | None) -> MetricFiles:
             path = place.lstrip("/")
             content = _read(repo, path)
             if content is None:
-                if rev is None:
-                    lines.append(f"{path}: missing; run `dvc repro` or `dvc pull`")
-                elif _was_written(repo, place):
-                    lines.append(
-                        f"{path} {side}: not available in this clone, although a stage wrote it; run "
-                        f"`dvc fetch --all-commits`, or {ANOTHER}"
-                    )
+                if rev is None or _was_written(repo, place):
+                    lines.append(f"{path}{absent}")
                 continue
             try:
                 metrics = flatten(parse(path, content, finite=rev is None))
@@ -75,6 +76,11 @@ def read_files(rev: str | None) -> MetricFiles:
                 contents[path] = content
                 file_of |= dict.fromkeys(metrics, path)
         beside, of_images = read_images(file_of, partial(_read, repo), side, remedy)
+        lines += [
+            f"{path}{absent}"
+            for path in sorted(set(map(evaluation_of, file_of)))
+            if writes(stages, path) and _was_written(repo, path) and _read(repo, path) is None
+        ]
     raise_faults(lines)
     return MetricFiles(contents | beside, file_of, stages, tracked, of_images)
 

@@ -599,6 +599,22 @@ def test_a_base_whose_metrics_cannot_be_had_is_not_one_without_metrics(repositor
     assert (code, f"{METRICS} at HEAD: not available in this clone" in err) == (2, True), out + err
 
 
+@pytest.mark.parametrize("base", [True, False])
+def test_what_says_on_which_images_a_metric_was_measured_is_not_done_without(repository, capsys, base):
+    """Where DVC keeps it and has not got it: a digest that cannot be read is none that is the same."""
+    fewer = State(predictions=False, digest=None, change=lambda metrics: metrics["digits"]["test"].pop("n"))
+    for state, kept in ((BESIDE_ALONE, base), (fewer if base else BESIDE_ALONE, not base)):
+        state.write()
+        Path("note").write_text(str(kept))
+        if kept:
+            kept_by_dvc(DETAILS)()
+            DETAILS.unlink()
+        save()
+    code, out, err = outcome(capsys, "--against=HEAD~")
+    reason = f"{DETAILS} at HEAD~: not available in this clone" if base else f"{DETAILS}: missing; run `dvc repro` or"
+    assert (code, reason in err) == (2, True), out + err
+
+
 def test_a_base_of_which_git_lacks_a_file_is_a_line(repository):
     """DVC would wait for it without end."""
     BASE.write()
