@@ -30,12 +30,14 @@ def choose_base(rev: str | None, files: Sequence[str] = ()) -> str | None:
     """
     if rev is None:
         return default_revision(files)
-    if rev.strip() in ("", "workspace") or not rev.isprintable():
+    if rev.strip() in ("", "workspace") or rev[0] in "^:" or not rev.isprintable():
         raise UserError(f"--against {rev!r}: expected a revision; name a branch, a tag or a commit")
     commit = _commit(rev)
-    if commit is None and (rev.startswith("-") or not _known_to_dvc(rev)):
+    if commit is None and not rev.startswith("-"):
+        commit = _commit_of_dvc(rev)
+    if commit is None:
         raise UserError(f"{rev}: no such revision; `git fetch` it, or name another with --against")
-    if commit is not None and commit == _commit("HEAD") and not _dirty(files):
+    if commit == _commit("HEAD") and not _dirty(files):
         raise UserError(
             f"{rev} is the commit of HEAD, and nothing has changed since: no result is compared with itself; "
             f"name another revision with --against, such as HEAD^"
@@ -144,13 +146,13 @@ def _commit(rev: str) -> str | None:
     return _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}")
 
 
-def _known_to_dvc(rev: str) -> bool:
-    """Return whether it is the name of an experiment."""
+def _commit_of_dvc(rev: str) -> str | None:
+    """Give the commit of what DVC alone resolves, such as the name of an experiment."""
     try:
         with Repo() as repo:
-            return _commit(resolve_rev(repo.scm, rev)) is not None
-    except DvcException:
-        return False
+            return _commit(resolve_rev(repo.scm, rev))
+    except (DvcException, ValueError):  # the latter of a name too long for a file
+        return None
 
 
 def _git(*arguments: str) -> str | None:

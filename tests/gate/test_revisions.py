@@ -238,7 +238,7 @@ def test_a_branch_without_a_commit_of_its_own_is_no_judgement(forge, monkeypatch
         git("restore", ".")
 
 
-@pytest.mark.parametrize("rev", ["", " ", "workspace", " workspace", "a\0b", "a\nb", "\udcff"])
+@pytest.mark.parametrize("rev", ["", " ", "workspace", " workspace", "a\0b", "a\nb", "\udcff", "^HEAD", ":/s"])
 def test_a_revision_that_is_the_workspace_is_refused(forge, monkeypatch, rev):
     with pytest.raises(UserError, match="expected a revision"):
         choose_base(rev)
@@ -258,6 +258,17 @@ def test_head_by_any_name_is_refused_unless_something_changed(forge, monkeypatch
         assert choose_base(rev) == rev
         git("stash", "--quiet", "--include-untracked")
     assert choose_base("HEAD~") == "HEAD~"
+
+
+def test_an_experiment_that_is_head_is_head(forge):
+    head = git("rev-parse", "HEAD")
+    git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/same", "HEAD")
+    Path(".dvc").mkdir()
+    Path(".dvc/config").touch()
+    with pytest.raises(UserError, match="same is the commit of HEAD"):
+        choose_base("same")
+    with pytest.raises(UserError, match="no such revision"):
+        choose_base("x" * 5000)  # no name of a file
 
 
 @pytest.mark.parametrize("rev", ["nosuch", "-h", "--all", "HEAD:dvc.lock", "HEAD~9", "0" * 40, "a b", "$(id)"])
