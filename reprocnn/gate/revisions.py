@@ -10,6 +10,7 @@ from dvc.scm import resolve_rev
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
+from reprocnn.gate.values import finite
 from reprocnn.repository import git
 
 MAIN_BRANCHES = ("main", "master", "trunk")
@@ -84,7 +85,7 @@ def describe(rev: str) -> str:
 
 def changed_params(rev: str, source: Any = lock) -> list[dict[str, Any]]:
     """List the params that differ between a revision and the workspace, each with `key`, `then` and `now`."""
-    then, now = source.params(rev), source.params()
+    then, now = finite(source.params(rev)), finite(source.params())
     keys = [key for key in then | now if then.get(key) != now.get(key)]
     return [{"key": key, "then": then.get(key), "now": now.get(key)} for key in keys]
 

@@ -46,8 +46,12 @@ def numbers(metrics: dict[str, Value]) -> dict[str, float]:
     return {key: value for key, value in metrics.items() if is_number(value)}  # type: ignore[misc]
 
 
-def finite(value: Value) -> Value:
-    """Replace NaN and the infinities, which JSON lacks, by their names."""
+def finite(value: Any) -> Any:
+    """Replace NaN and the infinities, which JSON lacks, by their names, also inside lists and mappings."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

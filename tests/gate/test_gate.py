@@ -737,6 +737,17 @@ def test_changed_params_are_listed_with_their_values_then_and_now(repository, ca
     assert "seed" not in out
 
 
+def test_params_that_json_lacks_are_written_by_their_names(repository, capsys):
+    for state, clip in ((BASE, "1"), (State(wrong((0, 39))), "[.inf]")):
+        state.write()
+        Path("more.yaml").write_text(f"clip: {clip}\nsame: .nan\n")
+        Path("dvc.yaml").write_text(yaml.safe_dump(DVC_YAML | {"params": ["more.yaml"]}))
+        if state is BASE:
+            save()
+    code, out, _ = outcome(capsys, "--against=HEAD", "--format=json")
+    assert (code, json.loads(out)["params"]) == (0, [{"key": "clip", "then": 1, "now": ["inf"]}])
+
+
 def test_it_reads_what_dvc_metrics_diff_reads(repository, capsys):
     BASE.write()
     save()
