@@ -68,14 +68,15 @@ def limits_at(rev: str, text: str | None) -> Limits | None:
 
     Raises UserError with a line for each fault.
     """
+    another = "name another revision with --against"
     try:
         values = params.parse(text.removeprefix("\ufeff")) if text else {}
     except ValueError as error:
-        raise UserError(f"{params.FILE} at {rev}: invalid YAML: {error}; name another revision") from None
-    if not {"targets", "gate"} <= values.keys():
+        raise UserError(f"{params.FILE} at {rev}: invalid YAML: {error}; {another}") from None
+    if not values.get("targets") or "gate" not in values:
         return None
     limits, faults = _limits(values)
-    raise_faults(f"{params.FILE} at {rev}: {fault}" for fault in faults)
+    raise_faults(f"{params.FILE} at {rev}: {fault.partition('; ')[0]}; {another}" for fault in faults)
     return limits
 
 
@@ -145,7 +146,10 @@ def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
             else:
                 faults.append(f"targets.{key}: found {limit!r}, expected a number from 0 to {OWN[direction]:g}")
         elif direction not in DIRECTIONS or not metric or not is_number(limit):
-            faults.append(f"targets.{key}: found {limit!r}, expected METRIC.at_least or METRIC.at_most with a number")
+            beside = "" if direction in DIRECTIONS else f", and beside it at most {', '.join(OWN)}"
+            faults.append(
+                f"targets.{key}: found {limit!r}, expected METRIC.at_least or METRIC.at_most with a number{beside}"
+            )
         elif metric in targets:
             faults.append(f"targets.{metric}: found at_least and at_most, expected one of them; remove the other")
         else:

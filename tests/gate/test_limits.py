@@ -142,3 +142,24 @@ def test_a_limit_from_above_is_looser_if_it_is_higher(now, limit, names):
     limits, loosened = judge_by(then, here, set())
     assert limits.targets["a"] == ("at_most", limit)
     assert [one.name for one in loosened] == names
+
+
+@pytest.mark.parametrize("targets", ["", "{}"])
+def test_a_base_without_a_target_is_one_before_the_gate(targets):
+    assert limits_at("v1", f"targets: {targets}\n{GATE}\n") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("targets: {a.at_least: 1}\ngate: {alpha: 2, tolerance: 0}", "gate.alpha: found 2, expected a number from .*"),
+        ("targets: {a: {at_least: 1, at_most: 2}}\n" + GATE, "targets.a: found at_least and at_most, expected one .*"),
+        ("targets: [", "invalid YAML: .*"),
+    ],
+)
+def test_nobody_is_asked_to_change_the_limits_of_the_base(text, found):
+    with pytest.raises(
+        UserError, match=rf"^params\.yaml at v1: {found}; name another revision with --against$"
+    ) as error:
+        limits_at("v1", text)
+    assert not any(remedy in str(error.value) for remedy in ("set it", "remove the other"))

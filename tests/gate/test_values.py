@@ -106,7 +106,8 @@ def test_the_bounds_of_the_gate_are_allowed(params_file, gate):
         ({"targets": {"at_least": 0.9, "b": {"at_least": 1}}},
          ["targets.at_least: found 0.9, expected METRIC.at_least or METRIC.at_most with a number"]),
         ({"targets": {"a": {"above": 0.9}, "b": {"at_least": 1}}},
-         ["targets.a.above: found 0.9, expected METRIC.at_least or METRIC.at_most with a number"]),
+         ["targets.a.above: found 0.9, expected METRIC.at_least or METRIC.at_most with a number, and beside it at most "
+          "alpha, tolerance, relative_tolerance, noise"]),
         ({"targets": {"a": {"at_least": "high"}}},
          ["targets.a.at_least: found 'high', expected METRIC.at_least or METRIC.at_most with a number"]),
         ({"targets": None},
