@@ -98,7 +98,10 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     now = _with_images(source.metrics(), files)
     raise_faults(_unfit(now, limits, "here"))
     raise_faults(
-        f"{key}: missing or null, but params.yaml has a target for it" for key in limits.targets if key not in now
+        f"{key}: missing or null, but params.yaml has a target for it; found {_examples(_alike(key, now))}; run what "
+        f"writes it, or correct the target"
+        for key in limits.targets
+        if key not in now
     )
     raise_faults(
         f"{path}: git ignores it or leaves it to a submodule, so no revision has it; move it, or `git add --force` it"
@@ -219,7 +222,12 @@ def _names_source(key: str) -> bool:
     return key.rpartition(".")[2] == "source"
 
 
-def _examples(metrics: dict[str, Value]) -> str:
+def _alike(key: str, metrics: dict[str, Value]) -> Iterable[str]:
+    """Give the names that a metric has where several files share its first key, or else all names."""
+    return [metric for metric in metrics if metric.endswith(f":{key}")] or metrics
+
+
+def _examples(metrics: Iterable[str]) -> str:
     return ", ".join(sorted(metrics)[:3]) or "none"
 
 

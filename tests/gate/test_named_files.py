@@ -190,7 +190,11 @@ def linked_folder() -> None:
             "house.yaml: a symbolic link, or inside a linked folder",
         ),
         (linked_folder, ["--metrics=below/house.yaml"], "below/house.yaml: a symbolic link, or inside a linked folder"),
-        (lambda: write(1201), FILES[:1], "digits.test.accuracy: missing or null"),
+        (
+            lambda: write(1201),
+            FILES[:1],
+            "digits.test.accuracy: missing or null, but params.yaml has a target for it; found house.rmse; ",
+        ),
         (lambda: Path("plots/digits/predictions.csv").write_text("y_true,y_pred\n1,1\n"), FILES, "but the metric is"),
     ],
 )
@@ -212,3 +216,6 @@ def test_a_key_of_two_files_begins_with_its_file(plain, capsys):
     Path("b.json").write_text(json.dumps({"rmse": 4}))
     code, out, _ = outcome(capsys, "--metrics=a.json", "--metrics=b.json")
     assert (code, "b.json:rmse: ABOVE TARGET" in out) == (1, True)
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("b.json:rmse", "rmse"))
+    code, _, err = outcome(capsys, "--metrics=a.json", "--metrics=b.json", "--metrics=house.yaml")
+    assert (code, "found a.json:rmse, b.json:rmse; run what writes it, or correct the target" in err) == (2, True), err
