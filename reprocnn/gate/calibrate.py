@@ -97,7 +97,10 @@ def of_values(values: Sequence[float], false_alarms: float) -> Calibration:
     """Calibrate the test by noise alone, for a metric without predictions."""
     if min(values) == max(values):  # their standard deviation need not round to 0
         raise UserError(f"{len(values)} seeds: all reach {values[0]}, expected different trainings; name other files")
-    noise = float(np.std(values, ddof=1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        noise = float(np.std(values, ddof=1))
+    if not 0 < noise * noise < math.inf:
+        raise UserError(f"{len(values)} seeds: found {min(values)} to {max(values)}, expected a variance; scale them")
     degrees = len(values) - 1
     alpha = NORMAL.cdf(-student_quantile(1 - false_alarms, degrees))
     return Calibration(float(np.mean(values)), noise, degrees, alpha)
@@ -124,11 +127,14 @@ def main(arguments: list[str]) -> None:
     if count < FEWEST:
         raise UserError(f"found {count} seed{'s' * (count != 1)}, expected {FEWEST} or more; train more")
     file, *_ = options.files
+    of_images = Path(file).suffix.lower() == ".csv"
+    if of_images and "accuracy" not in options.metric.rpartition(".")[2]:
+        raise UserError(f"{file}: predictions give an accuracy, and --metric is {options.metric}; name metrics files")
     if options.run:
         named = [(f"seed {seed} of {file}", _run(options.run, seed, file)) for seed in range(count)]
     else:
         named = [(file, _read(file)) for file in options.files]
-    if Path(file).suffix == ".csv":
+    if of_images:
         (base, first), *others = [
             (name, parse_predictions(name, _text(name, content), REMEDY)) for name, content in named
         ]

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from scipy import stats
 
+from reprocnn.core.errors import UserError
 from reprocnn.gate import command
 from reprocnn.gate.calibrate import _plain, of_predictions, of_values
 from reprocnn.gate.compare import Comparison
@@ -168,6 +169,12 @@ def test_the_command_prints_limits_for_params_yaml(seeds, capsys):
     assert "dispersion" not in out
 
 
+@pytest.mark.parametrize("values", [[1e308, -1e308, 1], [10**300, 10**301, 10**302], [0, 5e-324, 1e-323]])
+def test_seeds_of_which_no_variance_can_be_computed_are_refused(values):
+    with pytest.raises(UserError, match=r"^3 seeds: found .* to .*, expected a variance; scale them$"):
+        of_values([float(value) for value in values], 0.01)
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(7.04e-5, "0.00007"), (6.66e-5, "0.000067"), (0.25, "0.25"), (3.14, "3.1"), (1234.0, "1200")]
 )
@@ -209,6 +216,7 @@ def test_the_command_runs_seeds(tmp_path, monkeypatch, capsys):
         (["0.json", "1.json", "nosuch.json"], "nosuch.json: missing"),
         (["0.json", "1.json", "2.json", "--metric=house.mse"], "house.mse: found None, expected a number"),
         (["0.csv", "1.csv", "2.csv", "--false-alarms=0"], "--false-alarms: found 0.0"),
+        (["0.csv", "1.csv", "2.csv", "--metric=house.rmse"], "0.csv: predictions give an accuracy, and --metric is h"),
         (["0.csv", "1.csv", "--run=true"], "--run: found 2 files"),
         (["0.csv", "1.csv", "latin.csv"], "latin.csv: expected text in UTF-8 ('utf-8' codec can't decode byte 0xfc"),
     ],
@@ -219,7 +227,8 @@ def test_what_is_not_of_seeds_is_refused(seeds, capsys, words, reason):
     Path("twice.json").write_text('{"a": 1, "a": 2}')
     Path("tenth.json").write_text('{"house": {"rmse": 0.1}}')
     Path("folder.csv").mkdir()
-    code, _, err = outcome(capsys, "--metric=house.rmse", *words)
+    metric = "digits.test.accuracy" if words[0].endswith(".csv") else "house.rmse"
+    code, _, err = outcome(capsys, f"--metric={metric}", *words)
     assert code == 2
     assert reason in err
 
