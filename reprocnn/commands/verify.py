@@ -33,7 +33,7 @@ from reprocnn.core.params import load
 from reprocnn.datasets import DATASETS
 from reprocnn.gate import lock
 from reprocnn.gate.imports import Code
-from reprocnn.gate.values import flatten
+from reprocnn.gate.values import flatten, numbers
 from reprocnn.repository import dvc, git
 
 LOCK = Path("dvc.lock")
@@ -253,6 +253,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 def compare_metrics(committed: dict[str, Any], again: dict[str, Any]) -> list[str]:
     """Print each metric that changed; give a line for each test accuracy that seeds do not explain."""
     before, after = flatten(committed), flatten(again)
+    known = numbers(before).keys() & numbers(after).keys()
     unexplained = []
     for key in before | after:
         if before.get(key) == after.get(key):
@@ -261,7 +262,7 @@ def compare_metrics(committed: dict[str, Any], again: dict[str, Any]) -> list[st
         dataset = key.partition(".")[0]
         if key == f"{dataset}.test.accuracy":
             noise = seed_noise(dataset)
-            if abs(float(str(after.get(key))) - float(str(before.get(key)))) <= noise:
+            if key in known and abs(float(after[key]) - float(before[key])) <= noise:  # type: ignore[arg-type]
                 message += f", within seed noise (two seeds differ by up to {noise:.4f})"
             else:
                 message += f", BEYOND seed noise (two seeds differ by up to {noise:.4f})"

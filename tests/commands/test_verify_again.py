@@ -281,6 +281,16 @@ def test_fewer_than_two_seeds_explain_nothing(small, capsys):
     assert capsys.readouterr().out == f"  {line}\n"
 
 
+@pytest.mark.parametrize("value", [None, True, "0.95", math.nan])
+def test_no_noise_explains_an_accuracy_that_is_missing_or_no_share(small, value):
+    metrics = {"mnist": {"test": {"accuracy": 0.95}}}
+    odd = {"mnist": {"test": {"accuracy": value} if value is not None else {}}}
+    for before, after in ((metrics, odd), (odd, metrics)):
+        [line] = verify.compare_metrics(before, after)
+        assert f"{value}" in line
+        assert "BEYOND seed noise" in line
+
+
 def test_only_test_accuracies_are_judged_and_only_changes_printed(small, capsys):
     before = {"cifar": {"val": {"accuracy": 0.9}, "test": {"accuracy": 0.5, "loss": 1}, "n": 3}}
     after = {"cifar": {"val": {"accuracy": 0.1}, "test": {"accuracy": 0.5, "loss": 7}, "extra": 1}}
