@@ -98,7 +98,7 @@ def version_mismatches() -> list[str]:
         if not path.exists():
             lines.append(f"{path}: missing; run `dvc repro`, or verify in the top folder of this project's repository")
             continue
-        for library, trained in read_json(path)["versions"].items():
+        for library, trained in _section(path, "versions").items():
             installed = _installed(library)
             if installed != trained:
                 lines.append(
@@ -227,8 +227,19 @@ def environment_changes(committed: Path, again: Path) -> list[str]:
 
 def environment(path: Path) -> dict[str, Any]:
     """Read device, settings and versions, by dotted key."""
+    return flatten({key: _section(path, key) for key in ("device", "settings", "versions")})
+
+
+def _section(path: Path, key: str) -> dict[str, Any]:
+    """Read one section of a file in evaluation/. Raises UserError if it has none."""
     details = read_json(path)
-    return flatten({key: details[key] for key in ("device", "settings", "versions")})
+    section = details.get(key) if isinstance(details, dict) else None
+    if not isinstance(section, dict):
+        raise UserError(
+            f"{path}: {key}: found {section!r}, expected keys with values; restore it with git checkout, or run "
+            f"`dvc repro`"
+        )
+    return section
 
 
 def different_outputs(committed: Path, again: Path) -> list[str]:

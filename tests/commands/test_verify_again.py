@@ -166,6 +166,16 @@ def test_every_version_that_differs_is_a_line(small):
     assert third.startswith("evaluation/cifar.json: missing; run `dvc repro`")
 
 
+@pytest.mark.parametrize("content", [{}, [], {"versions": ["numpy"]}])
+def test_details_without_versions_are_reported_in_a_line(small, content):
+    write("evaluation/cifar.json", content)
+    for read in (verify.version_mismatches, lambda: verify.environment(Path("evaluation/cifar.json"))):
+        with pytest.raises(
+            UserError, match=r"^evaluation/cifar\.json: \w+: found .*, expected keys with values; restore"
+        ):
+            read()
+
+
 def test_the_lock_file_that_fits_counts_whichever_it_is(tmp_path, monkeypatch):
     """A name with a dot, which lock files write with a dash."""
     monkeypatch.chdir(tmp_path)
