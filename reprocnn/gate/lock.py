@@ -381,7 +381,13 @@ def _would_run(repo: Repo, outs: dict[str, Any]) -> list[str]:
             for stage in plan_repro(graph, stages or repo.stage.collect(PROJECT_FILE))
             if _is_changed(stage, list(graph.successors(stage)), outs)
         ]
-    return [f"dvc.lock: {stage.addressing}: would run again; {_again(stage)}" for stage in changed]
+    return [f"dvc.lock: {stage.addressing}: {_why(stage)}" for stage in changed if stage.outs]
+
+
+def _why(stage: Any) -> str:
+    if stage.always_changed:
+        return "would always run again, so nothing says whether it is up to date; remove always_changed from dvc.yaml"
+    return f"would run again; {_again(stage)}"
 
 
 def _is_changed(stage: Any, upstream: list[Any], outs: dict[str, Any]) -> bool:

@@ -309,7 +309,15 @@ def test_a_repository_without_a_pipeline_is_a_line(clone):
 
 def test_a_stage_that_always_runs_is_found_though_its_data_is_absent(clone):
     edit("dvc.yaml", "  plot:\n", "  plot:\n    always_changed: true\n")
-    assert lock.faults() == ["dvc.lock: plot: would run again; run `dvc repro` and commit"]
+    [line] = lock.faults()
+    assert line.startswith("dvc.lock: plot: would always run again")
+    assert line.endswith("; remove always_changed from dvc.yaml")
+
+
+def test_a_stage_that_makes_nothing_may_always_run(clone):
+    edit("dvc.yaml", "stages:\n", "stages:\n  note:\n    cmd: echo\n")
+    edit("dvc.lock", "stages:\n", "stages:\n  note:\n    cmd: echo\n")
+    assert lock.faults() == []
 
 
 @pytest.mark.parametrize("change", ["code", "dep", "lock"])
