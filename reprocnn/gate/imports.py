@@ -13,6 +13,7 @@ from typing import Any
 from reprocnn.core.errors import UserError
 
 BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
+MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
 TYPES_ONLY = ("TYPE_CHECKING", "typing.TYPE_CHECKING")  # code behind them does not run
 
 
@@ -39,13 +40,17 @@ class Code:
         above = [wdir, wdir / "src", self.root, self.root / "src"]
         given = [wdir / path for word in words if word.startswith("PYTHONPATH=") for path in word[11:].split(":")]
         found = []
+        place = wdir
         for word, before in zip(words, ["", *words], strict=False):
-            script = self._script(word.rpartition("=")[2], wdir)
+            place = Path(os.path.normpath(place / word)) if before == "cd" else place
+            name = word.rpartition("=")[2]
+            script = self._script(name, place) or self._script(name, wdir)
             if script:
                 found.append(([script], [script.parent, *given, *above]))
-            if before == "-m" or word.startswith("-m"):
-                module = word if before == "-m" else word[2:]
-                roots = [wdir, *given, *above]
+            flag, flag_before = MODULE.fullmatch(word), MODULE.fullmatch(before)
+            module = word if flag_before and not flag_before[1] else flag[1] if flag else ""
+            if module:
+                roots = [place, *given, *above]
                 found.append((self._as_main(self._find(module, roots)), roots))
         return [(files, roots) for files, roots in found if files]
 
@@ -105,16 +110,26 @@ class Code:
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     files += self._find(alias.name, roots)
-            elif isinstance(node, ast.ImportFrom) and node.level:
-                base = file.parents[node.level - 1]
-                for alias in node.names:
-                    files += self._files(base, [*(node.module or "").split("."), alias.name])
             elif isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    files += self._find(f"{node.module}.{alias.name}", roots)
+                names = [alias.name for alias in node.names]
+                package = self._from(file, node, "", roots) if names == ["*"] else []
+                for name in names + self._exported(package):
+                    files += self._from(file, node, name, roots)
         for part in _importing_by_name(nodes):
             files += self._named(file, part, roots)
         return [file for file in files if file.is_relative_to(self.root)]
+
+    def _from(self, file: Path, node: ast.ImportFrom, name: str, roots: list[Path]) -> list[Path]:
+        """Give the files that an import of `name` from a package runs."""
+        if node.level:
+            return self._files(file.parents[node.level - 1], [*(node.module or "").split("."), name])
+        return self._find(f"{node.module}.{name}", roots)
+
+    def _exported(self, package: list[Path]) -> list[str]:
+        """List the strings of a package's `__all__`, which `import *` imports where they are modules."""
+        nodes = self._parse(package[-1]) if package and package[-1].name == "__init__.py" else []
+        lists = [node for node in nodes if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)]
+        return [name for node in lists if "__all__" in ast.unparse(node) for name in _strings(node)]
 
     def _named(self, file: Path, tree: ast.AST, roots: list[Path]) -> list[Path]:
         """List what code that imports by name may import: each of its strings that is a module or a Python file.

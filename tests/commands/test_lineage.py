@@ -62,6 +62,8 @@ def test_a_stage_without_python_is_skipped(foreign):
         "bash -c 'set -e; python a.py'",
         "python -m a",
         "python -ma",
+        "python -Bum a",
+        "cd sub/.. && python -m a",
         "python3 -m torch.distributed.run -m a",
         "run --script=a.py",
         "python a.py it's",
@@ -104,6 +106,26 @@ def test_every_form_of_import_is_followed(foreign, line):
     files = {"pkg/__init__.py": "x = 1\n", "pkg/a.py": line + "\n", "pkg/b.py": "x = 1\n", "pkg/c.py": "x = 1\n"}
     foreign({"dvc.yaml": stage("python -m pkg.a", "pkg/a.py", "pkg/__init__.py"), **files})
     assert lines(Path()) == ["dvc.yaml: a: deps: add pkg/b.py"]
+
+
+@pytest.mark.parametrize("command", ["python a.py", "python -m a"])
+def test_the_folder_that_a_command_changes_to_is_looked_in(foreign, command):
+    declared = stage(f"cd code && {command} && cd ..; python c.py", "code/a.py", "c.py")
+    foreign({"dvc.yaml": declared, "code/a.py": "import b\n", "code/b.py": "x = 1\n", "c.py": "x = 1\n"})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add code/b.py"]
+
+
+@pytest.mark.parametrize("line", ["from pkg import *", "from .pkg import *"])
+def test_a_star_imports_the_modules_that_the_package_exports(foreign, line):
+    package = {
+        "app/pkg/__init__.py": "__all__ = ['b']\n__all__ += ['x']\n",
+        "app/pkg/b.py": "x = 1\n",
+        "app/pkg/c.py": "",
+    }
+    files = {"app/a.py": line + "\n", "app/__init__.py": "", **package}
+    cmd = "python app/a.py" if line.startswith("from pkg") else "python -m app.a"
+    foreign({"dvc.yaml": stage(cmd, "app/a.py", "app/pkg/__init__.py"), **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add app/pkg/b.py"]
 
 
 def test_what_only_type_checkers_see_is_not_code(foreign):
