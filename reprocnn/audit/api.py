@@ -84,7 +84,8 @@ def audit(
     """
     if tf is None:
         raise UserError(
-            f"the audit runs on TensorFlow, and Keras on {keras.backend.backend()}. Save the model as .keras."
+            f"expected Keras on TensorFlow, found it on {keras.backend.backend()}. Save the model as .keras and run "
+            "`reprocnn audit` on the file."
         )
     if not isinstance(model, keras.Model):
         raise UserError(f"model: expected a Keras model, got {type(model).__name__}. `reprocnn audit` takes files.")
@@ -123,7 +124,7 @@ def audit_by_name(name: str, ignore: dict[str, str] | None = None) -> list[Findi
         keras.utils.set_random_seed(0)
         return audit(build(name), loss="categorical_crossentropy", num_classes=NUM_CLASSES, ignore=ignore)
     if not name.endswith((".keras", ".h5", ".hdf5")):
-        other = " Load it and save it as .keras." if name.endswith(".pb") else ""
+        other = " Save the model as .keras where it is built." if name.endswith(".pb") else ""
         raise UserError(
             f"{name}: expected a file that ends in .keras or .h5, or a network: {', '.join(SHAPES)}.{other}"
         )

@@ -30,8 +30,8 @@ from reprocnn.gate.values import flatten, is_number, one_line
 
 POWER = 0.8
 SEEDS = (1, 3, 5, 10, 30)
-# What is known of the dispersion before any seed is seen, as if it had been measured with so many degrees of freedom.
 REMEDY = "pass the files that the seeds wrote"
+# What is known of the dispersion before any seed is seen, as if it had been measured with so many degrees of freedom.
 PRIOR, PRIOR_DEGREES = 2.0, 4
 FEWEST = 3
 
@@ -196,8 +196,8 @@ def _report(metric: str, found: Calibration, seeds: int, false_alarms: float) ->
     lines = [f"{metric}: {seeds} seeds, {found.mean:.6g} ± {found.noise:.2g} (standard deviation over seeds)"]
     if found.images:
         lines.append(
-            f"dispersion: {found.dispersion:.2f} (1: the test images are all the noise there is; "
-            f"{PRIOR:g} is assumed with {PRIOR_DEGREES} degrees of freedom, the seeds add {seeds - 1})"
+            f"dispersion: {found.dispersion:.2f} (1: no noise but the choice of test images; from an assumed {PRIOR:g} "
+            f"of weight {PRIOR_DEGREES} and these seeds, of weight {seeds - 1})"
         )
     lines += [
         "false alarms with alpha 0.05, 0.01, 0.001, 0.0001: "

@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
         metavar="NAME",
         action="append",
         default=[],
-        help="accept that a metric, gate.alpha or gate.tolerance was loosened or removed; repeatable",
+        help="accept what the gate calls loosened or removed: a metric, a limit, a dep or a param; repeatable",
     )
     parser.add_argument(
         "--metrics",

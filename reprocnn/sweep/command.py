@@ -70,7 +70,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         default="mnist.val.accuracy",
         help="metric to print and to optimize, by its dotted name (default: %(default)s)",
     )
-    parser.add_argument("--minimize", action="store_true", help="with --search optuna: lower values are better")
+    parser.add_argument("--minimize", action="store_true", help="lower values of the metric are better")
     parser.add_argument(
         "--threads", type=_positive, default=2, metavar="N", help="threads per trial (default: %(default)s)"
     )
@@ -82,8 +82,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         nargs="?",
         const="",
         metavar="FILE:COLUMN",
-        help="with --search: stop trials whose metric is below the median of finished ones at the same epoch, as "
-        "COLUMN of FILE says, a CSV output of the pipeline (default for a metric NAME.val.accuracy: "
+        help="with --search: stop trials whose best epoch so far is worse than the median of finished ones at the same "
+        "epoch, as COLUMN of FILE says, a CSV output of the pipeline (default for a metric NAME.val.accuracy: "
         "plots/NAME/history.csv:val_accuracy)",
     )
     parser.add_argument(
