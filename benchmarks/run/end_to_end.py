@@ -22,7 +22,7 @@ OURS, PEER = "mnist-fast", "one-epoch recipe, PyTorch"
 
 
 def main(arguments: list[str]) -> None:
-    """Time both and write the table."""
+    """Time both and replace the rows of this processor."""
     parser = command.parser("end_to_end", __doc__)
     parser.add_argument("python", metavar="PYTHON", help="a Python that has PyTorch")
     parser.add_argument("n", metavar="N", type=int, help="how many seeds")
@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> None:
                 }
                 rows.append(row | conditions)
                 print(rows[-1], flush=True)
-    results.write(TABLE, [row for row in rows if row["seed"] >= 0], digits=4)
+    rows = [row for row in rows if row["seed"] >= 0]
+    results.add(TABLE, rows, keys=("side", "seed", "hardware"), digits=4)
 
 
 def train(copy: Path, seed: int) -> Any:

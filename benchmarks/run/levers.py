@@ -51,8 +51,10 @@ class Lever(NamedTuple):
     code: tuple[tuple[str, str, str], ...] = ()  # file, text that occurs once, what replaces it
 
 
-# Airbench's params, for batches of 875; its decay is relative to its rates.
-AIRBENCH = {"normalization": "standardize", "weight_decay": 0.01667 * 0.4375}
+# Airbench's decay for batches of 2,000, relative to its rates; the momentum that it goes through multiplies it.
+DECAY = 0.01667 / (1 - 0.85)
+AIRBENCH = {"normalization": "standardize", "weight_decay": DECAY * 0.4375}
+FULL = {"filters": 64, "epochs": 9}  # at full width, for what may help there alone
 LEVERS = {
     "none": Lever({}),
     "bias not trained": Lever({}, NO_BIAS),
@@ -60,9 +62,10 @@ LEVERS = {
     "filters at PyTorch's scale": Lever({}, PYTORCH_SCALE),
     "airbench's details": Lever(AIRBENCH, NO_BIAS + PYTORCH_SCALE + rates(0.4375)),
     "airbench's details, batches of 1,400": Lever(
-        AIRBENCH | {"batch_size": 1400, "lr_factor": 24.0, "weight_decay": 0.01667 * 0.7},
+        AIRBENCH | {"batch_size": 1400, "lr_factor": 24.0, "weight_decay": DECAY * 0.7},
         NO_BIAS + PYTORCH_SCALE + rates(0.7),
     ),
+    "weight_decay=0.06": Lever({"weight_decay": 0.06}),
     "label_smoothing=0.1": Lever({"label_smoothing": 0.1}),
     "lr_factor=24": Lever({"lr_factor": 24.0}),
     "first_size=0.5": Lever({"first_size": 0.5}),
@@ -74,6 +77,9 @@ LEVERS = {
     ),
     "widths 1 1 2 4 8 8, epochs=7": Lever({"epochs": 7}, NO_BIAS + widths((1, 1), (2, 4), (8, 8))),
     "pooled earlier, filters=36": Lever({"filters": 36}, NO_BIAS + POOLED_EARLIER),
+    "filters=64 epochs=9": Lever(FULL),
+    "filters=64 epochs=9 weight_decay=0.06": Lever(FULL | {"weight_decay": 0.06}),
+    "filters=64 epochs=9, airbench's details": Lever(FULL | AIRBENCH, NO_BIAS + PYTORCH_SCALE + rates(0.4375)),
 }
 
 

@@ -4,6 +4,7 @@ import csv
 import datetime
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,18 +67,23 @@ def conditions(hardware: str) -> dict[str, str]:
 
 
 def processor(device: "Device") -> str:
-    """Describe a device by its name and threads."""
-    return f"{device.name}, {device.threads} threads"
+    """Describe a device by its name and threads, and a CPU by the instructions that it has for the convolutions."""
+    return _hardware(asdict(device))
 
 
 def trained_on(training: dict[str, Any]) -> str:
     """Describe the device of a training that runs/train_NAME.json records."""
-    return "{name}, {threads} threads, {precision}".format(**training["device"])
+    return f"{_hardware(training['device'])}, {training['device']['precision']}"
 
 
 def versions(training: dict[str, Any]) -> str:
     """List the versions of the libraries that `backend.record` recorded."""
     return ", ".join(f"{name} {version}" for name, version in training["versions"].items())
+
+
+def _hardware(device: dict[str, Any]) -> str:
+    instructions = device["instructions"] if device["kind"] == "cpu" else ""
+    return ", ".join(filter(None, (device["name"], instructions, f"{device['threads']} threads")))
 
 
 def _columns(rows: list[dict[str, Any]]) -> list[str]:

@@ -2,7 +2,8 @@
 
 For each network and precision, run in turn, five rounds: a matrix product (2,048 squared) at the highest speed in that
 precision, the project's steps, as many without reprocnn/networks/fast_layers.py, and as many of PyTorch's in the same
-precision, all without augmentation. Write benchmarks/results/step.csv: medians over the rounds.
+precision, all without augmentation. Medians over the rounds go to benchmarks/results/step.csv, where rows of other
+processors stay.
 """
 
 import dataclasses
@@ -35,12 +36,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("python", metavar="PYTHON", help="a Python that has PyTorch")
     python = parser.parse_args(arguments).python
     device = configure_device("cpu", 0)
-    rows = []
     for setting, precision in itertools.product(STEPS, ("float32", "mixed_bfloat16")):
         row = measure(setting, dataclasses.replace(device, precision=precision), python)
-        rows.append(row | results.conditions(results.processor(device)))
-        print(rows[-1], flush=True)
-    results.write(TABLE, rows, digits=4)
+        row |= results.conditions(results.processor(device))
+        results.add(TABLE, [row], keys=("setting", "precision", "hardware"), digits=4)
 
 
 def measure(setting: str, device: Device, python: str) -> dict[str, Any]:

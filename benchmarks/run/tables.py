@@ -40,6 +40,7 @@ class View(NamedTuple):
     where: tuple[str, str] | None = None  # column, value: these rows alone
 
 
+STEP = ("setting", "convolutions", "ours", "Keras' / ours", "PyTorch / ours", "share of peak")
 VIEWS = {
     "results": View("headlines", ("data set", "setting", "test accuracy", "with TTA", "minutes", "parameters")),
     "this commit": View("this commit", ("data set", "network", "test accuracy", "95 % interval", "with TTA", "wrong")),
@@ -62,8 +63,8 @@ VIEWS = {
     "growth": View("growth", ("data set", "growing", "seconds per epoch", "exponent of seconds")),
     "growth memory": View("growth", ("data set", "growing", "peak memory, MiB", "exponent of memory")),
     "overhead": View("overhead", ("what", "seconds", "baseline", "ratio")),
-    "step": View("step", ("setting", "images", "convolutions", "ours", "Keras' own kernels", "PyTorch")),
-    "step ratios": View("step", ("setting", "convolutions", "Keras' / ours", "PyTorch / ours", "share of peak")),
+    "step": View("step", STEP, ("processor", "Intel(R) Xeon(R) Processor, 2 threads")),
+    "step avx512": View("step", STEP, ("processor", "AMD EPYC, avx512_bf16, 2 threads")),
     "sweep": View("sweep", ("run as", "trials", "each trial waits", "seconds", "per trial")),
     "cifar": View("cifar", ("setting", "epochs", "test accuracy", "with TTA", "n", "minutes")),
     "cifar cost": View("cifar", ("setting", "processor", "relative time", "TFLOP", "peak memory")),

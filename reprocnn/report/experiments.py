@@ -145,14 +145,16 @@ def _change(own: pd.DataFrame) -> str:
 
 
 def _beside(column: str, baseline: str, *compared: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Divide the columns `compared` by those of the row of the same seed that has `baseline` in `column`.
+    """Divide the columns `compared` by those of the same processor's row of the same seed with `baseline` in `column`.
 
     The results are in new columns, `relative NAME`.
     """
+    keys = ["hardware", "seed"]
 
     def relative(runs: pd.DataFrame) -> pd.DataFrame:
-        base = runs[runs[column] == baseline].set_index("seed")
-        return runs.assign(**{f"relative {name}": runs[name] / runs["seed"].map(base[name]) for name in compared})
+        base = runs[runs[column] == baseline].set_index(keys)
+        own = base.reindex(pd.MultiIndex.from_frame(runs[keys]))
+        return runs.assign(**{f"relative {name}": runs[name] / own[name].to_numpy() for name in compared})
 
     return relative
 
@@ -263,9 +265,10 @@ TABLES = {
             "From the start of the process to the end of the training, imports and data included. CPU seconds are "
             "those of all cores. Medians over seeds; in brackets, relative to PyTorch in the same round."
         ),
-        by=("side",),
+        by=("hardware", "side"),
         prepare=_beside("side", "one-epoch recipe, PyTorch", "seconds", "training_seconds", "cpu_seconds"),
         columns={
+            "processor": first("hardware"),
             "process": first("side"),
             "n": len,
             "test accuracy": accuracy("test_accuracy"),
@@ -306,6 +309,7 @@ TABLES = {
         title="What a step costs",
         text="A training step compared with the highest rate of a matrix product, and with PyTorch.",
         columns={
+            "processor": first("hardware"),
             "setting": first("setting"),
             "images": first("images"),
             "convolutions": lambda own: own["precision"].iloc[0].removeprefix("mixed_"),

@@ -297,6 +297,8 @@ def test_cells_of_a_file_by_hand(tmp_path):
 
 def test_the_conditions_of_a_measurement():
     assert results.processor(Device("cpu", "a processor", 2)) == "a processor, 2 threads"
+    assert results.processor(Device("cpu", "a processor", 2, "float32", "avx2")) == "a processor, avx2, 2 threads"
+    assert results.processor(Device("gpu", "a card", 2, "float32", "avx2")) == "a card, 2 threads"
     assert results.conditions("a machine") == {"hardware": "a machine", "date": results.today()}
 
 
@@ -309,6 +311,22 @@ class Fake:
     def __call__(self, *arguments, **options):
         self.calls.append(arguments)
         return self.values.pop(0)
+
+
+def test_a_step_measured_again_keeps_the_rows_of_other_processors(monkeypatch, tmp_path):
+    monkeypatch.setattr(step, "TABLE", tmp_path / "step.csv")
+    monkeypatch.setattr(step, "STEPS", {"mnist": 1})
+    for name, milliseconds in (("A", 1.0), ("B", 2.0), ("A", 3.23456)):
+        device, row = Device("cpu", name, 2, "float32"), {"setting": "mnist", "milliseconds": milliseconds}
+        monkeypatch.setattr(step, "configure_device", lambda kind, threads, device=device: device)
+        monkeypatch.setattr(step, "measure", lambda *a, row=row: row | {"precision": a[1].precision})
+        step.main(["python"])
+    found = [(row["hardware"], row["precision"], row["milliseconds"]) for row in results.read(tmp_path / "step.csv")]
+    assert found == [
+        (f"{name}, 2 threads", precision, milliseconds)
+        for name, milliseconds in (("B", "2"), ("A", "3.235"))
+        for precision in ("float32", "mixed_bfloat16")
+    ]
 
 
 def test_the_sides_of_a_step_by_hand(monkeypatch):
@@ -394,8 +412,8 @@ def test_the_cases_of_the_growth():
 
 def test_growth_times_the_second_epoch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    training = {"epoch_seconds": [9.5, 4.25], "peak_memory_bytes": 5 * 2**20 + 9,
-                "device": {"name": "a", "threads": 2, "precision": "float32"}}  # fmt: skip
+    device = {"kind": "cpu", "name": "a", "instructions": "avx2", "threads": 2, "precision": "float32"}
+    training = {"epoch_seconds": [9.5, 4.25], "peak_memory_bytes": 5 * 2**20 + 9, "device": device}
     copies, ran, written = Fake(None), [], Fake(None)
 
     def train(arguments, cwd, check):
@@ -411,7 +429,7 @@ def test_growth_times_the_second_epoch(tmp_path, monkeypatch):
     assert copies.calls[0][2] == {
         "cifar.epochs": 2, "cifar.filters": 16, "cifar.batch_size": 250, "cifar.first_size": 1.0,
     }  # fmt: skip
-    assert (row["seconds"], row["peak_memory_mib"], row["hardware"]) == (4.25, 5, "a, 2 threads, float32")
+    assert (row["seconds"], row["peak_memory_mib"], row["hardware"]) == (4.25, 5, "a, avx2, 2 threads, float32")
 
 
 def test_a_setting_beside_its_peers(monkeypatch):
@@ -521,6 +539,11 @@ def test_both_sides_end_to_end(tmp_path, monkeypatch):
         ["mnist-fast", "0", "13", "1.5", "20", "0.99"], ["one-epoch recipe, PyTorch", "0", "14", "1.5", "20", "0.98"],
         ["mnist-fast", "1", "15", "1.5", "20", "0.99"], ["one-epoch recipe, PyTorch", "1", "16", "1.5", "20", "0.98"],
     ]  # fmt: skip
+    copies.values.append(nullcontext(copy))
+    monkeypatch.setattr(end_to_end.backend, "configure_device", lambda *asked: Device("cpu", "another", 2))
+    end_to_end.main(["other", "1"])
+    both = results.read(end_to_end.TABLE)
+    assert (both[:4], [row["hardware"] for row in both[4:]]) == (rows, 2 * ["another, 2 threads"])
 
 
 def test_a_seed_is_trained_as_watched_in_the_copy(tmp_path, monkeypatch):

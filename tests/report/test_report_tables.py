@@ -56,17 +56,20 @@ def test_bench_by_hand():
 
 def test_end_to_end_by_hand():
     """Seconds are 0.5, 0.9 and 0.3 of the peer's with the same seed; the medians would give 0.45."""
-    columns = ["side", "seed", "seconds", "training_seconds", "cpu_seconds", "test_accuracy"]
+    columns = ["hardware", "side", "seed", "seconds", "training_seconds", "cpu_seconds", "test_accuracy"]
     ours, peer = "mnist-fast", "one-epoch recipe, PyTorch"
     rows = [
-        (ours, 0, 5.0, 1.0, 8.0, 0.99), (peer, 0, 10.0, 4.0, 10.0, 0.99),
-        (ours, 1, 18.0, 2.0, 30.0, 0.99), (peer, 1, 20.0, 4.0, 20.0, 0.99),
-        (ours, 2, 9.0, 3.0, 13.0, 0.99), (peer, 2, 30.0, 5.0, 26.0, 0.99),
+        ("A", ours, 0, 5.0, 1.0, 8.0, 0.99), ("A", peer, 0, 10.0, 4.0, 10.0, 0.99),
+        ("A", ours, 1, 18.0, 2.0, 30.0, 0.99), ("A", peer, 1, 20.0, 4.0, 20.0, 0.99),
+        ("A", ours, 2, 9.0, 3.0, 13.0, 0.99), ("A", peer, 2, 30.0, 5.0, 26.0, 0.99),
+        ("B", ours, 0, 5.0, 1.0, 8.0, 0.99), ("B", peer, 0, 5.0, 2.0, 8.0, 0.99),  # of another processor
     ]  # fmt: skip
     accuracy = "99.00% ± 0.00"
     assert cells("end_to_end", pd.DataFrame(rows, columns=columns)) == [
-        [ours, "3", accuracy, "9.0 (0.50)", "2.0 (0.50)", "13.0 (0.80)"],
-        [peer, "3", accuracy, "20.0 (1.00)", "4.0 (1.00)", "20.0 (1.00)"],
+        ["A", ours, "3", accuracy, "9.0 (0.50)", "2.0 (0.50)", "13.0 (0.80)"],
+        ["A", peer, "3", accuracy, "20.0 (1.00)", "4.0 (1.00)", "20.0 (1.00)"],
+        ["B", ours, "1", "99.00%", "5.0 (1.00)", "1.0 (0.50)", "8.0 (1.00)"],
+        ["B", peer, "1", "99.00%", "5.0 (1.00)", "2.0 (1.00)", "8.0 (1.00)"],
     ]
 
 
@@ -103,7 +106,8 @@ def test_an_exponent_is_fitted_to_logarithms():
 def test_tried_by_hand():
     rows = [("none", 2, 8.0, 0.97), ("none", 0, 2.0, 0.98), ("none", 1, 4.0, 0.99)]
     rows += [("other", 0, 3.0, 0.97), ("other", 1, 4.0, 0.96), ("other", 2, 40.0, 0.98), ("once", 2, 4.0, 0.5)]
-    none, other, once = cells("tried", pd.DataFrame(rows, columns=["change", "seed", "seconds", "val_accuracy"]))
+    runs = pd.DataFrame(rows, columns=["change", "seed", "seconds", "val_accuracy"]).assign(hardware="A")
+    none, other, once = cells("tried", runs)
     assert none == ["none", "3", "4.00", "1.00", "98.00% ± 1.00"]
     assert other == ["other", "3", "4.00", "1.50", "97.00% ± 1.00"]  # 3 / 2, 4 / 4 and 40 / 8
     assert once == ["once", "1", "4.00", "0.50", "50.00%"]
@@ -173,13 +177,13 @@ def test_the_chosen_epoch_by_hand():
 
 
 def test_step_by_hand():
-    row = {"setting": "mnist", "precision": "mixed_bfloat16", "images": 256,
+    row = {"hardware": "A, 2 threads", "setting": "mnist", "precision": "mixed_bfloat16", "images": 256,
            "gflop_per_step": 4.0, "milliseconds": 1040.0, "keras_milliseconds": 60.0, "pytorch_milliseconds": 50.0,
            "keras_over_ours": 1.5, "pytorch_over_ours": 1.25,
            "matrix_peak_gflops": 200.0, "share_of_peak": 0.5}  # fmt: skip
-    assert cells("step", pd.DataFrame([row])) == [
-        ["mnist", "256", "bfloat16", "4.0", "1,040 ms", "60 ms", "50 ms", "1.50", "1.25", "200 GFLOP/s", "50%"]
-    ]
+    [shown] = cells("step", pd.DataFrame([row]))
+    assert shown[:8] == ["A, 2 threads", "mnist", "256", "bfloat16", "4.0", "1,040 ms", "60 ms", "50 ms"]
+    assert shown[8:] == ["1.50", "1.25", "200 GFLOP/s", "50%"]
 
 
 def test_gpu_by_hand():
