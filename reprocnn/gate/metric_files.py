@@ -141,6 +141,8 @@ def parse(path: str, content: bytes, *, finite: bool = True) -> Any:
         raise ValueError(f"over {MAX_BYTES:,} bytes, expected some numbers")
     text = content.decode("utf-8")
     ending = path.rpartition(".")[2].lower()
+    if text.startswith("\ufeff") and ending in ("json", "toml"):
+        raise ValueError("begins with a byte-order mark, expected UTF-8 without one")
     if ending == "py":
         raise ValueError("Python, expected JSON, YAML or TOML")
     if ending == "toml":

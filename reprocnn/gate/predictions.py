@@ -93,9 +93,13 @@ def _parse(text: str) -> Predictions:
     if len(set(header)) < len(header):
         raise ValueError("two columns of one name")
     columns = [*COLUMNS, *(["index"] if "index" in header else [])]
-    rows = [[row[column] for column in columns] for row in reader]
-    if not rows:
+    records = list(reader)
+    if not records:
         raise ValueError("no rows")
+    longer = next((i for i, record in enumerate(records) if None in record), None)
+    if longer is not None:
+        raise ValueError(f"more values than columns in row {longer}")
+    rows = [[record[column] for column in columns] for record in records]
     empty = next((i for i, row in enumerate(rows) if not all(row)), None)
     if empty is not None:
         raise ValueError(f"an empty value in row {empty}")

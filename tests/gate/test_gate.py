@@ -456,6 +456,8 @@ SCENARIOS = [
              State(change=lambda metrics: metrics["digits"]["test"].update(n=10))),
     Scenario("a key twice", 2, "the key 'accuracy' is there twice", BASE, State(),
              raw('{"digits": {"test": {"n": 1000, "accuracy": 0.5, "accuracy": 0.96}}}')),
+    Scenario("a byte-order mark before the metrics", 2, "a byte-order mark, expected UTF-8 without one", BASE,
+             State(), raw('\ufeff{"digits": {"test": {"n": 1000, "accuracy": 0.96}}}')),
     Scenario("a key nested and with dots", 2, "'digits.test.accuracy': there twice", BASE, State(),
              raw('{"digits": {"test": {"accuracy": 0.5}}, "digits.test.accuracy": 0.96}')),
     *[Scenario(f"a number {text}", 2, "expected a finite number", BASE, State(),

@@ -36,6 +36,7 @@ def test_classes_are_numbers_or_names(table, correct):
         ("y_true,y_pred\n1,1\n1,\n", "an empty value in row 1"),
         ("y_true,y_pred\n,1\n1,1\n", "an empty value in row 0"),
         ("y_true,y_pred\n1,1\n1\n", "an empty value in row 1"),
+        ("y_true,y_pred\n1,1\n1,1,2\n", "more values than columns in row 1"),
         (f"y_true,y_pred\n1,{'1' * 200_000}\n", "field larger than field limit"),
         ("y_true,y_pred\n1,nan\n1,1\n1,0\n", "0.333333 of it is correct, but the metric is 0.5"),
     ],
