@@ -7,6 +7,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from reprocnn.core.errors import UserError
 
 BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
+CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
 TYPES_ONLY = ("TYPE_CHECKING", "typing.TYPE_CHECKING")  # code behind them does not run
 
 
@@ -45,6 +47,8 @@ class Code:
             place = Path(os.path.normpath(place / word)) if before == "cd" else place
             name = word.rpartition("=")[2]
             script = self._script(name, place) or self._script(name, wdir)
+            if script is None and re.fullmatch(r"python[\d.]*", Path(before).name):
+                script = self._script(f"{name}/__main__.py", place)
             if script:
                 found.append(([script], [script.parent, *given, *above]))
             flag, flag_before = MODULE.fullmatch(word), MODULE.fullmatch(before)
@@ -52,6 +56,10 @@ class Code:
             if module:
                 roots = [place, *given, *above]
                 found.append((self._as_main(self._find(module, roots)), roots))
+            if CODE.fullmatch(before):
+                with suppress(SyntaxError, ValueError):  # a shell's command
+                    roots = [place, *given, *above]
+                    found.append((self._imported_by(list(_running(ast.parse(word))), place / "-c", roots), roots))
         return [(files, roots) for files, roots in found if files]
 
     def files(self, folder: Path) -> set[Path]:
@@ -98,13 +106,12 @@ class Code:
                 found.add(file)
                 key = (file, *roots)
                 if key not in self._imports:
-                    self._imports[key] = self._imported(file, roots)
+                    self._imports[key] = self._imported_by(self._parse(file), file, roots)
                 waiting += self._imports[key]
         return found
 
-    def _imported(self, file: Path, roots: list[Path]) -> list[Path]:
+    def _imported_by(self, nodes: list[ast.AST], file: Path, roots: list[Path]) -> list[Path]:
         """List the files that the imports of one file run; a name imported from a package counts if it is a module."""
-        nodes = self._parse(file)
         files = []
         for node in nodes:
             if isinstance(node, ast.Import):

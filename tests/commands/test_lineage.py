@@ -66,6 +66,8 @@ def test_a_stage_without_python_is_skipped(foreign):
         "cd sub/.. && python -m a",
         "python3 -m torch.distributed.run -m a",
         "run --script=a.py",
+        'python -c "import a; a.main()"',
+        "python3 -uc 'from a import x'",
         "python a.py it's",
         '"python a.py\\npython c.py"',
     ],
@@ -74,6 +76,12 @@ def test_the_entry_is_found_in_the_command(foreign, cmd):
     foreign({"dvc.yaml": stage(cmd, "a.py", "c.py"), "a.py": "import b\n", "b.py": "x = 1\n", "c.py": "import a\n"})
     expected = [] if "c.py" in cmd else ["dvc.yaml: a: deps: remove c.py"]
     assert lines(Path()) == ["dvc.yaml: a: deps: add b.py", *expected]
+
+
+@pytest.mark.parametrize("cmd", ["python app", "cd app/.. && python3.12 ./app/ --epochs 3"])
+def test_a_folder_that_python_runs_is_its_main(foreign, cmd):
+    foreign({"dvc.yaml": stage(cmd, "app/__main__.py"), "app/__main__.py": "import b\n", "app/b.py": "x = 1\n"})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add app/b.py"]
 
 
 def test_every_file_that_a_command_names_counts(foreign):
