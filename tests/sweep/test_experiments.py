@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,10 @@ from dvc.repo import Repo
 
 pytest.importorskip("ray", reason="the sweep extra is not installed")
 from reprocnn.core.errors import UserError
+from reprocnn.sweep import command, jobs, pruning
 from reprocnn.sweep import experiments as module
-from reprocnn.sweep import pruning
+from reprocnn.sweep.cluster import Machines
+from reprocnn.sweep.driver import Driver
 from reprocnn.sweep.experiments import Experiments, metric_files
 from reprocnn.sweep.jobs import Stage, pipeline_stages, template
 from reprocnn.sweep.overrides import experiment_name
@@ -262,3 +265,63 @@ def test_a_job_is_described_by_this_repository(repository, monkeypatch):
     assert Path(job.cache) == repository / ".dvc/cache"
     assert job.remote == str(repository.parent / "storage")
     assert job.settings["remote"]["storage"]["url"] == job.remote
+
+
+@pytest.fixture
+def started(repository, monkeypatch):
+    """Give the drivers that the command makes and what it asks of the cluster, which runs nothing."""
+    drivers: list[Driver] = []
+    asked: list[str] = []
+
+    class Asked(Machines):
+        def inspect(self, job: jobs.Job) -> bool:
+            asked.append(f"inspect {self.threads} {self.gpus}")
+            return job.revision != call(repository, "git", "rev-parse", "HEAD").strip()
+
+    monkeypatch.setattr(command, "Machines", Asked)
+    monkeypatch.setattr(command, "connect", lambda: asked.append("connect"))
+    monkeypatch.setattr(command, "start", lambda watched: replace(watched, progress="started"))
+    monkeypatch.setattr(jobs, "ray", SimpleNamespace(put=len, remote=lambda num_cpus: lambda run: (num_cpus, run)))
+    monkeypatch.setattr(Driver, "run", lambda driver: drivers.append(driver) or 0)
+    return drivers, asked
+
+
+def test_a_grid_is_put_together_from_this_repository(repository, started):
+    drivers, asked = started
+    command.main(["lr=0.1,0.2", "seed=1", "--threads=3", tiny.METRIC])
+    [driver] = drivers
+    trials = [(f"lr={lr}", "seed=1", "threads=3") for lr in (0.1, 0.2)]
+    assert asked == ["connect", "inspect 3 0"]
+    assert [(one.overrides, one.study) for one in driver.proposals] == [(trial, None) for trial in trials]
+    assert (driver.total, driver.machines.threads) == (2, 3)
+    assert (driver.experiments.metric, driver.experiments.watched) == ("val.accuracy", None)
+    assert driver.experiments.revision == driver.jobs.job.revision
+    assert (driver.jobs.job.apart, driver.jobs.job.watched) == (True, None)  # as no machine has the cache
+    assert list(driver.jobs.stages) == ["prepare", "train"]
+    assert ("prepare", ()) in driver.jobs.sharing  # twice
+    assert ("train", trials[0]) not in driver.jobs.sharing
+
+
+def test_a_search_is_put_together_from_this_repository(repository, started):
+    tiny.make_epochs(repository)
+    drivers, asked = started
+    searching = ["--search=random", "--trials=2", "--prune=plots/history.csv:accuracy", "--gpus=0.5", tiny.METRIC]
+    command.main(["lr=interval(0.1,0.2)", "seed=1", *searching])
+    [driver] = drivers
+    assert asked == ["connect", "inspect 2 0.5"]
+    assert driver.total == 2
+    watched = Watched("plots/history.csv", "accuracy", "started")
+    assert driver.jobs.job.watched == watched
+    assert driver.experiments.watched == replace(watched, progress=None)
+    assert driver.jobs.sharing.drawn == {"lr"}
+    drawn = list(driver.proposals)
+    assert [one.overrides[1:] for one in drawn] == [("seed=1", "threads=2", "device=gpu")] * 2
+    assert all(0.1 <= one.trial.params["lr"] <= 0.2 for one in drawn)
+
+
+def test_a_metric_that_the_commit_lacks_is_refused_before_any_machine_is_asked(repository, started, monkeypatch):
+    experiment(repository, "val.accuracy", val_json=VAL)
+    monkeypatch.setattr(Repo, "status", lambda _: {})
+    with pytest.raises(UserError, match=r"--metric val\.precision: found no such number"):
+        command.main(["lr=0.1", "--metric=val.precision"])
+    assert started[1] == []
