@@ -1,8 +1,11 @@
-"""The metric of an experiment, in whichever of the metric files that dvc.yaml declares."""
+"""What a sweep reads from its repository, how a job runs in a clone of it, and what comes back."""
 
 import json
+import platform
 import shutil
 import sys
+import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.config import Config
 from dvc.repo import Repo
 
 pytest.importorskip("ray", reason="the sweep extra is not installed")
 from reprocnn.core.errors import UserError
-from reprocnn.sweep import command, jobs, pruning
+from reprocnn.sweep import command, jobs, pruning, trial
 from reprocnn.sweep import experiments as module
 from reprocnn.sweep.cluster import Machines
 from reprocnn.sweep.driver import Driver
@@ -265,6 +269,66 @@ def test_a_job_is_described_by_this_repository(repository, monkeypatch):
     assert Path(job.cache) == repository / ".dvc/cache"
     assert job.remote == str(repository.parent / "storage")
     assert job.settings["remote"]["storage"]["url"] == job.remote
+
+
+@pytest.fixture
+def ran(repository, tmp_path, monkeypatch):
+    """Run a job of this repository, whose dvc leaves an experiment with a learning rate of 0.25 in the clone."""
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(trial.ray, "get_gpu_ids", lambda: [3])
+    call(repository, "dvc", "remote", "add", "--local", "--default", "storage", "../storage")
+    (tmp_path / "storage").mkdir()
+    call(repository, "git", "bundle", "create", "--quiet", "../all", "HEAD")
+    settings: list[Any] = []
+
+    def run(clone: Callable[[Any], None] = lambda history: None, **changes: Any) -> tuple[Outcome, Any]:
+        revision = call(repository, "git", "rev-parse", "HEAD").strip()
+        job = replace(template(Repo(), revision), name="lr0.25", overrides=("lr=0.25",), **changes)
+
+        def run_experiment(place: Path, job: jobs.Job, lock: Any, cached: bool, history: Any) -> None:
+            folder = place / "repository"
+            settings.append(Config(str(folder / ".dvc")))
+            assert call(folder, "git", "rev-parse", "HEAD").strip() == revision
+            assert call(folder, "git", "status", "--porcelain") == ""
+            (folder / "runs").mkdir()
+            (folder / "runs/train_it.json").write_text('{"threads": 1}')
+            (folder / "params.yaml").write_text("lr: 0.25")
+            call(folder, "git", "commit", "--quiet", "--all", "--message=by the sweep")
+            call(folder, "git", "update-ref", f"refs/exps/{revision[:2]}/{revision[2:]}/lr0.25", "HEAD")
+            clone(history)
+
+        monkeypatch.setattr(trial, "_run_experiment", run_experiment)
+        return trial._run(job, (tmp_path / "all").read_bytes()), settings.pop()
+
+    return run
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_outcome_of_a_job_in_a_clone_becomes_an_experiment_here(repository, ran, tmp_path, cached):
+    """Results go to the cache that both share, or through the remote."""
+    outcome, settings = ran(**{} if cached else {"cache": "/nowhere/cache"})
+    assert (outcome.records, outcome.pushed, outcome.gpus) == ({"train_it": {"threads": 1}}, not cached, ("3",))
+    assert (outcome.node, outcome.pruned) == (platform.node(), None)
+    assert settings["remote"]["storage"]["url"] == str(tmp_path / "storage")
+    assert settings["core"]["remote"] == "storage"
+    folder = repository / ".dvc/cache" if cached else trial._places() / "cache"
+    assert settings["cache"] == settings["cache"] | {"dir": str(folder), "type": ["reflink", "symlink", "copy"]}
+    assert list(trial._places().rglob("repository")) == []  # the clone is gone
+    revision = call(repository, "git", "rev-parse", "HEAD").strip()
+    made = Experiments(revision, "val.accuracy", metric_files(Repo()))
+    made.receive(("lr=0.25",), replace(outcome, pushed=False))
+    assert made.params("lr0.25") == {"lr": 0.25}
+
+
+def test_a_job_that_was_stopped_gives_its_history_alone(ran):
+    def stop(history: Any) -> None:
+        history.stopped, history.values = True, [0.5, 0.25]
+
+    outcome, _ = ran(stop, watched=Watched("history.csv", "accuracy"))
+    assert (outcome.bundle, outcome.pruned) == (b"", [0.5, 0.25])
+    outcome, _ = ran(watched=Watched("history.csv", "accuracy"))
+    assert outcome.bundle
+    assert outcome.pruned is None
 
 
 @pytest.fixture
