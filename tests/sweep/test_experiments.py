@@ -168,6 +168,22 @@ def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypat
     assert made.names() == {name}
 
 
+def test_outputs_that_are_in_the_remote_are_fetched_for_the_experiment(repository, monkeypatch):
+    call(repository, "git", "update-ref", "refs/exps/it", "HEAD")
+    fetched: list[Any] = []
+    monkeypatch.setattr(Repo, "fetch", lambda repo, **options: fetched.append(options))
+    module._fetch_outputs("it", "refs/exps/it")
+    revision = call(repository, "git", "rev-parse", "HEAD").strip()
+    assert [(one["revs"], one["workspace"]) for one in fetched] == [([revision], False)]
+
+    def fail(repo: Repo, **options: Any) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(Repo, "fetch", fail)
+    with pytest.raises(UserError, match=r"^outputs not fetched: no route; run `dvc exp apply it` and `dvc pull`"):
+        module._fetch_outputs("it", "refs/exps/it")
+
+
 def test_an_outcome_that_git_refuses_has_no_record(repository):
     made = Experiments(call(repository, "git", "rev-parse", "HEAD").strip(), "val.accuracy", metric_files(Repo()))
     with pytest.raises(UserError):
@@ -285,7 +301,7 @@ def ran(repository, tmp_path, monkeypatch):
         revision = call(repository, "git", "rev-parse", "HEAD").strip()
         job = replace(template(Repo(), revision), name="lr0.25", overrides=("lr=0.25",), **changes)
 
-        def run_experiment(place: Path, job: jobs.Job, lock: Any, cached: bool, history: Any) -> None:
+        def run_experiment(place: Path, job: trial.Job, lock: Any, cached: bool, history: Any) -> None:
             folder = place / "repository"
             settings.append(Config(str(folder / ".dvc")))
             assert call(folder, "git", "rev-parse", "HEAD").strip() == revision
@@ -338,13 +354,14 @@ def started(repository, monkeypatch):
     asked: list[str] = []
 
     class Asked(Machines):
-        def inspect(self, job: jobs.Job) -> bool:
+        def inspect(self, job: trial.Job) -> bool:
             asked.append(f"inspect {self.threads} {self.gpus}")
             return job.revision != call(repository, "git", "rev-parse", "HEAD").strip()
 
     monkeypatch.setattr(command, "Machines", Asked)
     monkeypatch.setattr(command, "connect", lambda: asked.append("connect"))
-    monkeypatch.setattr(command, "start", lambda watched: replace(watched, progress="started"))
+    actor = SimpleNamespace(remote=lambda **options: lambda kind: SimpleNamespace(remote=lambda: (kind, options)))
+    monkeypatch.setattr(pruning, "ray", actor)
     monkeypatch.setattr(jobs, "ray", SimpleNamespace(put=len, remote=lambda num_cpus: lambda run: (num_cpus, run)))
     monkeypatch.setattr(Driver, "run", lambda driver: drivers.append(driver) or 0)
     return drivers, asked
@@ -374,7 +391,8 @@ def test_a_search_is_put_together_from_this_repository(repository, started):
     [driver] = drivers
     assert asked == ["connect", "inspect 2 0.5"]
     assert driver.total == 2
-    watched = Watched("plots/history.csv", "accuracy", "started")
+    # An actor that takes no trial's place and outlives the machine that it is on.
+    watched = Watched("plots/history.csv", "accuracy", (pruning.Progress, {"num_cpus": 0, "max_restarts": -1}))
     assert driver.jobs.job.watched == watched
     assert driver.experiments.watched == replace(watched, progress=None)
     assert driver.jobs.sharing.drawn == {"lr"}

@@ -353,3 +353,7 @@ def test_trials_that_are_behind_are_stopped_and_no_others(task, monkeypatch):
     made = jobs.Jobs(machines, job(watched=watched), STAGES, Sharing(STAGES, [], set()))
     made.stop(dict.fromkeys(("behind", "ahead"), lambda values: values[-1] < 0.5))
     assert stopped == ["behind"]
+    jobs.Jobs(machines, job(), STAGES, Sharing(STAGES, [], set())).stop({"behind": lambda _: True})  # not watched
+    monkeypatch.setattr(take, "remote", lambda: (_ for _ in ()).throw(jobs.RayError()))
+    made.stop({"behind": lambda _: True})  # the actor does not answer
+    assert stopped == ["behind"]

@@ -139,10 +139,12 @@ def test_without_an_address_a_cluster_of_this_machine_is_started(monkeypatch, ad
     options: dict[str, Any] = {}
     monkeypatch.setattr(cluster.ray, "init", lambda **given: options.update(given))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "the user's")
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
     cluster.connect()
     assert options["address"] == given
+    assert re.fullmatch("[0-9a-f]{64}" if given else "the user's", os.environ["RAY_AUTH_TOKEN"])
     assert options["runtime_env"] == {"py_modules": [str(ROOT / "reprocnn")]}
 
 
@@ -312,6 +314,25 @@ def test_failed_trials_are_counted_and_the_others_continue(monkeypatch, capsys, 
     assert fake.forgotten == 0
 
 
+def test_a_trial_that_is_refused_or_has_no_metric_is_a_failed_one(monkeypatch, capsys, reported):
+    fake = Fake(slots=1)
+    monkeypatch.setattr(fake, "receive", lambda one, _: raise_(UserError("refused")) if one == ("lr=0.1",) else None)
+    monkeypatch.setattr(fake, "value", lambda name: raise_(UserError("sweep: --metric x: none")) if "2" in name else 1)
+    assert run(fake, monkeypatch, "0.1", "0.2", "0.3") == 2
+    printed = capsys.readouterr().out
+    assert "lr=0.1  failed: refused\n" in printed
+    assert "lr=0.2  failed: --metric x: none\n" in printed
+    assert reported == [None, None, 1]
+
+
+def test_a_head_that_is_gone_ends_the_loop(monkeypatch):
+    """Where Ray itself would wait for it."""
+    fake = Fake()
+    monkeypatch.setattr(fake, "check_head", lambda: raise_(UserError("the cluster's head is gone")))
+    with pytest.raises(UserError, match="the cluster's head is gone"):
+        run(fake, monkeypatch, "0.1")
+
+
 def test_a_long_message_with_brackets_is_one_line_as_it_is(monkeypatch, capsys):
     fake = Fake(slots=1)
     message = f"host-a: ERROR: failed to run [red]a.py[/bin/sh] {'in a folder below another ' * 9}with :bug:"
@@ -410,6 +431,16 @@ def test_a_job_takes_from_cache_or_remote_and_gives_to_the_remote(
     wanted = [" ".join(run) if words.startswith("exp run") else words for words in expected]
     assert [" ".join(arguments) for arguments, _ in calls] == wanted
     assert calls[1][1] == {"error": trial.TrialError, "stop": None}
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_what_a_stopped_trial_made_is_not_given_to_the_remote(monkeypatch, tmp_path, stopped):
+    calls = []
+    monkeypatch.setattr(trial, "_dvc", lambda place, job, lock, *arguments, **more: calls.append((arguments, more)))
+    history: Any = SimpleNamespace(stop=lambda: stopped, stopped=stopped)
+    trial._run_experiment(tmp_path, job(), None, False, history)  # type: ignore[arg-type]
+    assert [arguments[0] for arguments, _ in calls] == ["pull", "exp", *([] if stopped else ["push"])]
+    assert calls[1][1]["stop"] is history.stop
 
 
 def test_a_cache_that_lacks_something_does_not_stop_the_job(monkeypatch, tmp_path):
