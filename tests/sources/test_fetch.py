@@ -5,6 +5,7 @@ import hashlib
 import io
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,23 @@ def test_content_may_stall_for_thirty_seconds_after_each_300_000_bytes(monkeypat
     now[0] = 219.8
     with pytest.raises(web.SourceError, match="http://a/b: fewer than 300,000 bytes in 30 s"):
         clock.seconds_left()
+
+
+def test_a_download_lasts_as_long_as_its_content_keeps_coming(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(web.time, "monotonic", lambda: now[0])
+    clock = web._Clock("http://a/b")
+    now[0] = 150.0
+    response: Any = SimpleNamespace(read1=bytes, length=1)
+    content = web.Content(response, clock)
+    assert clock.seconds_left() == 30
+    for _ in range(9):
+        now[0] += 20
+        assert len(content.read(150_000)) == len(content.read(150_000)) == 150_000
+        assert clock.seconds_left() == 30
+    now[0] += 20
+    content.read(1)
+    assert clock.seconds_left() == 10
 
 
 def test_a_bound_is_the_last_byte_that_is_let_through():
