@@ -314,6 +314,8 @@ def ran(repository, tmp_path, monkeypatch):
             clone(history)
 
         monkeypatch.setattr(trial, "_run_experiment", run_experiment)
+        with pytest.raises(UserError):
+            trial._run(job, b"cut")  # which leaves half a clone
         return trial._run(job, (tmp_path / "all").read_bytes()), settings.pop()
 
     return run
