@@ -79,6 +79,8 @@ LEVERS = {
     "pooled earlier, filters=36": Lever({"filters": 36}, NO_BIAS + POOLED_EARLIER),
     "filters=64 epochs=9": Lever(FULL),
     "filters=64 epochs=9 weight_decay=0.06": Lever(FULL | {"weight_decay": 0.06}),
+    "filters=64 epochs=9 weight_decay=0.12": Lever(FULL | {"weight_decay": 0.12}),
+    "filters=64 epochs=10 weight_decay=0.06": Lever(FULL | {"epochs": 10, "weight_decay": 0.06}),
     "filters=64 epochs=9, airbench's details": Lever(FULL | AIRBENCH, NO_BIAS + PYTORCH_SCALE + rates(0.4375)),
 }
 

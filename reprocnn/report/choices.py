@@ -362,7 +362,11 @@ TRAINING: tuple[Explanation[Training], ...] = (
     ),
     Explanation(
         "Weight decay, {it.recipe.weight_decay:g}",
-        "Weights shrink unless the loss needs them",
+        lambda it: (
+            "Biases and dense weights shrink unless the loss needs them; Muon normalizes the kernels of convolutions"
+            if it.recipe.optimizer == "muon"
+            else "Weights shrink unless the loss needs them"
+        ),
         ("weight_decay",),
         applies=uses("weight_decay"),
     ),

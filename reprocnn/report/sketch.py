@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from reprocnn.report.figures import WIDTH
 from reprocnn.report.palette import INK, ORANGE, SILVER, SKY
 
 COLOURS = {"Conv2D": SKY, "DepthwiseConv2D": SKY, "Dense": ORANGE}
@@ -20,8 +21,8 @@ NAMES = {
     "InputLayer": "image", "MaxPooling2D": "max pooling", "AveragePooling2D": "average pooling", "ReLU": "ReLU",
     "Rescaling": "normalization",
 }  # fmt: skip
-# Inches: width of the figure, middle of the blocks, start of the text, between its lines.
-WIDTH, MIDDLE, TEXT, LINE = 3.7, 0.62, 1.22, 0.16
+# Inches: middle of the blocks, start of the text, between its lines.
+MIDDLE, TEXT, LINE = 0.62, 1.22, 0.16
 LETTERS = 33  # of a line
 
 

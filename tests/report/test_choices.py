@@ -65,7 +65,8 @@ def test_the_whitening_layer_is_explained():
         ({"epochs": 1}, "**1 epoch.**"),
         ({"batch_size": 1000}, "**Batches of 1,000.**"),
         ({"label_smoothing": 0.3}, "a share of 0.3 of each label"),
-        ({"weight_decay": 0.05}, "**Weight decay, 0.05.**"),
+        ({"weight_decay": 0.05}, "**Weight decay, 0.05.** Weights shrink"),
+        ({"weight_decay": 0.05, "optimizer": "muon"}, "**Weight decay, 0.05.** Biases and dense weights"),
         ({}, "shifted by up to 2 pixels each way, by fractions of a pixel too,"),
         (
             {"rotation": 0.0, "zoom": 0.0, "shear": 0.0, "elastic": 0.0, "shift": 1},
