@@ -255,6 +255,22 @@ def test_a_proxy_is_asked(good, monkeypatch):
     assert raw() == EVERYTHING
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_of_another_kind_is_refused_unless_it_is_bypassed(good, monkeypatch, scheme):
+    with faultserver.serve(good, faultserver.good) as (address, asked):
+        host = address.removeprefix("http://")
+        monkeypatch.setenv(f"{scheme}_proxy", f"SOCKS5h://me:secret@{host}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        text = refused(monkeypatch, f"{scheme}://mirror.example")
+        assert f"images.gz: InvalidURL: {scheme}_proxy: found socks5h://, expected a proxy with http://" in text
+        assert "secret" not in text
+        assert asked == []
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setenv("DATASETS_MIRROR", address)
+        download.main()
+    assert raw() == EVERYTHING
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("part", ["status line", "header", "headers"])
 def test_a_proxy_that_never_ends_its_answer(good, monkeypatch, part):
