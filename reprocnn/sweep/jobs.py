@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 
 from reprocnn.repository import git
 from reprocnn.sweep.cluster import Machines
-from reprocnn.sweep.overrides import Overrides, experiment_name
+from reprocnn.sweep.overrides import Overrides, experiment_name, key_of
 from reprocnn.sweep.trial import Job, MachineError, run_job, versions
 
 PROGRESS_SECONDS = 10  # to wait for an answer
@@ -51,7 +51,7 @@ def pipeline_stages(repo: Repo) -> dict[str, Stage]:
 def parts_of(trial: Overrides, stages: dict[str, Stage]) -> dict[str, Overrides]:
     """Map each stage, in the order of the pipeline, to those overrides of the trial that reach it."""
     return {
-        name: tuple(one for one in trial if any(_overlap(one.lstrip("+").partition("=")[0], key) for key in stage.keys))
+        name: tuple(one for one in trial if any(_overlap(key_of(one), key) for key in stage.keys))
         for name, stage in stages.items()
     }
 
@@ -90,7 +90,7 @@ class Sharing:
 
     def __contains__(self, part: Part) -> bool:
         if self.drawn:
-            return not any(one.partition("=")[0] in self.drawn for one in part[1])
+            return not any(key_of(one) in self.drawn for one in part[1])
         return self.uses[part] > 1
 
 

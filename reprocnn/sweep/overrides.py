@@ -91,13 +91,18 @@ def schema_faults(override: str) -> list[str]:
 
 def values(override: Override) -> list[str]:
     """Return each value of a sweep as KEY=VALUE, at most MOST + 1 of them; of an interval its two ends."""
-    key = override.key_or_group
+    key = override.get_key_element()  # with its plus, if it adds a key
     if override.is_interval_sweep():
         interval: Any = override.value()
         return [f"{key}={interval.start}", f"{key}={interval.end}"]
     if override.is_sweep_override():
         return [f"{key}={value}" for value in itertools.islice(override.sweep_string_iterator(), MOST + 1)]
     return [str(override.input_line)]
+
+
+def key_of(override: str) -> str:
+    """Give the dotted key of KEY=VALUE, or of +KEY=VALUE, which may add it."""
+    return override.partition("=")[0].lstrip("+")
 
 
 def grid(overrides: list[Override]) -> list[Overrides]:

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from reprocnn.core import params
 from reprocnn.sweep.experiments import Experiments
-from reprocnn.sweep.overrides import Overrides, experiment_name
+from reprocnn.sweep.overrides import Overrides, experiment_name, key_of
 
 SAMPLERS = {"random": optuna.samplers.RandomSampler, "optuna": optuna.samplers.TPESampler}
 
@@ -72,7 +72,7 @@ def as_distributions(overrides: list[Override]) -> dict[str, Any]:
 
 def as_values(trial: Overrides, space: dict[str, Any]) -> dict[str, Any]:
     """Give the values of a trial for those keys of `space` that it has."""
-    texts = dict(one.split("=", 1) for one in trial)
+    texts = {key_of(one): one.partition("=")[2] for one in trial}
     return {key: _value(texts[key]) for key in space if key in texts}
 
 
@@ -94,7 +94,7 @@ def _value(text: str) -> Any:
 def _with_values(overrides: list[Override], drawn: dict[str, Any]) -> Overrides:
     """Put drawn values in the place of sweeps."""
     return tuple(
-        f"{one.key_or_group}={drawn[one.key_or_group]}" if one.key_or_group in drawn else str(one.input_line)
+        f"{one.get_key_element()}={drawn[one.key_or_group]}" if one.key_or_group in drawn else str(one.input_line)
         for one in overrides
     )
 

@@ -34,6 +34,8 @@ def test_overrides_are_those_of_dvc(repository):
         (["lr=0.1,2"], "lr: found 2, expected a number, above 0 and at most 1"),
         (["lr=0"], "lr: found 0, expected"),
         (["lrr=0.1"], "lrr: unknown key; did you mean lr?"),
+        (["+lrr=0.1,0.2"], "lrr: unknown key; did you mean lr?"),
+        (["++lr=0.1,2"], "lr: found 2, expected a number"),
         (["seed=one,2"], 'seed: found "one", expected a whole number'),
         (["lr=interval(0.1,3)"], "lr: found 3"),
         (["lr=interval(1,0.1)"], "found an interval from 1 to 0.1, expected two finite ends, the lower one first"),

@@ -177,6 +177,19 @@ def test_earlier_experiments_of_the_same_search_count(studies):
     assert [proposal.overrides for proposal in again] == earlier
 
 
+@pytest.mark.parametrize("sign", ["+", "++"])
+def test_keys_that_the_params_may_lack_keep_their_plus(studies, sign):
+    trials = grid([override(f"{sign}lr=0.1,0.2"), override(f"{sign}seed=1")])
+    assert trials == [(f"{sign}lr=0.1", f"{sign}seed=1"), (f"{sign}lr=0.2", f"{sign}seed=1")]
+    space = [override(f"{sign}lr=0.1,0.2"), override(f"{sign}seed=1")]
+    earlier = ({"lr": 0.2, "seed": 1}, 0.9, experiment_name(trials[1]))
+    found = [one.overrides for one in search.Search("random", 2, False).proposals(space, Drawn(earlier))]  # type: ignore[arg-type]
+    assert found[0] == trials[1]
+    assert found[1] in trials
+    assert search.as_values(trials[0], search.as_distributions(space)) == {"lr": 0.1}
+    assert ("train", trials[0]) not in Sharing(STAGES, [], {"lr"})
+
+
 @pytest.mark.parametrize("minimize", [False, True])
 def test_a_trial_below_the_median_at_its_epoch_is_behind(studies, minimize):
     """The median of five finished trials, as Optuna waits for so many."""
