@@ -85,22 +85,20 @@ def one_by_one(folder: Path, n: int) -> float:
 def sweep(folder: Path, nodes: int, n: int) -> tuple[float, int]:
     """Run `n` trials on `nodes` nodes; return seconds and peak memory in bytes of the driver, without its workers."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    for _ in range(nodes):
-        cluster.add_node(num_cpus=1)
-    environment = os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder.parent)}
-    arguments = [f"seed=range(0,{n})", "--threads=1", "--metric=seed"]
-    start, peak = time.perf_counter(), 0
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "reprocnn", "sweep", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-    )
-    while driver.poll() is None:
-        time.sleep(0.2)
-        peak = max(peak, _memory(driver.pid))
-    seconds = time.perf_counter() - start
-    cluster.shutdown()
+    try:
+        for _ in range(nodes):
+            cluster.add_node(num_cpus=1)
+        environment = os.environ | {"RAY_ADDRESS": cluster.address, "PYTHONPATH": str(ROOT)}
+        environment["TMPDIR"] = str(folder.parent)
+        arguments = [sys.executable, "-m", "reprocnn", "sweep", f"seed=range(0,{n})", "--threads=1", "--metric=seed"]
+        start, peak = time.perf_counter(), 0
+        with subprocess.Popen(arguments, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as driver:
+            while driver.poll() is None:
+                time.sleep(0.2)
+                peak = max(peak, _memory(driver.pid))
+        seconds = time.perf_counter() - start
+    finally:
+        cluster.shutdown()
     if driver.returncode:
         raise UserError(f"the sweep ended with exit code {driver.returncode}; its message is above")
     return seconds, peak
