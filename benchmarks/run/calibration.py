@@ -17,6 +17,7 @@ from scipy import stats
 from benchmarks.run import command, results
 from benchmarks.run.copies import copy_with_data
 from benchmarks.run.settings import SETTINGS
+from reprocnn.core.files import atomic_write
 from reprocnn.gate.calibrate import Calibration, of_predictions
 
 FOLDER = results.FOLDER.resolve()  # trainings run in a folder of their own
@@ -46,11 +47,9 @@ def retrain() -> None:
 
 
 def _write(name: str, rows: Iterable[dict[str, object]]) -> None:
-    """Write each row as it comes."""
-    path = FOLDER / f"calibration_{name}.csv"
-    path.unlink(missing_ok=True)
-    for row in rows:
-        pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+    """Write a table once all its rows are known."""
+    with atomic_write(FOLDER / f"calibration_{name}.csv") as partial:
+        pd.DataFrame(rows).to_csv(partial, index=False)
 
 
 def _row(recipe: str, seed: int, y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, object]:
