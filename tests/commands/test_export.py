@@ -286,6 +286,8 @@ def test_the_header_has_the_numbers_of_the_results(evaluated):
     assert result["dataset"] == {"name": "MNIST", "type": "ylecun/mnist", "split": "test"}
     found = {metric["type"]: metric["value"] for metric in result["metrics"]}
     assert found == {key: test[key] for key in ("accuracy", "top2_accuracy", "loss", "calibration_error")}
+    names = [metric["name"] for metric in result["metrics"]]
+    assert names == ["accuracy", "top2 accuracy", "loss", "calibration error"]
     license = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
     assert license.lower() == header["license"]
 

@@ -67,3 +67,5 @@ def test_each_shape_is_drawn_as_often_and_stands_out():
     square = images[labels == sample.SHAPES.index("square")].astype(float)
     contrast = abs(square[:, 12:20, 12:20].mean(axis=(1, 2)) - square[:, :4, :4].mean(axis=(1, 2))).sum(axis=-1)
     assert (contrast > 60).all()
+    rng = np.random.default_rng(2)
+    assert all(abs(np.subtract(*sample._colours(rng))).sum() > 120 for _ in range(200))

@@ -222,8 +222,8 @@ def test_validation_takes_no_part_if_both_splits_are_trained_on(prepared, monkey
     assert [fit.val for fit in fits] == [None]
     seen = {image.tobytes() for batch in fits[0].x for image in batch}
     assert seen == {image.tobytes() for split in ("train", "val") for image in load(MNIST / split).x}
-    assert Path("plots/mnist/history.csv").read_text() == (
-        "epoch,loss,accuracy,val_loss,val_accuracy,lr\n1,1.5,0.25,,,0.009999999776482582\n"
+    assert Path("plots/mnist/history.csv").read_bytes() == (
+        b"epoch,loss,accuracy,val_loss,val_accuracy,lr\n1,1.5,0.25,,,0.009999999776482582\n"
     )
     printed = capsys.readouterr().out
     assert "16 images" in printed
