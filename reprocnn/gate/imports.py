@@ -16,6 +16,7 @@ from reprocnn.core.errors import UserError
 BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
 CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
+INVALID = (SyntaxError, ValueError, RecursionError, MemoryError)  # of code that cannot be parsed
 TYPES_ONLY = ("TYPE_CHECKING", "typing.TYPE_CHECKING")  # code behind them does not run
 
 
@@ -57,9 +58,9 @@ class Code:
                 roots = [place, *given, *above]
                 found.append((self._as_main(self._find(module, roots)), roots))
             if CODE.fullmatch(before):
-                with suppress(SyntaxError, ValueError):  # a shell's command
+                with suppress(*INVALID):  # a shell's command
                     roots = [place, *given, *above]
-                    found.append((self._imported_by(list(_running(ast.parse(word))), place / "-c", roots), roots))
+                    found.append((self._imported_by(_nodes(word), place / "-c", roots), roots))
         return [(files, roots) for files, roots in found if files]
 
     def files(self, folder: Path) -> set[Path]:
@@ -210,14 +211,18 @@ class Code:
         """Give the nodes that run, the module itself first."""
         if file not in self._nodes:
             try:
-                with warnings.catch_warnings(action="ignore"):
-                    tree = ast.parse(self._fs.cat_file(str(file)), file)
-            except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                self._nodes[file] = _nodes(self._fs.cat_file(str(file)))
+            except INVALID as error:
                 where = f"{Path(os.path.relpath(file, self.root)).as_posix()}:{getattr(error, 'lineno', None) or 1}"
                 reason = str(getattr(error, "msg", error)) or "nested too deep"  # all that MemoryError means here
                 raise UserError(f"{where}: invalid Python ({reason}); fix it") from None
-            self._nodes[file] = list(_running(tree))
         return self._nodes[file]
+
+
+def _nodes(code: str | bytes) -> list[ast.AST]:
+    """Give the nodes that run, the module itself first. Raises one of INVALID for what is no Python."""
+    with warnings.catch_warnings(action="ignore"):
+        return list(_running(ast.parse(code)))
 
 
 def _words(command: str) -> Iterator[str]:

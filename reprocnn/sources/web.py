@@ -195,11 +195,11 @@ def _request(address: str) -> urllib.request.Request:
         _ = parts.port
     except ValueError:  # whose text has the start of such a password
         raise http.client.InvalidURL("expected a port up to 65535; write / ? # in a password as %2F %3F %23") from None
+    user, _, host = parts.netloc.rpartition("@")
     proxy = urllib.request.getproxies().get(parts.scheme, "")
     kind = proxy.partition("://")[0].lower() if "://" in proxy else "http"
-    if kind not in ("http", "https") and not urllib.request.proxy_bypass(parts.hostname):
-        raise http.client.InvalidURL(f"{parts.scheme}_proxy: found {kind}://, expected a proxy with http://")
-    user, _, host = parts.netloc.rpartition("@")
+    if kind not in ("http", "https") and not urllib.request.proxy_bypass(host):
+        raise http.client.InvalidURL(f"{parts.scheme}_proxy: found {kind}://, expected the address of an HTTP proxy")
     parts = parts._replace(netloc=host, path=quote(parts.path, KEPT), query=quote(parts.query, KEPT), fragment="")
     headers = {"Accept-Encoding": "identity", "User-Agent": "reprocnn"}  # .gz files are wanted as they are
     if user:

@@ -67,7 +67,7 @@ def test_a_stage_without_python_is_skipped(foreign):
         "python3 -m torch.distributed.run -m a",
         "run --script=a.py",
         'python -c "import a; a.main()"',
-        "python3 -uc 'from a import x'",
+        "python3 -uc 'from a import x; 1 is 1'",  # of which Python warns
         "python a.py it's",
         '"python a.py\\npython c.py"',
     ],

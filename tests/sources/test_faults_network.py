@@ -262,10 +262,10 @@ def test_a_proxy_of_another_kind_is_refused_unless_it_is_bypassed(good, monkeypa
         monkeypatch.setenv(f"{scheme}_proxy", f"SOCKS5h://me:secret@{host}")
         monkeypatch.delenv("no_proxy", raising=False)
         text = refused(monkeypatch, f"{scheme}://mirror.example")
-        assert f"images.gz: InvalidURL: {scheme}_proxy: found socks5h://, expected a proxy with http://" in text
+        assert f"images.gz: InvalidURL: {scheme}_proxy: found socks5h://, expected the address of an HTTP" in text
         assert "secret" not in text
         assert asked == []
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.setenv("no_proxy", host)  # with its port
         monkeypatch.setenv("DATASETS_MIRROR", address)
         download.main()
     assert raw() == EVERYTHING
