@@ -75,8 +75,8 @@ def audit(
 ) -> list[Finding]:
     """Find the design flaws of a built model, the worst first. The model is left as it was.
 
-    `loss` is as for `compile`; the default is the one the model was compiled with. `x` and `y` are as for `fit`: the
-    first rows of `x` run through the model instead of noise, and build it if need be; the labels `y` are compared with
+    `loss` is as for `compile`; the default is the one the model was compiled with. `x` and `y` are as for `fit`: a
+    few rows of `x` run through the model instead of noise, and build it if need be; the labels `y` are compared with
     losses and outputs. Of a tf.data.Dataset, a PyDataset or an iterator, the first batch is taken. `ignore` switches
     rules off: it gives the reason by the rule's code. Rules that lack what they need are skipped.
 

@@ -52,6 +52,11 @@ class Signal:
         return float(tf.sqrt(tf.reduce_mean(tf.math.reduce_variance(values, axis=0)))) if self.shape else 0.0
 
     @cached_property
+    def is_constant(self) -> bool:
+        """Check whether all rows are equal."""
+        return bool(self.shape) and bool(tf.reduce_all(self.tensor == self.tensor[:1]))
+
+    @cached_property
     def low(self) -> float:
         return float(tf.reduce_min(self._values))
 
@@ -92,6 +97,7 @@ class Call:
     sources: list[int]  # one number per input: the same for the same tensor
     output: Signal
     before: list["Call"]  # in the order of the inputs; the model's own inputs have none
+    is_inference: bool  # called with training=False, or inside a model that is
     after: list["Call"] = field(default_factory=list)
 
 
@@ -105,10 +111,11 @@ class Graph:
     names: list[str]  # of the results: the keys of a dict, else empty
     leaves: dict[str, Any]  # layers with weights and no layers in them, by name, those inside opaque layers too
     gradients: dict[int, np.ndarray | None]  # by id of the variable: the first that is not all zero, if any came
+    unknown: list[Any]  # TensorFlow variables that the pass read and the model does not know
 
 
 def read(model: keras.Model, x: Any = None, trained: list[bool] | None = None) -> Graph:
-    """Run the first images of `x` (as for `fit`; by default noise as smooth as images) through the model and back.
+    """Run a few images of `x` (as for `fit`; by default noise as smooth as images) through the model and back.
 
     `trained` says which outputs have a loss; by default all. Raises UserError if the model is not built or cannot
     compute the batch.
@@ -168,7 +175,9 @@ def _measure(model: keras.Model, batch: Any, trained: list[bool] | None) -> Grap
     recorder = _Recorder(trained)
     gradients = _later_gradients(model, batch, trained, recorder.run(model, batch))
     leaves = _leaves(recorder.calls)
-    return Graph(recorder.calls, recorder.outputs, recorder.results, recorder.names, leaves, gradients)
+    known = {id(variable.value) for variable in model.variables}
+    unknown = [variable for variable in recorder.read if id(variable) not in known]
+    return Graph(recorder.calls, recorder.outputs, recorder.results, recorder.names, leaves, gradients, unknown)
 
 
 def _leaves(calls: list[Call]) -> dict[str, Any]:
@@ -187,24 +196,24 @@ def _later_gradients(
     """Return the gradient of each weight by its id; for one that is zero at first, that of a later pass, if any.
 
     A layer that starts at zero on purpose, such as the last of a residual branch, passes no gradient to those before it
-    at first. So small steps are made for as long as they wake further weights, and taken back.
+    at first. A kernel of one value, as of a layer whose units scale, shift and gate, may get some of its gradient
+    later. So small steps are made for as long as they wake further weights, and taken back.
     """
     weights = model.trainable_variables
-    found = {id(variable): gradient for variable, gradient in zip(weights, gradients, strict=True)}
-    if all(map(_is_nonzero, gradients)):
+    ids = list(map(id, weights))
+    found = dict(zip(ids, gradients, strict=True))
+    flat = {id(one) for one in weights if len(one.shape) > 1 and not np.ptp(one.value.numpy())}
+    if not _missing(found, flat):
         return found
     start = [(variable, variable.value.numpy()) for variable in weights]
     try:
         for _ in range(MAX_STEPS):
             _step(weights, gradients)
             gradients = _Recorder(trained).run(model, batch)
-            woken = {
-                id(variable): gradient
-                for variable, gradient in zip(weights, gradients, strict=True)
-                if _is_nonzero(gradient) and not _is_nonzero(found[id(variable)])
-            }
-            found |= woken
-            if not woken or all(map(_is_nonzero, found.values())):
+            filled = {one: _filled(found[one], later, one in flat) for one, later in zip(ids, gradients, strict=True)}
+            is_same = all(filled[one] is found[one] for one in ids)
+            found = filled
+            if is_same or not _missing(found, flat):
                 break
     finally:
         for variable, value in start:
@@ -216,6 +225,19 @@ def _step(weights: list[Any], gradients: list[np.ndarray | None]) -> None:
     for variable, gradient in zip(weights, gradients, strict=True):
         if gradient is not None and np.any(gradient):
             variable.assign_sub(STEP * gradient / (np.sqrt(np.mean(np.square(gradient))) + 1e-30))
+
+
+def _missing(found: dict[int, np.ndarray | None], flat: set[int]) -> bool:
+    return any(not _is_nonzero(gradient) or (one in flat and not np.all(gradient)) for one, gradient in found.items())
+
+
+def _filled(found: np.ndarray | None, later: np.ndarray | None, is_flat: bool) -> np.ndarray | None:
+    """Return `found`, with what a later gradient adds to it if it is zero: of a kernel of one value, place by place."""
+    if later is None or not np.any(later):
+        return found
+    if found is None or not np.any(found):
+        return later
+    return np.where(found, found, later) if is_flat and np.any(later[found == 0]) else found
 
 
 def _is_nonzero(gradient: np.ndarray | None) -> bool:
@@ -230,6 +252,7 @@ class _Recorder:
         self.outputs: list[Call] = []
         self.results: list[Signal] = []
         self.names: list[str] = []
+        self.read: list[Any] = []  # the TensorFlow variables
         self._trained = trained
         self._made: dict[int, Call] = {}  # by id of the tensor
         self._kept: list[Any] = []  # the tensors, so that no id is used again
@@ -242,6 +265,7 @@ class _Recorder:
             total = _total(results, self._trained, self._added)
         self.outputs = [self._made[id(result)] for result in results if id(result) in self._made]
         self.results = list(map(Signal, results))
+        self.read = list(tape.watched_variables())
         return _gradients(tape, total, model.trainable_variables)
 
     def _forward(self, model: keras.Model, batch: Any) -> list[Any]:
@@ -249,27 +273,28 @@ class _Recorder:
         tensors = keras.tree.map_structure(tf.convert_to_tensor, batch)
         if graph is None:
             is_one = isinstance(tensors, list) and len(tensors) == 1
-            results = self._visit(model, "", tensors[0] if is_one else tensors)
+            results = self._visit(model, "", False, tensors[0] if is_one else tensors)
         else:
-            results = graph._run_through_graph(tensors, self._visitor(""))
+            results = graph._run_through_graph(tensors, self._visitor("", False))
         flat = _tensors(results)
         is_named = isinstance(results, dict) and len(results) == len(flat)
         self.names = sorted(results) if is_named else [""] * len(flat)  # as Keras flattens it
         return flat
 
-    def _visitor(self, prefix: str) -> Callable[[Any], Callable[..., Any]]:
+    def _visitor(self, prefix: str, is_inference: bool) -> Callable[[Any], Callable[..., Any]]:
         """Return what Keras is to call in place of each operation of a graph."""
-        return lambda operation: partial(self._visit, operation, prefix)
+        return lambda operation: partial(self._visit, operation, prefix, is_inference)
 
-    def _visit(self, operation: Any, prefix: str, *args: Any, **kwargs: Any) -> Any:
+    def _visit(self, operation: Any, prefix: str, is_inference: bool, *args: Any, **kwargs: Any) -> Any:
+        is_inference = is_inference or kwargs.get("training") is False
         graph = _functional(operation)
         if graph is None:
-            return self._record(operation, prefix, *args, **kwargs)
-        visitor = self._visitor(f"{prefix}{operation.name}/")
+            return self._record(operation, prefix, is_inference, *args, **kwargs)
+        visitor = self._visitor(f"{prefix}{operation.name}/", is_inference)
         result = graph._run_through_graph(_tensors((args, kwargs)), visitor)
         return result[0] if isinstance(result, list | tuple) and len(result) == 1 else result
 
-    def _record(self, operation: Any, prefix: str, *args: Any, **kwargs: Any) -> Any:
+    def _record(self, operation: Any, prefix: str, is_inference: bool, *args: Any, **kwargs: Any) -> Any:
         inputs = _tensors((args, kwargs))
         given = {id(tensor) for tensor in inputs}
         if "training" in getattr(operation, "_call_context_args", ()):
@@ -283,15 +308,16 @@ class _Recorder:
         )
         if isinstance(operation, keras.Layer):
             self._added += [loss for layer in operation._flatten_layers() for loss in layer._losses]
-        self._note(operation, f"{prefix}{operation.name}", inputs, _tensors(result))
+        self._note(operation, f"{prefix}{operation.name}", inputs, _tensors(result), is_inference)
         return result
 
-    def _note(self, operation: Any, name: str, inputs: list[Any], outputs: list[Any]) -> None:
+    def _note(self, operation: Any, name: str, inputs: list[Any], outputs: list[Any], is_inference: bool) -> None:
         layer, signal = operation, Signal
         if isinstance(operation, layers.TimeDistributed) and _is_leaf(operation.layer):
             layer, signal = operation.layer, _signal_of_a_step  # type: ignore[assignment]
         before = [self._made[id(tensor)] for tensor in inputs if id(tensor) in self._made]
-        call = Call(layer, name, list(map(signal, inputs)), list(map(id, inputs)), signal(outputs[0]), before)
+        signals = list(map(signal, inputs))
+        call = Call(layer, name, signals, list(map(id, inputs)), signal(outputs[0]), before, is_inference)
         for one in dict.fromkeys(before):
             one.after.append(call)
         self.calls.append(call)

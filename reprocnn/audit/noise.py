@@ -1,4 +1,4 @@
-"""The batch that the audit runs: the first rows of the caller's, or noise of the kind that each input takes."""
+"""The batch that the audit runs: a few rows of the caller's, or noise of the kind that each input takes."""
 
 import math
 from collections.abc import Iterator
@@ -19,15 +19,14 @@ WORDS = np.array(["one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def given(model: keras.Model, x: Any) -> Any:
-    """Return the first rows of `x`, an array or a list or dict of them, in the order of the model's inputs.
+    """Return a few rows of `x`, an array or a list or dict of them, in the order of the model's inputs.
 
     A model that declares no inputs gets them as `x` has them.
     """
     inputs = list(getattr(model, "inputs", None) or [])
     batch = [_rows(values, _batch_size(inputs)) for values in by_input(inputs, x)]
-    if len(batch) == len(inputs):  # fit() casts to what the inputs declare
-        dtypes = [keras.backend.standardize_dtype(tensor.dtype) for tensor in inputs]
-        batch = [rows if dtype == "string" else rows.astype(dtype) for rows, dtype in zip(batch, dtypes, strict=True)]
+    if len(batch) == len(inputs):
+        batch = list(map(_as_declared, inputs, batch))
     if not batch or any(not len(values) for values in batch):
         raise UserError("x: expected at least one row, got none. Give audit() the x that fit() gets.")
     return batch if inputs else keras.tree.pack_sequence_as(x, batch)
@@ -141,8 +140,18 @@ def noise_like(
 
 
 def _rows(values: Any, batch_size: int) -> np.ndarray:
-    rows = np.asarray(values[:batch_size])
+    # From all of `values`, which may be sorted.
+    rows = np.asarray(values[:: max(1, len(values) // batch_size)][:batch_size])
     return rows.astype(object) if rows.dtype.kind in "US" else rows
+
+
+def _as_declared(tensor: Any, rows: np.ndarray) -> np.ndarray:
+    """Cast rows to the dtype of an input, and add or take away a last axis of 1, as `fit` does."""
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    rows = rows if dtype == "string" else rows.astype(dtype)
+    if rows.ndim > len(tensor.shape):
+        return rows[..., 0]
+    return rows[..., None] if rows.ndim < len(tensor.shape) else rows
 
 
 def _batch_size(inputs: list[Any]) -> int:

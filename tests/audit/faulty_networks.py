@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from reprocnn.backend import keras, layers, tf
-from tests.audit.sound_networks import classes, compiled, parts_by_name, tokens, unet
+from tests.audit.sound_networks import InverseRoot, classes, compiled, parts_by_name, tokens, unet
 from tests.support.small_models import chain
 
 K, Input, ops = keras, keras.Input, keras.ops
@@ -284,7 +284,7 @@ fault(
 fault("labels of -1", "class-numbers", mlp, y=classes(N, 3) - 1)
 fault("labels divided by 255", "class-numbers", mlp, y=classes(N, 3) / 255)
 fault("fractional labels", "class-numbers", mlp, y=classes(N, 3) + 0.5)
-fault("labels from one", "wrong-outputs", mlp, y=np.r_[1, 2, 3, classes(N - 3, 3) + 1])
+fault("labels from one", "class-numbers", mlp, y=np.r_[1, 2, 3, classes(N - 3, 3) + 1])
 fault("one label of 30,000 beyond the units", "wrong-outputs", mlp, y=np.r_[0, 9, np.zeros(29_998, int)])
 fault(
     "multi-hot rows with softmax",
@@ -1058,6 +1058,142 @@ fault(
 )  # fmt: skip
 
 
+def own_loss(function, units=4, last="sigmoid", y=None):
+    return mlp(units=units, last=last, loss=function), {"x": X8, "y": classes(N, 2, (units,)) if y is None else y}
+
+
+def dice(y, p):
+    return (2 * ops.sum(y * p) + 1) / (ops.sum(y) + ops.sum(p) + 1)
+
+
+fault("dice coefficient as the loss", "reversed-loss", lazy(own_loss, dice))
+fault(
+    "r2 score as the loss",
+    "reversed-loss",
+    lazy(own_loss, lambda y, p: 1 - ops.sum((y - p) ** 2) / ops.var(y), 1, None, RNG.normal(size=N)),
+)
+fault(
+    "cosine without its sign",
+    "reversed-loss",
+    lazy(own_loss, lambda y, p: ops.sum(ops.normalize(y) * ops.normalize(p)), 4, None, RNG.normal(size=(N, 4))),
+)
+fault("rounded outputs in the loss", "loss-without-gradient", lazy(own_loss, lambda y, p: 1 - dice(y, ops.round(p))))
+fault(
+    "argmax in the loss",
+    "loss-without-gradient",
+    lazy(
+        own_loss,
+        lambda y, p: ops.cast(ops.argmax(p) != ops.argmax(y), "float32"),
+        3,
+        "softmax",
+        np.eye(3)[np.arange(N) % 3],
+    ),
+)
+fault(
+    "percentage of labels of zero",
+    "infinite-loss",
+    lazy(own_loss, lambda y, p: ops.abs((y - p) / y), 1, None, np.arange(N) % 5),
+)
+
+
+def mixing(layer, **options):
+    return mlp(layers.Dense(16, activation="relu"), layer, **options)
+
+
+fault("norm over the batch", "mixed-rows", lambda: mixing(layers.Lambda(lambda x: x / ops.norm(x))))
+fault("mean over the batch", "mixed-rows", lambda: mixing(layers.Lambda(lambda x: x - ops.mean(x, axis=0))))
+fault("maximum over the batch", "mixed-rows", lambda: mixing(layers.Lambda(lambda x: x / ops.max(ops.abs(x)))))
+
+
+def softmax_over_the_batch():
+    inputs = Input((8,))
+    return compiled(K.Model(inputs, ops.softmax(layers.Dense(3)(inputs), axis=0)))
+
+
+def attention_over_the_batch():
+    inputs = Input((6, 8))
+    x = ops.transpose(inputs, (1, 0, 2))  # as PyTorch has it
+    x = ops.transpose(layers.MultiHeadAttention(2, 4)(x, x), (1, 0, 2))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+
+
+fault("softmax over the rows of a batch", "mixed-rows", softmax_over_the_batch)
+fault("attention over the batch", "mixed-rows", attention_over_the_batch)
+
+
+class Untracked(layers.Layer):
+    def build(self, shape):
+        self.scale = tf.Variable(tf.ones((shape[-1],)))
+
+    def call(self, x):
+        return x * self.scale
+
+
+class MadeInCall(layers.Layer):
+    def call(self, x):
+        return layers.Dense(4)(x)
+
+
+def dense_in_a_lambda():
+    inside = layers.Dense(16)
+    inside.build((None, 16))
+    return mixing(layers.Lambda(lambda x: inside(x)))
+
+
+fault("a variable that Keras does not track", "unknown-weights", lambda: mixing(Untracked()))
+fault("a layer made in call", "unknown-weights", lambda: mixing(MadeInCall()))
+fault("a layer inside a Lambda", "unknown-weights", dense_in_a_lambda)
+
+
+def inference_base():
+    base = chain((16, 16, 3), layers.Conv2D(8, 3, use_bias=False), layers.BatchNormalization(), layers.ReLU())
+    inputs = Input((16, 16, 3))
+    x = layers.GlobalAveragePooling2D()(base(inputs, training=False))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+fault("an untrained base called for inference", "frozen-norm", inference_base)
+
+
+def pretrained_base(scale):
+    norm = layers.BatchNormalization()
+    base = chain((16, 16, 3), layers.Conv2D(8, 3, use_bias=False), norm, layers.ReLU())
+    base(RNG.uniform(-1, 1, (64, 16, 16, 3)))
+    for _ in range(400):
+        base(RNG.uniform(-1, 1, (32, 16, 16, 3)), training=True)
+    base.layers[0].kernel.assign(base.layers[0].kernel * 1.3)
+    base.trainable = False
+    inputs = Input((16, 16, 3))
+    x = layers.GlobalAveragePooling2D()(base(inputs))
+    model = K.Model(inputs, layers.Dense(3, activation="softmax")(x))
+    return compiled(model), {"x": scale * RNG.uniform(-1, 1, (N, 16, 16, 3))}
+
+
+fault("raw pixels for a pretrained base", "frozen-scale", lazy(pretrained_base, 127))
+fault("pixels scaled twice for a pretrained base", "frozen-scale", lazy(pretrained_base, 1 / 255))
+fault(
+    "channels pooled",
+    "mixed-formats",
+    lambda: cnn(conv(), layers.MaxPooling2D(data_format="channels_first"), conv()),
+)
+fault(
+    "the last step of a window as its label",
+    "label-among-inputs",
+    lambda: _window(RNG.normal(size=(N, 12, 1)).cumsum(axis=1)),
+)
+
+
+def _window(x):
+    return compiled(chain((12, 1), layers.LSTM(8), layers.Dense(1)), "adam", "mse"), {"x": x, "y": x[:, -1, 0]}
+
+
+fault(
+    "regression with softmax",
+    "label-rows",
+    lazy(mlp, units=4, loss="categorical_crossentropy"),
+    y=RNG.normal(size=(N, 4)),
+)
+
 NEAR = {
     "unused-input": [lambda: two(["sparse_categorical_crossentropy", "mse"])],
     "reshaped-axes": [lambda: cnn(layers.Reshape((16, 16, 1)), conv(), shape=(16, 16))],
@@ -1246,5 +1382,17 @@ NEAR = {
     "faint-input": [
         lambda: (cnn(layers.Rescaling(1 / 255), conv()), {"x": RNG.uniform(0, 255, (N, 16, 16, 3))}),
         lambda: (mlp(layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.ReLU()), {"x": X8 / 1000}),
+    ],
+    "reversed-loss": [lazy(own_loss, lambda y, p: 1 - dice(y, p)), lazy(own_loss, lambda y, p: -dice(y, p))],
+    "loss-without-gradient": [lazy(own_loss, lambda y, p: 1 - dice(y, ops.clip(p, 0, 1)))],
+    "infinite-loss": [lazy(own_loss, lambda y, p: ops.abs((y - p) / (y + 1)), 1, None, np.arange(N) % 5)],
+    "mixed-rows": [
+        lambda: mixing(layers.BatchNormalization()),
+        lambda: mixing(layers.Lambda(lambda x: x / ops.norm(x, axis=-1, keepdims=True))),
+    ],
+    "frozen-scale": [lazy(pretrained_base, 1), lazy(pretrained_base, 1 / 8)],
+    "mixed-formats": [lambda: cnn(conv(), layers.MaxPooling2D(), conv())],
+    "unknown-weights": [
+        lambda: mixing(layers.Dense(16, activation="relu", trainable=False, kernel_initializer="identity"))
     ],
 }

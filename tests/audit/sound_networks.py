@@ -1183,7 +1183,156 @@ def small_trained_layer_under_a_new_head():
     return compiled(model)
 
 
-NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet", "_backbone")
+def images_without_channels():
+    """`fit` adds the axis of 1 that Input has and MNIST's arrays lack."""
+    model = chain((28, 28, 1), layers.Conv2D(8, 3, activation="relu"), layers.Flatten(), layers.Dense(10, "softmax"))
+    return compiled(model), {"x": RNG.random((32, 28, 28)), "y": np.arange(32) % 10}
+
+
+def sorted_by_store():
+    """The first rows are all of one store."""
+    stores, figures = Input((1,), dtype="int32"), Input((6,))
+    one = layers.Dense(8, activation="relu")(layers.Flatten()(layers.Embedding(20, 8)(stores)))
+    x = layers.Concatenate()([layers.Dense(32, activation="relu")(figures), one])
+    model = K.Model([figures, stores], layers.Dense(1)(layers.Dense(16, activation="relu")(x)))
+    x = [RNG.normal(size=(64, 6)), np.sort(tokens(64, 1, 4), axis=0)]
+    return compiled(model, "adam", "mse"), {"x": x, "y": RNG.normal(size=64)}
+
+
+def decoder_with_a_start_token():
+    """Every row begins with the same token, and the state with zeros."""
+    start, state, image = Input((1,), dtype="int32"), Input((16,)), Input((10,))
+    x = layers.Dense(16, activation="relu")(layers.Flatten()(layers.Embedding(20, 8)(start)))
+    x = layers.Add()([x, layers.Dense(16, use_bias=False)(state), layers.Dense(16)(image)])
+    model = K.Model([start, state, image], layers.Dense(20, activation="softmax")(layers.ReLU()(x)))
+    return compiled(model), {
+        "x": [np.ones((40, 1)), np.zeros((40, 16)), RNG.normal(size=(40, 10))],
+        "y": np.arange(40) % 20,
+    }
+
+
+class Queries(layers.Layer):
+    """Learned vectors, the same for every row (arXiv 2005.12872)."""
+
+    def build(self, shape):
+        self.queries = self.add_weight(shape=(1, 4, 16), initializer="random_normal")
+
+    def call(self, x):
+        return ops.repeat(self.queries, ops.shape(x)[0], axis=0)
+
+
+def learned_queries():
+    inputs = Input((12, 16))
+    queries = layers.Dense(16, activation="relu")(Queries()(inputs))
+    memory = layers.Dense(16, activation="relu")(inputs)
+    x = layers.MultiHeadAttention(2, 8)(queries, memory)
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+
+
+def adaptive_norm_from_zero():
+    """One Dense gives scale, shift and gate, and starts at zero (arXiv 2212.09748)."""
+    inputs, condition = Input((16,)), Input((8,))
+    scale, shift, gate = ops.split(layers.Dense(48, kernel_initializer="zeros")(condition), 3, axis=-1)
+    x = layers.LayerNormalization(center=False, scale=False)(inputs) * (1 + scale) + shift
+    x = inputs + gate * layers.Dense(16)(layers.Dense(32, activation="gelu")(x))
+    return compiled(K.Model([inputs, condition], layers.Dense(4)(x)), "adam", "mse")
+
+
+def distances_as_probabilities():
+    """The exponential of a negative distance lies between 0 and 1."""
+    tower = chain((8,), layers.Dense(16, activation="relu"), layers.Dense(4))
+    left, right = Input((8,)), Input((8,))
+    distance = ops.sum(ops.abs(tower(left) - tower(right)), axis=1, keepdims=True)
+    return compiled(K.Model([left, right], ops.exp(-distance)), "adam", "binary_crossentropy")
+
+
+def tanh_scaled_to_probabilities():
+    stack = [layers.Dense(16, activation="relu"), layers.Dense(1, activation="tanh"), layers.Rescaling(0.5, 0.5)]
+    return compiled(chain((8,), *stack), "adam", "binary_crossentropy")
+
+
+class InverseRoot(keras.optimizers.schedules.LearningRateSchedule):
+    """A power that Python refuses at step 0 and Keras' variable does not."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, step):
+        return self.factor * ops.minimum(step**-0.5, step * 0.03)
+
+
+def schedule_of_ones_own():
+    model = chain((8,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    return compiled(model, K.optimizers.Adam(InverseRoot(0.01)))
+
+
+def noisy_labels_of_a_discriminator():
+    stack = [layers.Dense(16), layers.LeakyReLU(0.2), layers.Dense(1, activation="sigmoid")]
+    y = np.repeat([1.0, 0.0], 16)[:, None] + 0.05 * RNG.random((32, 1))
+    return compiled(chain((8,), *stack), "adam", "binary_crossentropy"), {"x": RNG.normal(size=(32, 8)), "y": y}
+
+
+def classes_moved_last():
+    stack = [layers.Dense(10), layers.Permute((2, 1)), layers.Softmax(axis=1), layers.Permute((2, 1))]
+    return compiled(chain((6, 8), *stack))
+
+
+def pretrained_on_raw_pixels():
+    """As VGG with its own preprocess_input, which only subtracts a mean."""
+    stack = [layers.Conv2D(16, 3, activation="relu"), layers.Conv2D(16, 3, activation="relu")]
+    model = chain((16, 16, 3), *stack, layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax"))
+    for layer in stack:
+        layer.bias.assign(RNG.normal(size=layer.bias.shape))
+        layer.trainable = False
+    stack[1].kernel.assign(stack[1].kernel / 64)
+    return compiled(model), {"x": RNG.uniform(-120, 130, (32, 16, 16, 3)), "y": np.arange(32) % 3}
+
+
+def norm_after_relu_on_pixels():
+    stack = [layers.Conv2D(16, 3), layers.ReLU(), layers.BatchNormalization()]
+    model = chain((16, 16, 3), *stack, layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax"))
+    return compiled(model), {"x": RNG.uniform(0, 255, (32, 16, 16, 3)), "y": np.arange(32) % 3}
+
+
+def own_losses():
+    """Each falls as the outputs come closer to the labels, or has labels that are no outputs."""
+
+    def dice_loss(y, p):
+        return 1 - (2 * ops.sum(y * p) + 1) / (ops.sum(y) + ops.sum(p) + 1)
+
+    def wasserstein(y, p):
+        return ops.mean(y * p)
+
+    def pinball(y, p):
+        return ops.mean(ops.maximum(0.9 * (y - p), -0.1 * (y - p)))
+
+    inputs = Input((8,))
+    x = layers.Dense(16, activation="relu")(inputs)
+    ends = {"mask": layers.Dense(4, activation="sigmoid"), "critic": layers.Dense(1), "number": layers.Dense(1)}
+    model = K.Model(inputs, {name: end(x) for name, end in ends.items()})
+    y = {"mask": classes(40, 2, (4,)), "critic": RNG.choice([-1.0, 1.0], 40), "number": RNG.normal(20, 5, 40)}
+    model.compile("adam", {"mask": dice_loss, "critic": wasserstein, "number": pinball})
+    return model, {"x": RNG.normal(size=(40, 8)), "y": y}
+
+
+def policy_gradient():
+    """Each label is one-hot times an advantage, which may be negative."""
+    advantages = RNG.normal(size=(40, 1))
+    model = chain((4,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    known = {"x": RNG.normal(size=(40, 4)), "y": np.eye(3)[np.arange(40) % 3] * advantages}
+    return compiled(model, loss="categorical_crossentropy"), known
+
+
+def batch_in_matrices():
+    """Each output compares a row with all others, as contrastive losses need."""
+    left, right = Input((8,)), Input((8,))
+    a, b = (
+        layers.UnitNormalization()(layers.Dense(8)(layers.Dense(16, activation="relu")(one))) for one in (left, right)
+    )
+    return K.Model([left, right], ops.matmul(a, ops.transpose(b)))
+
+
+NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet", "_backbone", "Queries", "InverseRoot")
 SOUND = {
     name: value
     for name, value in list(globals().items())

@@ -282,6 +282,11 @@ def test_signals_as_numpy_has_them():
     assert signal.spread == pytest.approx(np.sqrt(x.var(axis=0).mean()), rel=1e-4)
 
 
+def test_the_batch_is_taken_from_all_rows():
+    (batch,) = noise.given(chain((2,), head()), np.arange(160).reshape(80, 2))
+    assert batch[:, 0].tolist() == [0, 20, 40, 60, 80, 100, 120, 140]
+
+
 def test_noise_is_what_the_inputs_take():
     def made(model):
         (batch,) = noise.make(model)

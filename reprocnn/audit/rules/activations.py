@@ -9,6 +9,7 @@ from reprocnn.audit.rules.common import (
     RECURRENT,
     RESHAPING,
     activation,
+    behind,
     is_weighted,
     keeps_units,
 )
@@ -50,12 +51,13 @@ def two_activations(graph: Graph, task: Task) -> Found:
 )
 def softmax_axis(graph: Graph, task: Task) -> Found:
     """The softmax of an output runs over another axis than that of the loss, which is of classes that exclude each
-    other.
+    other. One that is followed by a Permute is left alone.
     """
     for head in task.heads:
         axis = getattr(head.call.layer, "axis", -1)
         rank = len(head.call.output.shape)
-        if activation(head.call) != "softmax" or not isinstance(axis, int) or not head.loss:
+        is_turned = any(isinstance(one.layer, layers.Permute) for one in behind(head))
+        if activation(head.call) != "softmax" or not isinstance(axis, int) or not head.loss or is_turned:
             continue
         if head.loss.is_categorical and axis % rank != head.loss.options.get("axis", -1) % rank:
             yield head.call.name, f"a softmax over axis {axis % rank} of {rank} with {head.loss.kind}"

@@ -102,6 +102,13 @@ class Head:
         ignored = self.loss.options.get("ignore_class")
         return self.labels[np.isfinite(self.labels) & (self.labels != ignored)]
 
+    @property
+    def starts_at_one(self) -> bool:
+        """Check whether as many classes as there are units are numbered from 1."""
+        numbers = self.classes
+        is_counted = numbers is not None and numbers.size > 0
+        return is_counted and 1 < self.units == numbers.max() and numbers.min() == 1  # type: ignore[union-attr]
+
 
 @dataclass(frozen=True)
 class Task:

@@ -6,6 +6,7 @@ from typing import Any
 
 from reprocnn.audit import recognize
 from reprocnn.audit.graph import Call, Graph, following, preceding
+from reprocnn.audit.rules.base import Head
 from reprocnn.backend import keras, layers
 
 operations = keras.src.ops.numpy  # what keras.ops and x + y put into a graph
@@ -24,6 +25,7 @@ MEAN_POOLS = (
     layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D,
     layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D,
 )  # fmt: skip
+RECTIFIERS = (layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)
 RESHAPING = (
     layers.Flatten, layers.Reshape, layers.Permute, layers.Identity,
     operations.Reshape, operations.Squeeze, operations.ExpandDims,
@@ -112,6 +114,50 @@ def after_pooling(call: Call) -> list[Call]:
     return list(following(call, lambda one: isinstance(one.layer, MAX_POOLS + MEAN_POOLS)))
 
 
+def is_normalized(call: Call) -> bool:
+    """Check whether a normalization follows, directly or after pooling or a rectifier: the scale does not matter."""
+    passes = (*MAX_POOLS, *MEAN_POOLS, *RECTIFIERS)
+    nexts = following(
+        call,
+        lambda one: (
+            isinstance(one.layer, passes) or (isinstance(one.layer, layers.Activation) and activation(one) == "relu")
+        ),
+    )
+    return any(isinstance(one.layer, NORMS) for one in nexts)
+
+
+def comes_from_data(call: Call) -> bool:
+    """Check whether what goes into a call depends on the batch: an initial state of zeros, learned queries do not.
+
+    Neither does an input whose rows are all equal. What a layer that is not Keras' makes of rows that differ, all of it
+    equal, counts as learned.
+    """
+    waiting, seen = [call], {id(call)}
+    while waiting:
+        one = waiting.pop()
+        if one is not call and one.output.is_constant and not _is_of_keras(one.layer):
+            continue
+        if len(one.before) < len(one.inputs) and not all(signal.is_constant for signal in one.inputs):
+            return True
+        waiting += [before for before in one.before if id(before) not in seen]
+        seen |= set(map(id, one.before))
+    return False
+
+
+def is_scaled(head: Head) -> bool:
+    """Check whether a fixed scale or a batch norm follows the layer that ends an output."""
+    return any(isinstance(one.layer, AFFINE) for one in behind(head))
+
+
+def behind(head: Head) -> list[Call]:
+    """List the calls that follow the layer that ends an output, the last first."""
+    call, found = head.output, []
+    while call is not head.call:
+        found.append(call)
+        call = call.before[0]
+    return found
+
+
 def all_before(call: Call) -> list[Call]:
     """List every call on a path to this one."""
     return _reachable(call, lambda one: one.before)
@@ -150,6 +196,10 @@ def kernel_area(call: Call) -> int:
 def by_x(sizes: Any) -> str:
     """Write sizes as 3x3x16."""
     return "x".join(map(str, sizes))
+
+
+def _is_of_keras(operation: Any) -> bool:
+    return type(operation).__module__.startswith("keras.")
 
 
 def _is_mean_of_places(call: Call) -> bool:

@@ -1,5 +1,6 @@
 """What is wrong with how a model is compiled: the optimizer, its schedule, and the metrics."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,7 +45,10 @@ def learning_rate(graph: Graph, task: Task) -> Found:
         return
     name = type(task.optimizer).__name__
     low, high = RATES.get(name, (0.0, float("inf")))
-    rate = max(_rates(task.optimizer))
+    rates = _rates(task.optimizer)
+    if not rates:
+        return
+    rate = max(rates)
     is_single = sum(is_weighted(call) for call in graph.calls) == 1
     clips = any(getattr(task.optimizer, one, None) for one in ("clipnorm", "clipvalue", "global_clipnorm"))
     if rate < low or rate <= 0 or (rate >= high and not is_single and not (name == "SGD" and clips and rate < 10)):
@@ -60,7 +64,7 @@ def short_schedule(graph: Graph, task: Task) -> Found:
     """After a hundred steps a schedule has at most 5 % of its highest learning rate left, for good."""
     rates = _rates(task.optimizer) if task.optimizer is not None else [0.0]
     after = [rate for step, rate in zip(STEPS, rates, strict=False) if step >= SOON]
-    if len(rates) > 1 and max(rates) > 0 and max(after) <= LEFT * max(rates):
+    if len(rates) == len(STEPS) and max(rates) > 0 and max(after) <= LEFT * max(rates):
         yield (
             type(task.optimizer).__name__,
             f"a learning rate of {max(rates):g} falls to {after[0]:.2g} in {SOON} steps",
@@ -114,9 +118,18 @@ def metric_and_output(graph: Graph, task: Task) -> Found:
 
 
 def _rates(optimizer: Any) -> list[float]:
+    """List the learning rate at each of the `STEPS`, or the only one; none if a schedule cannot be computed."""
     schedule = getattr(optimizer, "_learning_rate", None)
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        return [float(schedule(step)) for step in STEPS]
+        step = keras.Variable(0, dtype="int64", trainable=False)  # as the optimizer has it
+        rates = []
+        for number in STEPS:
+            step.assign(number)
+            try:
+                rates.append(float(schedule(step)))
+            except Exception:  # of a schedule that is not ours
+                return []
+        return rates if all(map(math.isfinite, rates)) else []
     return [float(optimizer.learning_rate)]
 
 

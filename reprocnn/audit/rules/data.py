@@ -1,14 +1,25 @@
 """What is wrong with what goes in: missing values, ids without an embedding, inputs that are scaled twice."""
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from reprocnn.audit import noise
 from reprocnn.audit.graph import Call, Graph
 from reprocnn.audit.rules.base import Found, Head, Loss, Task, rule
-from reprocnn.audit.rules.common import ADDING, AFFINE, DROPOUTS, NORMS, after_pooling, all_after, is_first
+from reprocnn.audit.rules.common import (
+    ADDING,
+    AFFINE,
+    DROPOUTS,
+    NORMS,
+    all_after,
+    comes_from_data,
+    is_first,
+    is_normalized,
+)
 from reprocnn.backend import keras, layers
 
 LOOKUPS = (layers.StringLookup, layers.IntegerLookup, layers.TextVectorization)
@@ -17,7 +28,10 @@ POOLING = (layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D)
 FILLING = ("NanToNum", "Isnan", "Isfinite", "Where", "Lambda")  # what may replace a NaN
 MANY = 32  # rows, which are not equal by chance
 ROWS = 8
+ENOUGH = 1000  # rows
 SHIFTED = 0.9  # of the steps; the last has no next one
+MIXED = 2e-3  # of the largest output; rounding differs by about 1e-6
+TINY = 1e-12
 FAINT = 0.05  # from the lowest to the highest value; pixels that are scaled twice have 0.004
 
 
@@ -77,7 +91,7 @@ def faint_input(graph: Graph, task: Task) -> Found:
         if len(task.inputs) == 1 and len(values) >= MANY and (values == values[:1]).all():
             yield name, f"all {len(values):,} rows are equal"
     for call in graph.calls:
-        if not task.inputs or not is_first(call) or any(isinstance(one.layer, NORMS) for one in after_pooling(call)):
+        if not task.inputs or not is_first(call) or is_normalized(call) or not comes_from_data(call):
             continue
         signal = call.inputs[0]
         if signal.high - signal.low < FAINT and math.prod(signal.shape) > len(signal.shape):
@@ -103,6 +117,38 @@ def sees_next_step(graph: Graph, task: Task) -> Found:
                 before, after = (_output(task, graph, head, one) for one in ({}, {name: changed}))
                 if np.abs(before[:, :-1] - after[:, :-1]).max() > 1e-5:
                     yield head.call.name, f"the last step of {name} changes the outputs of the steps before"
+
+
+@rule(
+    "warning",
+    why="The output for a row depends on the rows it comes with: it changes with the size and order of the batch.",
+    fix="Name the axes: axis=-1 for softmax, norms and means. Keep the first axis, the batch, in place.",
+)
+def mixed_rows(graph: Graph, task: Task) -> Found:
+    """At inference, the first row gives another output among two rows than among more. Left alone are models that draw
+    random numbers, keep a state, take words, batches of one size or a matrix of all rows by all rows, outputs without
+    an axis of rows, and layers that by their name compare the rows of a batch (minibatch).
+    """
+    inputs = getattr(task.model, "inputs", None) or []
+    is_named = any("minibatch" in type(call.layer).__name__.lower() for call in graph.calls)
+    is_square = any(values.ndim > 1 and len(values) == values.shape[1] for values in task.inputs.values())
+    if not inputs or is_named or is_square or _keeps_state(graph):
+        return
+    if any(not one.shape or one.shape[0] or one.dtype == "string" for one in inputs):
+        return
+    batch = noise.given(task.model, task.x) if task.x is not None else noise.make(task.model)
+    try:
+        # Two, not one: Keras 3.15 takes x of shape (1, 6, 1) for a bias when it adds its transpose.
+        results = [_results(task.model, rows) for rows in (batch, batch, [values[:2] for values in batch])]
+    except Exception:  # ids that an embedding does not have, for example: another rule names them
+        return
+    for output, many, again, two in zip(graph.outputs, *results, strict=False):
+        is_random = not np.array_equal(many, again)
+        if is_random or len(many) != len(batch[0]) or many[:2].shape != two.shape or two.dtype.kind != "f":
+            continue
+        share = float(np.abs(many[0] - two[0]).max(initial=0) / max(np.abs(two[0]).max(initial=0), TINY))
+        if share > MIXED and np.isfinite(share):
+            yield output.name, f"the first row gives another output among 2 rows than among {len(many)}, by {share:.0%}"
 
 
 @rule(
@@ -132,7 +178,9 @@ def order_blind(graph: Graph, task: Task) -> Found:
     fix="Remove the column from x.",
 )
 def label_among_inputs(graph: Graph, task: Task) -> Found:
-    """The labels are equal to one column of an input that has more, or to one of several inputs. Needs `x` and `y`."""
+    """The labels are equal to one column of an input that has more, at one step of a sequence, or to one of several
+    inputs. Needs `x` and `y`.
+    """
     for head in task.heads:
         for name, values in task.inputs.items() if len(task.inputs) > 1 else ():
             is_same = head.labels is not None and np.array_equal(values, head.labels)
@@ -142,10 +190,14 @@ def label_among_inputs(graph: Graph, task: Task) -> Found:
         if labels is None or labels.ndim != 1 or len(labels) < MANY or not np.ptp(labels):
             continue
         for name, values in task.inputs.items():
-            if values.ndim == 2 and values.shape[1] > 1 and len(values) == len(labels) and values.dtype.kind in "iuf":
-                columns = np.flatnonzero((values == labels[:, None]).all(axis=0))
-                if len(columns) == 1:
-                    yield name, f"column {columns[0]} is the label of {head.call.name}"
+            if values.ndim not in (2, 3) or len(values) != len(labels) or values.dtype.kind not in "iuf":
+                continue
+            few = slice(0, ENOUGH)  # of a large array, before all of it is compared
+            same = (values[few] == labels[few].reshape(-1, *[1] * (values.ndim - 1))).all(axis=0)
+            columns = [at for at in np.argwhere(same) if (values[:, *at] == labels).all()]
+            if len(columns) == 1 and values[0].size > 1:
+                place = ", ".join(map(str, columns[0]))
+                yield name, f"column {place} is the label of {head.call.name}"
 
 
 def _is_predicted(loss: Loss) -> bool:
@@ -176,6 +228,13 @@ def _output(task: Task, graph: Graph, head: Head, changed: dict[str, np.ndarray]
     batch = rows if getattr(task.model, "inputs", None) else keras.tree.pack_sequence_as(task.x, rows)
     results = task.model(batch[0] if isinstance(batch, list) and len(batch) == 1 else batch, training=False)
     return np.asarray(keras.tree.flatten(results)[graph.results.index(head.signal)])
+
+
+def _results(model: Any, batch: list[np.ndarray]) -> list[np.ndarray]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = model(batch[0] if len(batch) == 1 else batch, training=False)
+    return [np.atleast_1d(np.asarray(result)) for result in keras.tree.flatten(results)]
 
 
 def _is_of_keras(layer: Any) -> bool:

@@ -11,14 +11,15 @@ from scipy.stats import ks_2samp
 from reprocnn.audit.graph import Call, Graph, Signal, following, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
-    NORMS,
     TRANSPOSED,
     activation,
     adversary,
     after_pooling,
     all_after,
     all_before,
+    comes_from_data,
     is_first,
+    is_normalized,
     is_weighted,
     units,
     variable,
@@ -77,9 +78,10 @@ def constant_start(graph: Graph, task: Task) -> Found:
 )
 def no_gradient(graph: Graph, task: Task) -> Found:
     """No gradient reaches any weight of a trainable layer, even after a few small steps of the other layers (so that a
-    layer that starts at zero on purpose does not count). Losses that layers add count, outputs without a loss do not,
-    and neither do up to eight relu units that another draw of their weights would wake, behind layers that train.
-    Layers listed under symmetry are not repeated. Only the last of several in a row is reported: the fault is there.
+    layer that starts at zero on purpose does not count). Losses that layers add count, outputs without a loss do not.
+    Neither do layers that get only zeros from the batch, such as an initial state, nor up to eight relu units that
+    another draw of their weights would wake, behind layers that train. Layers listed under symmetry are not repeated.
+    Only the last of several in a row is reported: the fault is there.
     """
     symmetric = {one.name for one in _equal_units(graph) if one.is_symmetric}
     dead: dict[str, str] = {}
@@ -87,7 +89,9 @@ def no_gradient(graph: Graph, task: Task) -> Found:
         weights = layer.trainable_weights
         gradients = [graph.gradients.get(id(weight)) for weight in weights]
         arrived = [gradient for gradient in gradients if gradient is not None]
-        if weights and name not in symmetric and not any(map(np.any, arrived)):
+        call = _call_of(name, graph)
+        is_idle = call is not None and call.inputs and call.inputs[0].rms == 0 and not comes_from_data(call)
+        if weights and name not in symmetric and not is_idle and not any(map(np.any, arrived)):
             reason = "all gradients are zero" if arrived else "there is no path back from the outputs"
             count = sum(math.prod(weight.shape) for weight in weights)
             dead[name] = f"no gradient for its {count:,} weights: {reason}"
@@ -107,7 +111,8 @@ def no_gradient(graph: Graph, task: Task) -> Found:
 )
 def broken_signal(graph: Graph, task: Task) -> Found:
     """Between the first layer with weights and an input of a later one, the differences between images become a million
-    times smaller, or the values become a million times larger or non-finite. Measured as in training: batch norm uses
+    times smaller, or the values become a million times larger or non-finite. What does not depend on the batch, such as
+    learned queries, has no differences to lose. Measured as in training: batch norm uses
     the batch's own statistics. Only the first place is reported.
     """
     yield from _drift(graph, BREAK, math.inf)
@@ -129,15 +134,17 @@ def drifting_signal(graph: Graph, task: Task) -> Found:
     "warning",
     why="Gradients grow with the inputs: the first layer's are far larger than the others', and training stalls or "
     "diverges.",
-    fix="Put a Rescaling(1 / 255, offset=-0.5) or an adapted Normalization layer in front.",
+    fix="Put a Rescaling(1 / 255, offset=-0.5) or an adapted Normalization layer in front; for numbers of words, an "
+    "Embedding.",
 )
 def unscaled_input(graph: Graph, task: Task) -> Found:
     """Values with a root mean square above 10, such as raw pixels, reach a first layer with weights. If a normalization
-    follows that layer, directly or after pooling, the scale does not matter. Without a batch `x`, an integer input is
-    assumed to get pixels and a float input small numbers.
+    follows that layer, directly or after pooling or a relu, the scale does not matter. Frozen layers that were trained
+    get what they were trained on. Without a batch `x`, an integer input is assumed to get pixels and a float input
+    small numbers.
     """
     for call in graph.calls:
-        if not is_first(call) or any(isinstance(one.layer, NORMS) for one in after_pooling(call)):
+        if not is_first(call) or is_normalized(call) or _is_frozen_trained(call, graph):
             continue
         signal = call.inputs[0]
         if signal.rms > UNSCALED:
@@ -260,6 +267,8 @@ def _drift(graph: Graph, least: float, most: float) -> Found:
         if not is_weighted(call) or call.name in spared or any(one.output.rms == 0 for one in all_before(call)):
             continue
         grown, shrunk = _change(start, call.inputs[0])
+        if shrunk >= least and not comes_from_data(call):
+            shrunk = 0.0
         factor = max(grown, shrunk)
         if factor > most:
             return
@@ -306,6 +315,11 @@ def _was_trained(name: str, graph: Graph) -> bool:
     averages = [variable(norm, "moving_mean") for norm in norms if not getattr(norm, "trainable", True)]
     moved = [variable(graph.leaves[name], "bias"), *averages]
     return any(weight is not None and len(np.unique(weight)) > 2 for weight in moved)
+
+
+def _is_frozen_trained(call: Call, graph: Graph) -> bool:
+    pairs = [pair for name, layer in graph.leaves.items() if layer is call.layer for pair in _frozen(layer)]
+    return bool(pairs) and (_was_trained(call.name, graph) or not any(_is_fresh(*pair, False) for pair in pairs))
 
 
 def _frozen(layer: Any) -> list[tuple[Any, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 from reprocnn.audit import noise
 from reprocnn.audit.graph import Graph
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
-from reprocnn.audit.rules.common import AFFINE, RANGES
+from reprocnn.audit.rules.common import RANGES, is_scaled
 
 # What the labels of a loss lie between, whatever the output is.
 ALLOWED = {
@@ -18,6 +18,7 @@ ALLOWED = {
 BY_VALUE = (*REGRESSION, *ALLOWED, "cosine_similarity")
 SOME = 0.01  # of the labels; fewer are outliers
 CLOSE = 1e-3
+NOISE = 0.1  # that GANs add to labels of 0 and 1
 MANY = 32  # labels, enough to miss a second class
 HUGE = 1e3
 
@@ -59,15 +60,16 @@ def labels_shape(graph: Graph, task: Task) -> Found:
 @rule(
     "error",
     why="The output cannot come near such labels, or the loss is not defined for them.",
-    fix="Scale the labels, or choose another activation: linear for any value, softplus above 0, sigmoid for 0 to 1, "
-    "tanh for -1 to 1.",
+    fix="Number two classes 0 and 1. Scale other labels, or choose another activation: linear for any value, softplus "
+    "above 0, sigmoid for 0 to 1, tanh for -1 to 1.",
 )
 def labels_range(graph: Graph, task: Task) -> Found:
     """Over 1 % of the labels lie outside of what the activation of the output gives, or of what the loss is defined
-    for. Hinge losses convert their labels, and an output that is scaled after its activation is left alone.
+    for; with binary cross-entropy by more than 0.1. Hinge losses convert their labels, and an output that is scaled
+    after its activation is left alone.
     """
     for head, labels in _labelled(task):
-        if head.loss is None or head.one_hot is False or _is_scaled(head):
+        if head.loss is None or head.one_hot is False or is_scaled(head):
             continue
         is_own = head.loss.is_regression and not head.loss.is_known and _agree(labels.shape[1:], head.shape[1:])
         if head.loss.kind not in BY_VALUE and not is_own:
@@ -76,7 +78,8 @@ def labels_range(graph: Graph, task: Task) -> Found:
         if not head.loss.from_logits:
             reach = RANGES.get(head.activation, (-math.inf, math.inf))
             low, high = max(low, reach[0]), min(high, reach[1])
-        outside = np.mean((labels < low - CLOSE) | (labels > high + CLOSE))
+        slack = NOISE if head.loss.kind == "binary_crossentropy" else CLOSE
+        outside = np.mean((labels < low - slack) | (labels > high + slack))
         if outside > SOME:
             found = f"labels from {np.nanmin(labels):.4g} to {np.nanmax(labels):.4g}"
             yield head.call.name, f"{found}, {head.activation} outputs with {head.loss.kind} from {low:g} to {high:g}"
@@ -84,15 +87,18 @@ def labels_range(graph: Graph, task: Task) -> Found:
 
 @rule(
     "error",
-    why="The loss uses a class number as an index. A negative one has no class, and fractions are cut off.",
+    why="The loss uses a class number as an index. A negative one has no class, neither has the highest if they start "
+    "at 1, and fractions are cut off.",
     fix="Number the classes 0, 1, 2, ... without scaling; set ignore_class for labels to skip.",
 )
 def class_numbers(graph: Graph, task: Task) -> Found:
-    """Labels of a sparse loss are negative and not ignored, or not whole numbers. CTC's labels reach beyond the last
-    unit, or are longer than the sequence of outputs.
+    """Labels of a sparse loss are negative and not ignored, start at 1, or are not whole numbers. CTC's labels reach
+    beyond the last unit, or are longer than the sequence of outputs.
     """
     for head, labels in _labelled(task):
         numbers = head.classes if head.loss and head.loss.is_sparse else None
+        if head.starts_at_one:
+            yield head.call.name, f"labels from 1 to {head.units} for {head.units} units"
         if numbers is not None and numbers.size:
             if (numbers < 0).any():
                 yield head.call.name, f"{np.count_nonzero(numbers < 0):,} negative labels, down to {numbers.min():g}"
@@ -115,13 +121,14 @@ def class_numbers(graph: Graph, task: Task) -> Found:
 )
 def label_rows(graph: Graph, task: Task) -> Found:
     """Over 1 % of the rows of labels for categorical cross-entropy do not sum to 1. Rows of zeros are left alone, and
-    so are negative labels, which weight the gradient of a policy.
+    so are negative labels, one in a row, which weight the gradient of a policy.
     """
     for head, labels in _labelled(task):
         if head.one_hot and head.loss and not head.loss.is_sparse:
             sums = labels.sum(axis=-1)
             wrong = (sums != 0) & (np.abs(sums - 1) > 0.05)
-            if wrong.mean() > SOME and labels.min() >= 0:
+            is_policy = labels.min() < 0 and (np.count_nonzero(labels, axis=-1) <= 1).all()
+            if wrong.mean() > SOME and not is_policy:
                 yield (
                     head.call.name,
                     f"{wrong.mean():.0%} of the rows of labels do not sum to 1, such as {sums[wrong][0]:.3g}",
@@ -167,15 +174,6 @@ def unscaled_labels(graph: Graph, task: Task) -> Found:
             rms = float(np.sqrt(np.mean(np.square(labels.astype("float64")))))
             if rms > HUGE:
                 yield head.call.name, f"labels with a root mean square of {rms:.3g}"
-
-
-def _is_scaled(head: Head) -> bool:
-    call = head.output
-    while call is not head.call:
-        if isinstance(call.layer, AFFINE):
-            return True
-        call = call.before[0]
-    return False
 
 
 def _labelled(task: Task) -> Iterator[tuple[Head, np.ndarray]]:

@@ -1,11 +1,18 @@
 """What is wrong with the loss of an output: its kind, its settings, its weight, and what follows the output."""
 
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
 
 from reprocnn.audit.graph import Graph
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Loss, Task, rule
 from reprocnn.audit.rules.common import DROPOUTS, NORMS, PROBABILITIES, RANGES, activation, is_linear, is_weighted
+from reprocnn.backend import keras, tf
 
+ROWS = 256  # of labels
+CLEAR = 1e-3  # of the loss
 HINGES = ("hinge", "squared_hinge", "categorical_hinge")
 FEW = 8  # units of a regression; more are features, which may be normalized
 WEIGHTS = 1e4  # times another output's
@@ -23,6 +30,56 @@ def negative_rate(graph: Graph, task: Task) -> Found:
         can_be_negative = head.activation != "unknown" and RANGES.get(head.activation, (-1, 1))[0] < 0
         if can_be_negative and head.loss and head.loss.is_known and head.loss.kind == "poisson":
             yield head.call.name, f"{head.activation} outputs with poisson"
+
+
+@rule(
+    "error",
+    why="Without a gradient no weight moves: fit() stops, or trains nothing.",
+    fix="Leave out what has no slope, such as rounding, argmax and comparisons; use the values themselves.",
+)
+def loss_without_gradient(graph: Graph, task: Task) -> Found:
+    """No gradient goes from a loss of one's own back to the output. Needs `y`."""
+    for head, function, labels, outputs in _own_losses(task):
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            value = function(labels, outputs)
+        if tape.gradient(value, outputs) is None:
+            yield head.call.name, f"no gradient from {_kind(head)}"
+
+
+@rule(
+    "error",
+    why="One NaN or infinite loss turns all weights into NaN.",
+    fix="Add a small number to what the loss divides by or takes the logarithm of, or clip it.",
+)
+def infinite_loss(graph: Graph, task: Task) -> Found:
+    """A loss of one's own is NaN or infinite for the first outputs and finite labels. Needs `y`."""
+    for head, function, labels, outputs in _own_losses(task):
+        value = float(function(labels, outputs))
+        if not math.isfinite(value) and np.isfinite(labels).all() and np.isfinite(outputs).all():
+            yield head.call.name, f"{_kind(head)} is {value:g} for {len(labels)} rows of labels"
+
+
+@rule(
+    "error",
+    why="Training lowers the loss, and so moves the outputs away from the labels. A coefficient or score is no loss.",
+    fix="Return 1 minus the score, or its negative.",
+)
+def reversed_loss(graph: Graph, task: Task) -> Found:
+    """A loss of one's own is larger where outputs equal labels than where they differ, however they do: Dice or R2
+    instead of 1 minus it. Needs `y`, of the shape of the output.
+    """
+    for head, function, labels, outputs in _own_losses(task):
+        if labels.size != tf.size(outputs) or not np.ptp(labels) or not np.isfinite(labels).all():
+            continue
+        labels = labels.reshape(outputs.shape)
+        spread = np.random.default_rng(0).normal(size=labels.shape).astype("float32") * labels.std()
+        others = [labels + spread, labels - spread, 0 * labels + labels.mean()]
+        if labels.min() >= 0 and labels.max() <= 1:
+            others = [np.clip(one, 0, 1) for one in (*others, 1 - labels)]
+        best, *values = (float(function(labels, tf.constant(one))) for one in (labels, *others))
+        if best > max(values) + CLEAR * abs(best):
+            yield head.call.name, f"{_kind(head)} is {best:.3g} for perfect outputs, its highest"
 
 
 @rule(
@@ -100,7 +157,7 @@ def loss_weight(graph: Graph, task: Task) -> Found:
     weights = [(head, head.weight) for head in task.heads if head.weight is not None and head.loss]
     for head, weight in weights:
         if weight <= 0 or weight * WEIGHTS < max(other for _, other in weights):
-            yield head.call.name, f"a weight of {weight:g} for {head.loss.kind if head.loss else ''}"
+            yield head.call.name, f"a weight of {weight:g} for {_kind(head)}"
 
 
 @rule(
@@ -117,6 +174,32 @@ def loss_setting(graph: Graph, task: Task) -> Found:
             for name, value in head.loss.options.items():
                 if isinstance(value, int | float) and _is_absurd(name, value, head):
                     yield head.call.name, f"{name} of {value:g} in {head.loss.kind}"
+
+
+def _kind(head: Head) -> str:
+    return head.loss.kind if head.loss else ""
+
+
+def _own_losses(task: Task) -> Iterator[tuple[Head, Callable[..., Any], np.ndarray, Any]]:
+    """Yield each head whose loss is not Keras', that loss as `fit` calls it, and labels and outputs that it takes."""
+    for head in task.heads:
+        if head.loss is None or head.loss.is_known or head.loss.function is None or head.labels is None:
+            continue
+        given, signal = head.loss.function, head.signal.tensor
+        is_loss = isinstance(given, keras.losses.Loss)
+        function = given if is_loss else keras.src.losses.losses.LossFunctionWrapper(given)
+        if not signal.dtype.is_floating or not len(signal.shape):
+            continue
+        labels = head.labels[: len(signal) * (ROWS // len(signal) or 1)].astype("float32")
+        labels = labels[: len(labels) // len(signal) * len(signal)]
+        outputs = (
+            tf.cast(tf.concat([signal] * (len(labels) // len(signal)), axis=0), tf.float32) if len(labels) else None
+        )
+        try:
+            float(function(labels, outputs))
+        except Exception:  # of a function that is not ours
+            continue
+        yield head, function, labels, outputs
 
 
 def _is_absurd(name: str, value: float, head: Head) -> bool:

@@ -6,7 +6,16 @@ import numpy as np
 
 from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.audit.rules.base import Found, Head, Task, rule
-from reprocnn.audit.rules.common import DROPOUTS, PROBABILITIES, activation, keeps_units, units
+from reprocnn.audit.rules.common import (
+    DROPOUTS,
+    PROBABILITIES,
+    RANGES,
+    activation,
+    is_scaled,
+    is_weighted,
+    keeps_units,
+    units,
+)
 from reprocnn.backend import keras
 
 CLOSE = 1e-3  # to 0 and 1
@@ -55,7 +64,8 @@ def sigmoid_output(graph: Graph, task: Task) -> Found:
 )
 def logits_as_probabilities(graph: Graph, task: Task) -> Found:
     """The output is linear, or has an activation that gives no probabilities, but the loss expects probabilities. Of an
-    output whose last layer is not in the graph, the values have to lie outside of 0 to 1. A Dice or IoU loss of one's
+    output whose last layer is not in the graph, or that is scaled after its activation, the values have to lie outside
+    of 0 to 1; so do those of an exponential of something computed, such as a distance. A Dice or IoU loss of one's
     own counts if it is at its best where outputs and labels are equal.
     """
     for head in task.heads:
@@ -63,10 +73,11 @@ def logits_as_probabilities(graph: Graph, task: Task) -> Found:
             yield head.call.name, f"linear outputs with {head.loss.kind}"
         if not head.loss or not head.loss.takes_logarithms or head.loss.from_logits:
             continue
-        if head.activation not in (*PROBABILITIES, "unknown"):
+        is_measured = head.activation == "unknown" or _may_be_probabilities(head)
+        if head.activation not in PROBABILITIES and not is_measured:
             how = "(from_logits=False)" if "crossentropy" in head.loss.kind else ""
             yield head.call.name, f"{head.activation} outputs with {head.loss.kind}{how}"
-        elif head.activation == "unknown" and (head.signal.low < -CLOSE or head.signal.high > 1 + CLOSE):
+        elif is_measured and (head.signal.low < -CLOSE or head.signal.high > 1 + CLOSE):
             values = f"from {head.signal.low:.2g} to {head.signal.high:.2g}"
             yield head.call.name, f"outputs {values} with {head.loss.kind}"
 
@@ -145,6 +156,13 @@ def spare_outputs(graph: Graph, task: Task) -> Found:
             yield call.name, f"{units(call)} output units for {classes} classes"
 
 
+def _may_be_probabilities(head: Head) -> bool:
+    """Check whether an activation is scaled afterwards, or is an exponential of what no layer with weights gives."""
+    if head.activation == "exponential":
+        return not is_weighted(head.call) and not any(map(is_weighted, head.call.before))
+    return head.activation in RANGES and is_scaled(head)
+
+
 def _are_distributions(labels: np.ndarray | None) -> bool:
     return labels is None or (labels.ndim > 1 and bool((np.abs(labels.sum(axis=-1) - 1) < CLOSE).mean() > 0.99))
 
@@ -170,7 +188,8 @@ def _miscounted(task: Task) -> Iterator[tuple[Call, int, bool]]:
         labelled = 0 if numbers is None or not numbers.size else int(numbers.max()) + 1
         classes = head.num_classes or (head.labels.shape[-1] if head.labels is not None and head.one_hot else None)
         if head.units < labelled and not _is_binary(head.units, labelled):
-            yield head.call, labelled, False
+            if not head.starts_at_one:  # class-numbers says so
+                yield head.call, labelled, False
         elif classes and head.units != classes and not _is_binary(head.units, classes):
             yield head.call, classes, head.units > classes and head.loss is not None and head.loss.is_sparse
 

@@ -3,13 +3,15 @@
 from typing import Any
 
 from reprocnn.audit import noise
-from reprocnn.audit.graph import Call, Graph, following
+from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
     CONCATENATING,
     CONVOLUTIONS,
     DEPTHWISE,
     DROPOUTS,
+    MAX_POOLS,
+    MEAN_POOLS,
     MERGES,
     NORMS,
     RECURRENT,
@@ -31,6 +33,8 @@ POOLS = (
 )  # fmt: skip
 UPSAMPLING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
 REPEATED = (POOLS, (layers.BatchNormalization,), DROPOUTS)
+FORMATTED = (*MAX_POOLS, *MEAN_POOLS, *CONVOLUTIONS, *TRANSPOSED)
+MOVING = (layers.Permute, layers.Reshape, operations.Reshape, operations.Transpose, operations.Moveaxis)
 WIDE = 4  # units, from which one unit is a bottleneck
 
 
@@ -167,6 +171,23 @@ def channels_first(graph: Graph, task: Task) -> Found:
         is_last = isinstance(call.layer, layers.Conv2D) and call.layer.data_format == "channels_last"
         if is_last and is_first(call) and len(shape) == 4 and shape[1] in (1, 3) and shape[2] == shape[3] > WIDE:
             yield call.name, f"inputs of {by_x(shape[1:])} with channels last: a map of {by_x(shape[1:3])}"
+
+
+@rule(
+    "warning",
+    why="It takes the rows for channels: it pools or filters over columns and channels.",
+    fix="Leave out data_format, or give all layers the same.",
+)
+def mixed_formats(graph: Graph, task: Task) -> Found:
+    """A pooling layer has another data_format than the convolution or pooling before it, and nothing moves the axes in
+    between.
+    """
+    for call in graph.calls:
+        if not isinstance(call.layer, (*MAX_POOLS, *MEAN_POOLS)):
+            continue
+        for one in preceding(call, lambda one: not isinstance(one.layer, (*FORMATTED, *MOVING))):
+            if isinstance(one.layer, FORMATTED) and one.layer.data_format != call.layer.data_format:
+                yield call.name, f"{call.layer.data_format} after {one.name}, {one.layer.data_format}"
 
 
 @rule(

@@ -16,7 +16,7 @@ from reprocnn.audit.rules.common import (
     kernel_area,
     units,
 )
-from reprocnn.backend import layers
+from reprocnn.backend import keras, layers
 
 FILTERS_PER_INPUT = 10  # of the first convolution: 64 for the 9 inputs of a 3x3 on one channel are 7
 LARGE_KERNEL, LARGE_FILTERS = 8, 32  # pixels: stems have 7; filters: AlexNet's 11x11 had 96
@@ -38,6 +38,30 @@ def many_filters(graph: Graph, task: Task) -> Found:
         if filters > FILTERS_PER_INPUT * inputs:
             shape = f"{filters} filters of {inputs} inputs each ({_kernel(call)})"
             yield call.name, f"{shape}, {filters / inputs:.3g} times as many"
+
+
+@rule(
+    "error",
+    why="Keras trains and saves what its layers know: weights made by add_weight, and layers that are attributes or go "
+    "into a graph. This variable keeps its initial values.",
+    fix="Make it with self.add_weight(...). Make layers in __init__, not in call() or outside of a Lambda.",
+)
+def unknown_weights(graph: Graph, task: Task) -> Found:
+    """The model computes with a trainable TensorFlow variable that is not among its weights."""
+    if graph.unknown:
+        owners = (
+            layer.name
+            for call in graph.calls
+            if isinstance(call.layer, keras.Layer)
+            for layer in call.layer._flatten_layers()
+            if any(value is one for value in vars(layer).values() for one in graph.unknown)
+        )
+        more = f" and {len(graph.unknown) - 1:,} more" if len(graph.unknown) > 1 else ""
+        first = graph.unknown[0]
+        yield (
+            next(owners, getattr(first, "path", first.name)),
+            f"a variable of shape {by_x(first.shape) or 'one number'}{more}, unknown to the model",
+        )
 
 
 @rule(

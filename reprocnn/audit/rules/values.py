@@ -30,6 +30,8 @@ FACTOR = 10.0  # of an OrthogonalRegularizer, by default 0.01
 MOMENTUM = (0.2, 0.9999)
 EPSILON = 0.1  # beside a variance of about 1
 LINEAR = keras.activations.linear
+FOREIGN = 400.0  # times the variance: pixels of 0 to 255 beside -1 to 1 have 16,000
+TINY = 1e-12
 NORM = 0.1  # of the weights of a unit
 LARGE = 10.0  # times the scale that keeps a signal as it is
 
@@ -151,19 +153,49 @@ def norm_axis(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="A frozen batch norm uses its moving averages in training too. Before any training they are 0 and 1: it does "
-    "nothing.",
-    fix="Set trainable = True, or load trained weights first.",
+    why="A batch norm that is frozen, or called with training=False, uses its moving averages in training too. Before "
+    "any training they are 0 and 1: it does nothing.",
+    fix="Set trainable = True and leave training to fit(), or load trained weights first.",
 )
 def frozen_norm(graph: Graph, task: Task) -> Found:
-    """Batch norm is frozen and its averages are as at the start, behind a layer that trains."""
+    """Batch norm is frozen or called with training=False, and its averages are as at the start, behind a layer that
+    trains.
+    """
     spared = adversary(graph)
     for call in graph.calls:
-        if not isinstance(call.layer, layers.BatchNormalization) or call.layer.trainable or call.name in spared:
+        if not isinstance(call.layer, layers.BatchNormalization) or call.name in spared:
+            continue
+        if call.layer.trainable and not call.is_inference:
             continue
         is_fresh = not np.any(call.layer.moving_mean) and np.all(np.asarray(call.layer.moving_variance) == 1)
         if is_fresh and any(one.layer.trainable_weights for one in nearest_weighted(call)):
-            yield call.name, "frozen with a moving mean of 0 and a moving variance of 1"
+            how = "called with training=False" if call.layer.trainable else "frozen"
+            yield call.name, f"{how} with a moving mean of 0 and a moving variance of 1"
+
+
+@rule(
+    "warning",
+    why="A frozen batch norm subtracts and divides by what it saw when it was trained. Inputs of another size leave it "
+    "with one constant, or overflow what follows.",
+    fix="Prepare the inputs as for the training of these layers: that network's preprocess_input, and nothing else.",
+)
+def frozen_scale(graph: Graph, task: Task) -> Found:
+    """The inputs of the first frozen batch norm with averages of its own have over 400 times, or less than a 400th, of
+    its moving variance. Needs `x`.
+    """
+    for call in graph.calls if task.inputs else ():
+        is_norm = isinstance(call.layer, layers.BatchNormalization)
+        if not is_norm or (call.layer.trainable and not call.is_inference):
+            continue
+        trained, axis = np.asarray(call.layer.moving_variance), call.layer.axis
+        if (trained == 1).all():
+            continue
+        values = np.moveaxis(call.inputs[0].tensor.numpy(), axis[0] if isinstance(axis, list) else axis, -1)
+        now = values.reshape(-1, values.shape[-1]).astype("float64").var(axis=0)
+        ratio = float(np.median((now + TINY) / (trained + TINY)))
+        if not 1 / FOREIGN <= ratio <= FOREIGN:
+            yield call.name, f"its inputs vary {math.sqrt(ratio):.2g} times as much as in its training"
+        return
 
 
 @rule(
