@@ -1188,6 +1188,11 @@ def _window(x):
 
 
 fault(
+    "a schedule of one's own that is too high",
+    "learning-rate",
+    lambda: mlp(optimizer=K.optimizers.Adam(InverseRoot(1.0))),
+)
+fault(
     "regression with softmax",
     "label-rows",
     lazy(mlp, units=4, loss="categorical_crossentropy"),
