@@ -1121,6 +1121,44 @@ fault("softmax over the rows of a batch", "mixed-rows", softmax_over_the_batch)
 fault("attention over the batch", "mixed-rows", attention_over_the_batch)
 
 
+def multi_hot_into_an_embedding():
+    model = chain(
+        (20,), layers.Embedding(1000, 8), layers.GlobalAveragePooling1D(), layers.Dense(3, activation="softmax")
+    )
+    return compiled(model), {"x": classes(N, 2, (20,)), "y": np.arange(N) % 3}
+
+
+def one_hot_of_too_few():
+    inputs = Input((6,), dtype="int32")
+    x = layers.Flatten()(ops.one_hot(inputs, 5))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {"x": tokens(N, 6, 50)}
+
+
+def lookup_of_others():
+    lookup = layers.IntegerLookup(vocabulary=[100, 200, 300])
+    inputs = Input((4,), dtype="int64")
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(4, 8)(lookup(inputs)))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {"x": tokens(N, 4, 4)}
+
+
+class OwnDense(layers.Layer):
+    def build(self, shape):
+        self.w = self.add_weight(shape=(shape[-1], 16), initializer="ones")
+
+    def call(self, x):
+        return ops.relu(ops.matmul(x, self.w))
+
+
+fault("marks of words in an embedding", "marks-as-ids", multi_hot_into_an_embedding)
+fault("more ids than one_hot has", "embedding-ids", one_hot_of_too_few)
+fault("a lookup that knows no value", "unknown-words", lookup_of_others)
+fault(
+    "a layer of one's own that starts at ones",
+    "symmetry",
+    lambda: compiled(chain((8,), OwnDense(), layers.Dense(3, "softmax", kernel_initializer="ones"))),
+)
+
+
 class Untracked(layers.Layer):
     def build(self, shape):
         self.scale = tf.Variable(tf.ones((shape[-1],)))
@@ -1400,4 +1438,6 @@ NEAR = {
     "unknown-weights": [
         lambda: mixing(layers.Dense(16, activation="relu", trainable=False, kernel_initializer="identity"))
     ],
+    "marks-as-ids": [lambda: (text(layers.GlobalAveragePooling1D()), {"x": classes(N, 2, (12,))})],
+    "unknown-words": [lambda: (lookup_of_others()[0], {"x": np.tile([[100, 0, 1, 2], [1, 2, 3, 4]], (N, 1))})],
 }

@@ -135,7 +135,7 @@ def comes_from_data(call: Call) -> bool:
     waiting, seen = [call], {id(call)}
     while waiting:
         one = waiting.pop()
-        if one is not call and one.output.is_constant and not _is_of_keras(one.layer):
+        if one is not call and one.output.is_constant and not is_of_keras(one.layer):
             continue
         if len(one.before) < len(one.inputs) and not all(signal.is_constant for signal in one.inputs):
             return True
@@ -198,7 +198,8 @@ def by_x(sizes: Any) -> str:
     return "x".join(map(str, sizes))
 
 
-def _is_of_keras(operation: Any) -> bool:
+def is_of_keras(operation: Any) -> bool:
+    """Check whether a layer or operation comes with Keras."""
     return type(operation).__module__.startswith("keras.")
 
 

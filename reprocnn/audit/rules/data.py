@@ -19,6 +19,7 @@ from reprocnn.audit.rules.common import (
     comes_from_data,
     is_first,
     is_normalized,
+    is_of_keras,
 )
 from reprocnn.backend import keras, layers
 
@@ -29,6 +30,7 @@ FILLING = ("NanToNum", "Isnan", "Isfinite", "Where", "Lambda")  # what may repla
 MANY = 32  # rows, which are not equal by chance
 ROWS = 8
 ENOUGH = 1000  # rows
+IDS, WIDE = 100, 16  # of an embedding, columns
 SHIFTED = 0.9  # of the steps; the last has no next one
 MIXED = 2e-3  # of the largest output; rounding differs by about 1e-6
 TINY = 1e-12
@@ -44,7 +46,7 @@ def missing_values(graph: Graph, task: Task) -> Found:
     """Inputs are NaN or infinite. Needs `x`. If something in the model looks for them, or its first layer is not
     Keras' own, they are left alone.
     """
-    if any(type(call.layer).__name__ in FILLING for call in graph.calls) or not _is_of_keras(graph.calls[0].layer):
+    if any(type(call.layer).__name__ in FILLING for call in graph.calls) or not is_of_keras(graph.calls[0].layer):
         return
     for name, values in task.inputs.items():
         bad = int(np.count_nonzero(~np.isfinite(values))) if values.dtype.kind == "f" else 0
@@ -59,9 +61,12 @@ def missing_values(graph: Graph, task: Task) -> Found:
 )
 def embedding_ids(graph: Graph, task: Task) -> Found:
     """An Embedding gets ids of its input_dim or more, below zero, or that are not whole numbers; or the vocabulary of
-    the lookup or hashing before it is larger.
+    the lookup or hashing before it is larger. keras.ops.one_hot gets ids of its num_classes or more.
     """
     for call in graph.calls:
+        if type(call.layer).__name__ == "OneHot" and call.inputs[0].high >= call.layer.num_classes:
+            low, high = call.inputs[0].low, call.inputs[0].high
+            yield call.name, f"ids from {low:g} to {high:g} for {call.layer.num_classes} classes"
         if not isinstance(call.layer, layers.Embedding):
             continue
         size = call.layer.input_dim
@@ -75,6 +80,37 @@ def embedding_ids(graph: Graph, task: Task) -> Found:
                     yield call.name, f"ids from {low:g} to {high:g} for a table of {size:,}"
                 elif not is_whole:
                     yield call.name, f"ids that are not whole, from {low:.3g} to {high:.3g}"
+
+
+@rule(
+    "warning",
+    why="An Embedding looks up the numbers of words. Zeros and ones that mark which words occur read two of its rows.",
+    fix="Give it the numbers of the words in their order; for a row of marks use a Dense layer.",
+)
+def marks_as_ids(graph: Graph, task: Task) -> Found:
+    """An Embedding of 100 ids or more gets nothing but 0 and 1 in at least 32 rows of 16. Needs `x`."""
+    for call in graph.calls:
+        values = task.ids.get(id(call.layer))
+        if not isinstance(call.layer, layers.Embedding) or values is None or call.layer.input_dim < IDS:
+            continue
+        if values.ndim == 2 and len(values) >= MANY and values.shape[1] >= WIDE and np.isin(values, (0, 1)).all():
+            yield (
+                call.name,
+                f"only 0 and 1 in {len(values):,} rows of {values.shape[1]:,}, for {call.layer.input_dim:,} ids",
+            )
+
+
+@rule(
+    "warning",
+    why="All values are taken for one, the unknown: nothing of the input is left.",
+    fix="Adapt the lookup to the data as it goes in, or give it the vocabulary in that form.",
+)
+def unknown_words(graph: Graph, task: Task) -> Found:
+    """A lookup finds none of the values of a batch in its vocabulary. Needs `x`."""
+    for call in graph.calls if task.inputs else ():
+        is_lookup = isinstance(call.layer, LOOKUPS) and getattr(call.layer, "output_mode", "int") == "int"
+        if is_lookup and not call.inputs[0].is_constant and call.output.high < _first_known(call.layer):
+            yield call.name, f"no value is among the {call.layer.vocabulary_size():,} of the vocabulary"
 
 
 @rule(
@@ -237,16 +273,19 @@ def _results(model: Any, batch: list[np.ndarray]) -> list[np.ndarray]:
     return [np.atleast_1d(np.asarray(result)) for result in keras.tree.flatten(results)]
 
 
-def _is_of_keras(layer: Any) -> bool:
-    return type(layer).__module__.startswith("keras.")
-
-
 def _vocabulary(layer: Any) -> int:
     if isinstance(layer, layers.Hashing):
         return int(layer.num_bins)
     if isinstance(layer, LOOKUPS) and getattr(layer, "output_mode", "int") == "int":
         return int(layer.vocabulary_size())
     return 0
+
+
+def _first_known(layer: Any) -> int:
+    """Return the lowest id of a word: those of padding and of unknown words come before."""
+    if isinstance(layer, layers.TextVectorization):
+        return 2
+    return int(layer.num_oov_indices) + (layer.mask_token is not None)
 
 
 def _ids(call: Call, task: Task) -> Iterator[tuple[float, float, bool]]:

@@ -20,6 +20,7 @@ from reprocnn.audit.rules.common import (
     comes_from_data,
     is_first,
     is_normalized,
+    is_of_keras,
     is_weighted,
     units,
     variable,
@@ -212,8 +213,10 @@ def _equal_units(graph: Graph) -> Iterator[_EqualUnits]:
         if isinstance(layer, layers.DepthwiseConv1D | layers.DepthwiseConv2D):
             continue
         axis = -2 if isinstance(layer, TRANSPOSED) else -1
-        for attribute in ("kernel", "pointwise_kernel", "embeddings"):
-            kernel = variable(layer, attribute)
+        named = [variable(layer, attribute) for attribute in ("kernel", "pointwise_kernel", "embeddings")]
+        # Of a layer of one's own, any matrix, whatever its name is.
+        kernels = named if is_of_keras(layer) else [one for one in layer.weights if len(one.shape) == 2]
+        for kernel in kernels:
             if kernel is None or not kernel.trainable:
                 continue
             values = kernel.value.numpy()
