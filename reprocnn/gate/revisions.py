@@ -49,7 +49,8 @@ def choose_base(rev: str | None, files: Sequence[str] = ()) -> str | None:
 def default_revision(files: Sequence[str] = ()) -> str | None:
     """Give the merge base of HEAD and the main branch, on that branch HEAD's first parent; None before there is any.
 
-    With uncommitted changes on the main branch it is HEAD. Raises UserError where history or branch are missing.
+    It is HEAD with uncommitted changes on the main branch, and on another branch before its first commit.
+    Raises UserError where history or branch are missing.
     """
     if _commit("HEAD") is None:
         if git("rev-list", "--all", "--max-count=1"):  # which fails where git itself does
@@ -72,6 +73,8 @@ def default_revision(files: Sequence[str] = ()) -> str | None:
         return "HEAD"
     if named is None and _current_branch() in (branch, None):
         return _first_parent(branch)
+    if named is None and _git("rev-parse", "--is-shallow-repository") == "false":
+        return bases[0]  # the remote's: what is not there yet is judged, though the local main branch has it
     raise UserError(f"HEAD has no commit that {branch} lacks, and no result is compared with itself; {FETCH}")
 
 

@@ -227,15 +227,38 @@ def test_the_first_commit_of_all_has_nothing_before_it(tmp_path, monkeypatch, br
         assert default_revision() == first
 
 
-def test_a_branch_without_a_commit_of_its_own_is_no_judgement(forge, monkeypatch, branch):
+@pytest.mark.parametrize("behind", ["", "~"])
+def test_a_branch_without_a_commit_of_its_own_is_compared_with_head(forge, monkeypatch, branch, behind):
+    """As before its first commit, where a hook runs the gate."""
     clone(forge, monkeypatch)
-    for start in (branch, f"{branch}~"):
-        git("switch", "--quiet", "--create", f"new-{start.strip('~')}-{len(start)}", start)
-        with pytest.raises(UserError, match="no result is compared with itself"):
-            default_revision()
-        Path("dvc.lock").write_text("uncommitted")
-        assert default_revision() == "HEAD"
-        git("restore", ".")
+    git("switch", "--quiet", "--create", "new", f"{branch}{behind}")
+    head = git("rev-parse", "HEAD")
+    assert default_revision() == head
+    Path("README").write_text("nothing that is judged")
+    git("add", "README")
+    assert default_revision() == head
+    Path("dvc.lock").write_text("uncommitted")
+    assert default_revision() == "HEAD"
+
+
+def test_what_the_local_main_branch_alone_has_is_judged(forge, monkeypatch, branch):
+    clone(forge, monkeypatch)
+    pushed = git("rev-parse", "HEAD")
+    add("merged and not pushed")
+    git("switch", "--quiet", "--create", "new")
+    assert default_revision() == pushed
+
+
+def test_a_branch_without_a_commit_of_its_own_needs_the_whole_history(forge, monkeypatch, branch):
+    clone(forge, monkeypatch, "--depth=1")
+    git("switch", "--quiet", "--create", "new")
+    with pytest.raises(UserError, match=r"compared with itself.*fetch-depth: 0"):
+        default_revision()
+    git("fetch", "--quiet", "--unshallow")
+    assert default_revision() == git("rev-parse", "HEAD")
+    monkeypatch.setenv("GITHUB_BASE_REF", branch)  # the pull request of nothing
+    with pytest.raises(UserError, match="compared with itself"):
+        default_revision()
 
 
 @pytest.mark.parametrize("rev", ["", " ", "workspace", " workspace", "a\0b", "a\nb", "\udcff", "^HEAD", ":/s"])
