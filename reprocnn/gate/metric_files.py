@@ -6,6 +6,7 @@ Beside the metrics of NAME, evaluation/NAME.json may say on which images they we
 import json
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -158,8 +159,8 @@ def parse(path: str, content: bytes, *, finite: bool = True) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!a} is there twice")
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"the key {next(name for name, n in counts.items() if n > 1)!a} is there twice")
     return values
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -108,5 +109,5 @@ def _parse(text: str) -> Predictions:
         classes = classes.astype(np.float64)
     index = tuple(row[2] for row in rows) if len(columns) > 2 else None
     if index is not None and len(set(index)) < len(index):
-        raise ValueError(f"the index {next(one for one in index if index.count(one) > 1)} twice")
+        raise ValueError(f"the index {next(one for one, n in Counter(index).items() if n > 1)} twice")
     return Predictions(classes[:, 0], classes[:, 1], index)

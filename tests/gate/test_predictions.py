@@ -46,6 +46,13 @@ def test_a_table_without_predictions_is_refused_in_a_line(table, reason):
         read_predictions("table", 0.5, lambda: table)
 
 
+def test_an_index_twice_is_found_among_many():
+    """Which would take minutes if each image were compared with all others."""
+    rows = "".join(f"{i},1,1\n" for i in [*range(200_000), 199_999])
+    with pytest.raises(UserError, match="the index 199999 twice"):
+        read_predictions("table", 1, lambda: f"index,y_true,y_pred\n{rows}")
+
+
 def test_bytes_that_are_not_text_are_refused(tmp_path):
     path = tmp_path / "predictions.csv"
     path.write_bytes(b"y_true,y_pred\n\xff,\xff\n")

@@ -8,6 +8,7 @@ import yaml
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import limits, values
+from reprocnn.gate.metric_files import parse
 
 
 def test_nested_keys_are_joined_by_dots():
@@ -55,6 +56,13 @@ def test_an_accuracy_is_a_share_of_the_n_beside_it(metric, more, expected):
         "n": 7, "accuracy": 0.25, "b.accuracy": 0.5,
     }  # fmt: skip
     assert values.count(metric, metrics | more) == expected
+
+
+def test_a_key_twice_is_found_among_many():
+    """Which would take minutes if each key were compared with all others."""
+    keys = "".join(f'"{i}": 0, ' for i in range(80_000))
+    with pytest.raises(ValueError, match="the key '79999' is there twice"):
+        parse("metrics.json", f'{{{keys}"79999": 0}}'.encode())
 
 
 def write_params(path: Path, **changes) -> None:
