@@ -17,7 +17,6 @@ BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_f
 MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
 CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
 INVALID = (SyntaxError, ValueError, RecursionError, MemoryError)  # of code that cannot be parsed
-TYPES_ONLY = ("TYPE_CHECKING", "typing.TYPE_CHECKING")  # code behind them does not run
 
 
 class Code:
@@ -137,7 +136,8 @@ class Code:
         """List the strings of a package's `__all__`, which `import *` imports where they are modules."""
         nodes = self._parse(package[-1]) if package and package[-1].name == "__init__.py" else []
         lists = [node for node in nodes if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)]
-        return [name for node in lists if "__all__" in ast.unparse(node) for name in _strings(node)]
+        named = [node for node in lists if any(_last_name(one) == "__all__" for one in ast.walk(node))]
+        return [name for node in named for name in _strings(node)]
 
     def _named(self, file: Path, tree: ast.AST, roots: list[Path]) -> list[Path]:
         """List what code that imports by name may import: each of its strings that is a module or a Python file.
@@ -259,6 +259,14 @@ def _last_name(node: ast.AST) -> str | None:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
 
 
+def _is_types_only(test: ast.AST) -> bool:
+    """Return whether only type checkers take a condition for true."""
+    match test:
+        case ast.Name("TYPE_CHECKING") | ast.Attribute(ast.Name("typing"), "TYPE_CHECKING"):
+            return True
+    return False
+
+
 def _strings(tree: ast.AST) -> list[str]:
     return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
 
@@ -269,7 +277,7 @@ def _running(tree: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, ast.If) and _last_name(node.test) and ast.unparse(node.test) in TYPES_ONLY:
+        if isinstance(node, ast.If) and _is_types_only(node.test):
             waiting += node.orelse
         else:
             waiting += ast.iter_child_nodes(node)

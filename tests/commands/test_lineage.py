@@ -136,8 +136,17 @@ def test_a_star_imports_the_modules_that_the_package_exports(foreign, line):
     assert lines(Path()) == ["dvc.yaml: a: deps: add app/pkg/b.py"]
 
 
-def test_what_only_type_checkers_see_is_not_code(foreign):
-    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import b\nelse:\n    import c\n"
+def test_long_expressions_are_no_harder_to_read(foreign):
+    """As generated code has them: a sum nests as deep as it is long."""
+    long = f"x = {' + '.join(['1'] * 1500)}\nif x{'.y' * 1500}:\n    pass\n"
+    files = {"a.py": "from pkg import *\n", "pkg/__init__.py": f"__all__ = ['b']\n{long}", "pkg/b.py": "x = 1\n"}
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add pkg"]
+
+
+@pytest.mark.parametrize("word", ["TYPE_CHECKING", "typing.TYPE_CHECKING"])
+def test_what_only_type_checkers_see_is_not_code(foreign, word):
+    text = f"import typing\nfrom typing import TYPE_CHECKING\nif {word}:\n    import b\nelse:\n    import c\n"
     foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": text, "b.py": "x = 1\n", "c.py": "x = 1\n"})
     assert lines(Path()) == ["dvc.yaml: a: deps: add c.py"]
 
