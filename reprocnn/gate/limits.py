@@ -1,13 +1,14 @@
 """What params.yaml asks of the metrics: `targets`, and `gate` for how far a metric may fall."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
-from reprocnn.gate.values import flatten, is_number
+from reprocnn.core.files import read_json
+from reprocnn.gate.values import flatten, is_number, one_line
 
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
 # What a target may set, and its maximum.
@@ -57,10 +58,42 @@ class Loosening:
 def read_limits() -> Limits:
     """Read `targets` and `gate` of params.yaml. Raises UserError with a line for each fault."""
     values = params.load(params.FILE)
-    faults = params.check(values) if params.SCHEMA.exists() else []
+    faults = _faults_of_schema(values)
     limits, more = _limits(values)
     raise_faults(f"{params.FILE}: {fault}" for fault in dict.fromkeys(faults + more))
     return limits
+
+
+def _faults_of_schema(values: dict[str, Any]) -> list[str]:
+    """Check all of params.yaml where the schema is this project's; one of somebody else says nothing of limits.
+
+    Raises UserError for a schema that cannot be used, or that would have to be fetched.
+    """
+    schema = read_json(params.SCHEMA) if params.SCHEMA.exists() else None
+    known = schema.get("properties") if isinstance(schema, dict) and schema.get("title") == str(params.FILE) else None
+    if not isinstance(known, dict) or not {"targets", "gate"} <= known.keys():
+        return []
+    restore = "restore it with git checkout"
+    try:
+        elsewhere = set(_references({key: value for key, value in schema.items() if key != "$id"}))
+        faults = [] if elsewhere else params.check(values)
+    except Exception as error:  # whatever a schema may do
+        why = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"{params.SCHEMA}: invalid ({why}); {restore}") from None
+    raise_faults(
+        f"{params.SCHEMA}: found {reference!a}, expected references within the file, as #/$defs/NAME; {restore}"
+        for reference in sorted(elsewhere)
+    )
+    return faults
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """List the references to other files, which a validator would fetch."""
+    below = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+    for key, value in below:
+        if key in ("$id", "$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+            yield value
+        yield from _references(value)
 
 
 def limits_at(rev: str, text: str | None) -> Limits | None:

@@ -1,12 +1,15 @@
 """What targets tolerate of their own, and what counts as loosening it."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate.compare import Comparison
-from reprocnn.gate.limits import Limits, Tolerated, judge_by, limits_at
+from reprocnn.gate.limits import Limits, Tolerated, judge_by, limits_at, read_limits
+from tests.support.commands import ROOT
 
 GATE = "gate: {alpha: 0.01, tolerance: 0.05}"
 
@@ -163,3 +166,47 @@ def test_nobody_is_asked_to_change_the_limits_of_the_base(text, found):
     ) as error:
         limits_at("v1", text)
     assert not any(remedy in str(error.value) for remedy in ("set it", "remove the other"))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder with limits in params.yaml, and a param that is not of this project."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(f"errors: 20\ntargets: {{a: {{at_least: 1}}}}\n{GATE}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "required": ["foo"], "additionalProperties": False},
+        {"oneOf": [{"type": "null"}]},
+        {"$ref": "http://127.0.0.1:9/x.json"},
+        {"properties": {"errors": {"oneOf": [{"type": "null"}]}, "targets": {}, "gate": {}}},
+        {"title": "params.yaml", "properties": {"errors": {"type": "null"}}},
+        {"title": "params.yaml", "properties": []},
+        [],
+        False,
+    ],
+)
+def test_a_schema_of_somebody_else_is_not_the_gates(here, schema):
+    Path("params.schema.json").write_text(json.dumps(schema))
+    assert read_limits().targets == {"a": ("at_least", 1)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("#/$defs/dataset", "http://127.0.0.1:9/x.json", r"found 'http://127\.0\.0\.1:9/x\.json', expected references"),
+        ('"type": "object"', '"type": "object", "anyOf": [{"$id": "http://127.0.0.1:9/"}]', "found .*, expected references"),
+        ("#/$defs/dataset", "#/$defs/nosuch", r"invalid \(.*nosuch"),
+        ('"type": "object"', '"type": "object", "$ref": "#"', r"invalid \(RecursionError"),
+        ('"type": "object"', '"type": 3', r"invalid \("),
+        ("{", "", "invalid JSON"),
+    ],
+)
+def test_a_schema_of_no_use_is_a_line_and_nothing_is_fetched(here, old, new, said):
+    text = (ROOT / "params.schema.json").read_text()
+    Path("params.schema.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=rf"^params\.schema\.json: {said}"):
+        read_limits()
