@@ -10,6 +10,11 @@ from tabulate import tabulate
 from reprocnn.gate.compare import Judgement, Row
 from reprocnn.gate.values import Value
 
+MAX_CHARACTERS = 65_000  # GitHub takes 65,536 in a comment
+MAX_VALUE = 200  # characters of a param in a comment that is too long
+# What a judgement has many of, and how the line that counts them names it.
+LISTS = {"metrics": "metrics", "loosened": "limits", "warnings": "warnings", "params": "params", "reasons": "reasons"}
+
 
 def text(judgement: Judgement) -> str:
     """Write it for a terminal."""
@@ -25,7 +30,34 @@ def text(judgement: Judgement) -> str:
 
 
 def markdown(judgement: Judgement) -> str:
-    """Write it for the summary of a CI job and for a comment on a pull request; names in it are only text."""
+    """Write it for the summary of a CI job and for a comment on a pull request; names in it are only text.
+
+    What is too long for a comment is shortened; the first line still names all that failed.
+    """
+    text = _markdown(judgement)
+    keep = 2 * max(len(getattr(judgement, kind)) for kind in LISTS)
+    while len(text) > MAX_CHARACTERS and keep:
+        keep //= 2
+        text = _markdown(*_shorten(judgement, keep))
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]} ...\n\nThe rest is in `--format text`."
+
+
+def _shorten(judgement: Judgement, keep: int) -> tuple[Judgement, str]:
+    """Keep the first `keep` of each list, those that failed or have a target first, and say what was left out."""
+    shorter = dataclasses.replace(
+        judgement,
+        reasons=judgement.reasons[:keep] if judgement.exit_code == 2 else judgement.reasons,
+        metrics=sorted(judgement.metrics, key=lambda row: (not row.failed, row.target is None))[:keep],
+        loosened=sorted(judgement.loosened, key=lambda one: one.accepted)[:keep],
+        warnings=judgement.warnings[:keep],
+        params=[{key: _clip(_plain(value)) for key, value in param.items()} for param in judgement.params[:keep]],
+    )
+    left = {name: len(getattr(judgement, kind)) - len(getattr(shorter, kind)) for kind, name in LISTS.items()}
+    counts = ", ".join(f"{count:,} {name}" for name, count in left.items() if count) or "the ends of long values"
+    return shorter, f"Left out, since a comment has a limit: {counts}. `--format text` shows them."
+
+
+def _markdown(judgement: Judgement, note: str = "") -> str:
     lines = [f"### {escape(_conclusion(judgement))}", "", f"Baseline: {escape(judgement.against)}."]
     if judgement.loosened or judgement.warnings:
         lines += ["", *(f"- **{escape(line)}**" for line in [*_loosened(judgement), *_warnings(judgement)])]
@@ -39,7 +71,7 @@ def markdown(judgement: Judgement) -> str:
             for param in judgement.params
         ]
         lines += ["", _markdown_table(rows)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(["", note] if note else [])])
 
 
 def clean(text: str) -> str:
@@ -121,6 +153,10 @@ def _cells(row: Row) -> dict[str, str]:
         "test": (row.test or "-") + ("" if row.p is None else f", p = {row.p:.2g}"),
         "verdict": row.verdict,
     }
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}..."
 
 
 def _plain(value: Value) -> str:

@@ -152,3 +152,50 @@ def test_a_warning_is_in_every_format():
     judgement = Judgement("v1", metrics=[Row("n", 3, 3)], warnings=["add model.py"])
     for write in (render.text, render.markdown, render.as_json, render.junit):
         assert "add model.py" in write(judgement)
+
+
+def many(n: int) -> Judgement:
+    """Two metrics that failed, one with a target, and `n` of everything else."""
+    others = [Row(f"house.{i}", 0.5, 0.25, change=-0.25) for i in range(n)]
+    rows = [*others[: n // 2], ROWS[0], Row("met", 1, 1, target="≥ 0"), *others[n // 2 :], replace(ROWS[0], metric="z")]
+    params = [{"key": f"param{i}", "then": 0, "now": 1} for i in range(n)]
+    loosened = [*(Loosening(f"limit{i}", "x", accepted=True) for i in range(n // 100)), Loosening("refused", "x")]
+    reasons = ["a.test.accuracy: WORSE", "z: WORSE", "refused: LOOSENED (x)"]
+    return Judgement("v1", 1, "failed", reasons, rows, loosened, [f"add {i}.py" for i in range(n // 100)], params)
+
+
+@pytest.mark.parametrize("n", [500, 5_000])
+def test_a_comment_of_many_metrics_keeps_what_failed(n):
+    written = render.markdown(many(n))
+    assert 30_000 < len(written) <= 65_536
+    assert written.startswith("### gate: failed: a.test.accuracy: WORSE; z: WORSE; refused: LOOSENED (x); ACCEPTED: ")
+    table = [line for line in written.splitlines() if line.startswith("|")][2:]
+    assert [row.split("|")[1].strip() for row in table[:4]] == ["a.test.accuracy", "z", "met", "house.0"]
+    assert "- **LOOSENED: refused: x; " in written
+    left = re.search(r"^Left out, since a comment has a limit: ([\d,]+) metrics, .*([\d,]+) params\.", written, re.MULTILINE)
+    assert left
+    shown = written.count("| house.")
+    assert int(left[1].replace(",", "")) == n - shown
+    assert "Left out" not in render.text(many(n))
+
+
+def test_long_values_are_shortened_before_anything_is_left_out():
+    params = [{"key": "lr", "then": [0.5] * 30_000, "now": None}]
+    written = render.markdown(replace(FAILED, params=params))
+    assert len(written) < 5_000
+    assert "limit: the ends of long values. `--format text` shows them." in written
+    assert all(row.metric in written for row in ROWS)
+
+
+def test_of_thousands_of_reasons_the_first_are_kept():
+    judgement = Judgement("v1", 2, "cannot judge", [f"stage{i}: out of date" for i in range(5_000)])
+    written = render.markdown(judgement)
+    assert "stage0: out of date" in written
+    assert re.search(r"limit: 2,500 reasons\.", written)
+    failed = Judgement("v1", 1, "failed", [f"a.{'b' * 50}.{i}: WORSE" for i in range(5_000)])
+    assert len(render.markdown(failed)) < 65_536
+    assert render.markdown(failed).endswith(" ...\n\nThe rest is in `--format text`.")
+
+
+def test_a_comment_that_fits_is_complete():
+    assert "Left out" not in render.markdown(many(50))
