@@ -4,19 +4,20 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from dvc.api.show import _postprocess
 from dvc.dependency.param import ParamsDependency
-from dvc.dvcfile import PROJECT_FILE
+from dvc.dvcfile import LOCK_FILE, PROJECT_FILE, is_valid_filename
 from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
 from dvc.repo.metrics.show import to_relpath
+from dvc.repo.params.show import _collect_top_level_params
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.scm import resolve_rev
 from dvc.stage import PipelineStage
@@ -25,9 +26,11 @@ from dvc_data.hashfile.tree import Tree
 from pygit2 import GitError
 
 from reprocnn.core.errors import UserError
+from reprocnn.core.params import FILE
 from reprocnn.evaluation import stored
 from reprocnn.gate import lineage
-from reprocnn.gate.values import Value, decode, flatten, one_line
+from reprocnn.gate.limits import raise_faults
+from reprocnn.gate.values import MAX_DEPTH, Value, decode, flatten, nests_deep, one_line
 from reprocnn.repository import git
 
 _shared: ContextVar[tuple[ExitStack, dict[str, Repo]] | None] = ContextVar("shared", default=None)
@@ -42,6 +45,7 @@ def faults() -> list[str]:
     """
     with open_repository("workspace") as repo:
         _check_top(repo)
+        _refuse_deep(repo, "workspace", _params_files(repo))
         found = _changed_results(repo)
         outs = {out.fs_path: out for out in repo.index.outs}
         locked: dict[str, Any] = {}  # what dvc.lock has of each stage, by the path of dvc.yaml
@@ -176,6 +180,7 @@ def metrics(rev: str | None = None) -> dict[str, Value]:
 def params(rev: str | None = None) -> dict[str, Value]:
     """Read the params as `dvc params show` does, at a revision or here, by dotted key."""
     with open_repository(rev or "workspace") as repo:
+        _refuse_deep(repo, rev or "workspace", _params_files(repo))
         return _merged(repo, repo.params.show(on_error="raise"))
 
 
@@ -210,10 +215,15 @@ def open_repository(rev: str, folder: Path = Path()) -> Iterator[Repo]:
             stack, repositories = _shared.get() or (own, {})
             if rev not in repositories:
                 repo = stack.enter_context(_open(folder))
-                if rev != "workspace":
+                if rev == "workspace":
+                    files = _pipeline_files(repo, "ls-files", "--cached", "--others", "--exclude-standard")
+                else:
+                    commit = resolve_rev(repo.scm, rev)
                     # DVC waits without end for what a partial or damaged clone lacks; git fetches it, or says why not.
-                    git("rev-list", "--no-walk", "--objects", "--quiet", resolve_rev(repo.scm, rev))
+                    git("rev-list", "--no-walk", "--objects", "--quiet", commit)
+                    files = _pipeline_files(repo, "ls-tree", "-r", "--name-only", commit)
                     stack.enter_context(switch(repo, rev))
+                _refuse_deep(repo, rev, files)
                 repositories[rev] = repo  # not before: a repository that could not be switched is the workspace
             yield repositories[rev]
     except NotDvcRepoError:
@@ -231,6 +241,32 @@ def open_repository(rev: str, folder: Path = Path()) -> Iterator[Repo]:
         raise UserError(f"dvc: {error}; move its lines to the .dvcignore at the top") from None
     except DvcException as error:
         raise UserError(f"dvc: {one_line(error)}; fix dvc.yaml or restore dvc.lock") from None
+
+
+def _pipeline_files(repo: Repo, *command: str) -> list[str]:
+    """List what DVC parses to know the stages, of the files that a command of git names."""
+    paths = []
+    with suppress(UserError):  # without git, or where it refuses, which DVC reports
+        paths = git(*command, "-z", cwd=Path(repo.root_dir)).split("\0")
+    return [path for path in paths if is_valid_filename(path) or Path(path).name == LOCK_FILE]
+
+
+def _params_files(repo: Repo) -> list[str]:
+    deps = [str(repo.fs.relpath(dep.fs_path, repo.root_dir)) for dep in repo.index.params]
+    return [*deps, *_collect_top_level_params(repo)]
+
+
+def _refuse_deep(repo: Repo, rev: str, paths: Iterable[str]) -> None:
+    """Raise UserError with a line for each of these files at which DVC's parser would crash."""
+    side, remedy = f" at {rev}", "name another revision with --against"
+    if rev == "workspace":
+        side, remedy = "", "restore it with git checkout"
+    lines = []
+    for path in dict.fromkeys(paths):
+        with suppress(OSError, ValueError):  # no file or no such name, which DVC reports
+            if nests_deep(repo.fs.cat_file(repo.fs.join(repo.root_dir, path)).decode("utf-8", "replace")):
+                lines.append(f"{path}{side}: nested more than {MAX_DEPTH} deep; {remedy}")
+    raise_faults(lines)
 
 
 def _changed_results(repo: Repo) -> list[str]:

@@ -2,10 +2,16 @@
 
 import math
 import sys
+from contextlib import suppress
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from reprocnn.core.errors import UserError
 
+MAX_DEPTH = 100  # of nested keys and lists; a dvc.lock has some ten
 Value = float | str | bool | None
 
 
@@ -29,6 +35,17 @@ def decode(content: bytes, path: str, rev: str) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} at {rev}: not UTF-8 ({error}); name another revision with --against") from None
+
+
+def nests_deep(text: str) -> bool:
+    """Return whether YAML nests more than MAX_DEPTH deep: at some thousands, the parser that DVC uses would crash."""
+    depth = 0
+    with suppress(YAMLError):  # which DVC reports
+        for event in YAML(typ="safe").parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                return True
+    return False
 
 
 def one_line(error: Exception) -> str:

@@ -308,6 +308,23 @@ def of_another_repository() -> None:
     commit(METRICS.parent)
 
 
+def deep(path: str) -> Callable[[], None]:
+    """Write lists in lists, at which a parser in C would crash."""
+
+    def write() -> None:
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text("stages: " + "[" * 100_000)
+
+    return write
+
+
+def deep_params() -> None:
+    """A stage depends on such a file."""
+    stage = {**DVC_YAML["stages"]["evaluate"], "params": ["seed", {"other.yaml": ["width"]}]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"evaluate": stage}}))
+    deep("other.yaml")()
+
+
 def target(**limits: float) -> dict[str, Any]:
     return {"digits": {"test": {"accuracy": limits}}}
 
@@ -554,6 +571,10 @@ SCENARIOS = [
                ignored(path)) for path in (METRICS, PREDICTIONS, DETAILS, Path("params.yaml"))],
     Scenario("metrics in a repository of their own", 2, "metrics/digits.json: git ignores it or leaves it to a", BASE,
              State(wrong((0, 39))), of_another_repository),
+    *[Scenario(f"{path} nested 100,000 deep", 2, f"{path}: nested more than 100 deep; restore it", BASE, State(),
+               deep(path)) for path in ("dvc.yaml", "dvc.lock", "data.dvc", "below/dvc.lock")],
+    Scenario("a params file nested 100,000 deep", 2, "other.yaml: nested more than 100 deep", BASE, State(),
+             deep_params),
     Scenario("dvc.yaml is broken", 2, "dvc: ", BASE, State(), edit("dvc.yaml", "stages", "scenes")),
 ]  # fmt: skip
 
@@ -615,6 +636,20 @@ def test_what_says_on_which_images_a_metric_was_measured_is_not_done_without(rep
     code, out, err = outcome(capsys, "--against=HEAD~")
     reason = f"{DETAILS} at HEAD~: not available in this clone" if base else f"{DETAILS}: missing; run `dvc repro` or"
     assert (code, reason in err) == (2, True), out + err
+
+
+@pytest.mark.parametrize("path", ["dvc.lock", "dvc.yaml", "data.dvc", "params.yaml"])
+def test_a_base_that_nests_too_deep_is_a_line(repository, capsys, path):
+    BASE.write()
+    deep(path)()
+    save()
+    Path(path).unlink()
+    State(wrong((0, 39))).write()
+    code, _, err = outcome(capsys, "--against=HEAD")
+    assert (code, err) == (
+        2,
+        f"error: {path} at HEAD: nested more than 100 deep; name another revision with --against\n",
+    )
 
 
 def test_a_base_of_which_git_lacks_a_file_is_a_line(repository):

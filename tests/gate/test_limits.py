@@ -198,7 +198,11 @@ def test_a_schema_of_somebody_else_is_not_the_gates(here, schema):
     ("old", "new", "said"),
     [
         ("#/$defs/dataset", "http://127.0.0.1:9/x.json", r"found 'http://127\.0\.0\.1:9/x\.json', expected references"),
-        ('"type": "object"', '"type": "object", "anyOf": [{"$id": "http://127.0.0.1:9/"}]', "found .*, expected references"),
+        (
+            '"type": "object"',
+            '"type": "object", "anyOf": [{"$id": "http://127.0.0.1:9/"}]',
+            "found .*, expected references",
+        ),
         ("#/$defs/dataset", "#/$defs/nosuch", r"invalid \(.*nosuch"),
         ('"type": "object"', '"type": "object", "$ref": "#"', r"invalid \(RecursionError"),
         ('"type": "object"', '"type": 3', r"invalid \("),

@@ -172,7 +172,9 @@ def test_a_comment_of_many_metrics_keeps_what_failed(n):
     table = [line for line in written.splitlines() if line.startswith("|")][2:]
     assert [row.split("|")[1].strip() for row in table[:4]] == ["a.test.accuracy", "z", "met", "house.0"]
     assert "- **LOOSENED: refused: x; " in written
-    left = re.search(r"^Left out, since a comment has a limit: ([\d,]+) metrics, .*([\d,]+) params\.", written, re.MULTILINE)
+    left = re.search(
+        r"^Left out, since a comment has a limit: ([\d,]+) metrics, .*([\d,]+) params\.", written, re.MULTILINE
+    )
     assert left
     shown = written.count("| house.")
     assert int(left[1].replace(",", "")) == n - shown
