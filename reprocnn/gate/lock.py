@@ -30,7 +30,7 @@ from reprocnn.core.params import FILE
 from reprocnn.evaluation import stored
 from reprocnn.gate import lineage
 from reprocnn.gate.limits import raise_faults
-from reprocnn.gate.values import MAX_DEPTH, Value, decode, flatten, nests_deep, one_line
+from reprocnn.gate.values import MAX_DEPTH, Value, decode, flatten, named, nests_deep, one_line
 from reprocnn.repository import git
 
 _shared: ContextVar[tuple[ExitStack, dict[str, Repo]] | None] = ContextVar("shared", default=None)
@@ -186,6 +186,9 @@ def params(rev: str | None = None) -> dict[str, Value]:
 
 def _merged(repo: Repo, shown: Any) -> dict[str, Value]:
     relative = {rev: to_relpath(repo.fs, repo.root_dir, result) for rev, result in shown.items()}
+    for result in relative.values():
+        for path, file in (result.get("data") or {}).items():
+            file["data"] = named(path, file["data"])
     return flatten(next(iter(_postprocess(relative).values()), {}))
 
 

@@ -21,7 +21,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked, writes
-from reprocnn.gate.values import Value, flatten, one_line
+from reprocnn.gate.values import Value, flatten, named, one_line
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
 MAX_DEPTH = 20
@@ -70,7 +70,7 @@ def read_files(rev: str | None) -> MetricFiles:
                     lines.append(f"{path}{absent}")
                 continue
             try:
-                metrics = flatten(parse(path, content, finite=rev is None))
+                metrics = flatten(named(path, parse(path, content, finite=rev is None)))
             except MALFORMED as error:
                 lines.append(f"{path} {side}: {one_line(error)}; {remedy}")
             else:

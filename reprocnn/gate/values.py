@@ -29,6 +29,11 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Value]:
     return flat
 
 
+def named(path: str, values: Any) -> dict[str, Any]:
+    """Name what a file holds by its path, as DVC does, where that is a number and no mapping of names."""
+    return values if isinstance(values, dict) else {path: values}
+
+
 def decode(content: bytes, path: str, rev: str) -> str:
     """Give the text of a file of a revision. Raises UserError if it is not UTF-8."""
     try:

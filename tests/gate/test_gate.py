@@ -487,8 +487,8 @@ SCENARIOS = [
     *[Scenario(name, 2, "metrics/digits.json here: ", BASE, State(), raw(text))
       for name, text in (("not JSON", "{"), ("no text", "\ud800"), ("empty", ""), ("other JSON", "[1, 2]x"))],
     *[Scenario(name, 2, told, BASE, State(), raw(text)) for name, text, told in (
-        ("a list", "[0.96]", "digits.test.accuracy: missing"), ("a number alone", "0.96", "cannot judge"),
-        ("null", "null", "digits.test.accuracy: missing"))],
+        ("a list", "[0.96]", "digits.test.accuracy: missing"), ("null", "null", "digits.test.accuracy: missing"),
+        ("a number alone", "0.96", "digits.test.accuracy: missing"))],
     Scenario("metrics that no stage makes, changed", 2, "changed, and no stage makes it", BASE, State(),
              by_no_stage('{"digits": {"test": {"accuracy": 0.96}}}')),
     Scenario("metrics that no stage makes, new", 2, "metrics/more.json: changed, and no stage makes it", BASE,
@@ -607,6 +607,19 @@ def play(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_scenario(scenario, repository, capsys):
     play(scenario, capsys)
+
+
+@pytest.mark.parametrize(("now", "exit_code"), [("0.93", 0), ("0.90", 1), ('"0.96"', 2), ("true", 2)])
+def test_a_file_that_is_a_number_is_a_metric_by_its_path(repository, capsys, now, exit_code):
+    for content in ("0.96", now):
+        State(predictions=False).write()
+        limits_file(targets={str(METRICS): {"at_least": 0.5}}, note=content)()
+        raw(content)()
+        if content == "0.96":
+            save()
+    code, out, err = outcome(capsys, "--against=HEAD")
+    assert code == exit_code, out + err
+    assert f"{METRICS}: found " in err if exit_code == 2 else f"{METRICS} " in out
 
 
 def test_a_base_whose_metrics_cannot_be_had_is_not_one_without_metrics(repository, capsys):
