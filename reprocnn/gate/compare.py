@@ -109,7 +109,7 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     )
     raise_faults(_other_than_predicted(now, files))
 
-    rev = choose_base(rev, named)
+    rev = choose_base(rev, named or files.metrics_files())
     judgement.warnings = _undeclared_code(source, rev)
     then: dict[str, Value] = {}
     before = NO_FILES
@@ -126,7 +126,8 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
         judgement.params = changed_params(rev, source)
         if then:
             _check_baseline(source, rev, then, now, limits)
-            raise_faults([] if named else _changed_by_hand(before, files))
+            pipeline = before.stages or files.stages
+            raise_faults(_changed_by_hand(before, files) if pipeline else [])
         else:
             judgement.against += ", which has no metrics"
 

@@ -16,7 +16,7 @@ from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.lock import LockError
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
-from dvc.repo.metrics.show import to_relpath
+from dvc.repo.metrics.show import _collect_top_level_metrics, to_relpath
 from dvc.repo.params.show import _collect_top_level_params
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.scm import resolve_rev
@@ -251,7 +251,7 @@ def _pipeline_files(repo: Repo, *command: str) -> list[str]:
     paths = []
     with suppress(UserError):  # without git, or where it refuses, which DVC reports
         paths = git(*command, "-z", cwd=Path(repo.root_dir)).split("\0")
-    return [path for path in paths if is_valid_filename(path) or Path(path).name == LOCK_FILE]
+    return [path for path in paths if is_valid_filename(path) or Path(path).name in (LOCK_FILE, FILE.name)]
 
 
 def _params_files(repo: Repo) -> list[str]:
@@ -414,6 +414,9 @@ def _would_run(repo: Repo, outs: dict[str, Any]) -> list[str]:
     """Name what `dvc repro` itself would run, for whatever is not seen above."""
     graph = get_active_graph(repo.index.graph)
     stages = [one for one in graph if isinstance(one, PipelineStage)]
+    pipeline = stages or any(Path(repo.root_dir, name).exists() for name in (PROJECT_FILE, LOCK_FILE))
+    if not pipeline and any(_collect_top_level_metrics(repo)):
+        return []  # DVCLive's dvc.yaml, in a folder below, lists metrics and no stage
     with repo.lock:
         changed = [
             stage

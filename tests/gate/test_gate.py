@@ -242,6 +242,14 @@ def with_a_module() -> None:
     lock()
 
 
+def without_a_pipeline() -> None:
+    """What stays is a list of metrics, as DVCLive writes it, and a better number."""
+    Path("metrics/dvc.yaml").write_text(yaml.safe_dump({"metrics": [METRICS.name]}))
+    METRICS.write_text('{"digits": {"source": "public", "test": {"accuracy": 0.99, "digest": "the same images"}}}')
+    Path("dvc.yaml").unlink()
+    Path("dvc.lock").unlink()
+
+
 def by_no_stage(metrics: str | None) -> Callable[[], None]:
     """The metrics file is one of dvc.yaml's own list, which no stage makes; `metrics` is its new content."""
 
@@ -493,6 +501,8 @@ SCENARIOS = [
              by_no_stage('{"digits": {"test": {"accuracy": 0.96}}}')),
     Scenario("metrics that no stage makes, new", 2, "metrics/more.json: changed, and no stage makes it", BASE,
              State(wrong((0, 39))), one_more),
+    Scenario("the pipeline removed", 2, "changed, and no stage makes it", NO_PREDICTIONS, NO_PREDICTIONS,
+             without_a_pipeline),
     Scenario("metrics that no stage makes any more", 1, "made by a stage -> by none", BASE, State(), by_no_stage(None)),
     Scenario("alpha of 0", 1, "gate.alpha: LOOSENED (0.01 -> 0)", BASE, State(wrong((0, 47)), alpha=0)),
     Scenario("alpha of 0, judged by the base's", 1, "WORSE (p < 0.01)", BASE, State(wrong((0, 47)), alpha=0)),
@@ -607,6 +617,23 @@ def play(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_scenario(scenario, repository, capsys):
     play(scenario, capsys)
+
+
+@pytest.mark.parametrize(("now", "exit_code"), [(0.93, 0), (0.90, 1)])
+def test_metrics_without_a_pipeline_are_judged(repository, capsys, now, exit_code):
+    """As DVCLive leaves them, in a dvc.yaml of its own."""
+    limits = {"targets": {"accuracy": {"at_least": 0.5}}, "gate": {"alpha": 0.01, "tolerance": 0.05}}
+    Path("params.yaml").write_text(yaml.safe_dump(limits))
+    Path("dvclive").mkdir()
+    Path("dvclive/dvc.yaml").write_text(yaml.safe_dump({"metrics": ["metrics.json"]}))
+    for value in (0.96, now):
+        Path("dvclive/metrics.json").write_text(json.dumps({"accuracy": value}))
+        if value == 0.96:
+            save()
+    code, out, err = outcome(capsys)
+    assert code == exit_code, out + err
+    assert "baseline: HEAD (" in out
+    assert "0.9600" in out
 
 
 @pytest.mark.parametrize(("now", "exit_code"), [("0.93", 0), ("0.90", 1), ('"0.96"', 2), ("true", 2)])
