@@ -216,7 +216,8 @@ def _unfit(metrics: dict[str, Value], limits: Limits, side: str) -> Iterator[str
         if key in limits.targets and not is_number(value):
             yield f"{key}: found {value!r} {where}, expected a number"
         elif is_share(key, metrics) and is_number(value) and not 0 <= value <= 1:  # type: ignore[operator]
-            yield f"{key}: found {value} {where}, expected a share from 0 to 1"
+            percent = f"; write {value / 100:.6g}, not percent" if 2 <= value <= 100 else ""  # type: ignore[operator]
+            yield f"{key}: found {value} {where}, expected a share from 0 to 1{percent}"
 
 
 def _names_source(key: str) -> bool:

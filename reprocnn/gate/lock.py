@@ -375,7 +375,19 @@ def _changed_dep(dep: Any, outs: dict[str, Any]) -> list[str]:
     status = dep.status()
     if any(_is_inside(dep.fs_path, path) for path in outs):
         status = {path: change for path, change in status.items() if change != "deleted"}
-    return [f"{path} {change}" for path, change in status.items()]
+    cause = ", perhaps only by __pycache__: list it in .dvcignore" if status and _has_bytecode(dep) else ""
+    return [f"{path} {change}{cause}" for path, change in status.items()]
+
+
+def _has_bytecode(dep: Any) -> bool:
+    """Return whether __pycache__ counts in a folder of code, and it is or was there when dvc.lock was written."""
+    if dep.protocol != "local" or not dep.isdir():
+        return False
+    files = list(dep.dvcignore.find(dep.fs, dep.fs_path))
+    code = [file for file in files if "__pycache__" not in Path(file).parts]
+    hidden = dep.dvcignore.is_ignored_dir(os.path.join(dep.fs_path, "__pycache__"))
+    locked = dep.meta.nfiles or 0
+    return not hidden and any(file.endswith(".py") for file in code) and (locked > len(code) or len(files) > len(code))
 
 
 def _outs_inside(dep: Any, outs: dict[str, Any]) -> list[Any]:

@@ -47,7 +47,8 @@ def read_predictions(
     predictions = parse_predictions(where, text, remedy)
     share = float(predictions.correct.mean())
     if not math.isclose(share, accuracy, abs_tol=1e-9):
-        raise UserError(f"{where}: {share:.6f} of it is correct, but the metric is {accuracy}; {remedy}")
+        rounded = ", which looks rounded: write it unrounded" if _is_rounded(accuracy, share) else ""
+        raise UserError(f"{where}: {share:.6f} of it is correct, but the metric is {accuracy}{rounded}; {remedy}")
     return predictions
 
 
@@ -79,6 +80,11 @@ def match_images(
     if not np.array_equal(before.y_true, after.y_true):
         raise UserError(f"{path}: other true classes here than at {rev}: {others}")
     return after
+
+
+def _is_rounded(value: float, exact: float) -> bool:
+    """Return whether `value` is `exact` to as many places as it is written with."""
+    return round(exact, len(repr(float(value)).partition(".")[2])) == value
 
 
 def _no_table(where: str, error: Exception, remedy: str) -> UserError:

@@ -468,7 +468,8 @@ SCENARIOS = [
              edit("params.yaml", "seed: 0", "seed: [")),
     *[Scenario(f"an accuracy of {value}", 2, "expected a share from 0 to 1", BASE, State(change=accuracy(value)))
       for value in (92.16, 1.0000001, -0.5)],
-    Scenario("an accuracy out of range without a target", 2, "digits.val.accuracy: found 97.1 here", BASE,
+    Scenario("an accuracy out of range without a target", 2,
+             "digits.val.accuracy: found 97.1 here, expected a share from 0 to 1; write 0.971, not percent", BASE,
              State(change=lambda metrics: metrics["digits"].update(val={"accuracy": 97.1}))),
     Scenario("an accuracy out of range before", 2, "expected a share", State(change=accuracy(96)), State()),
     Scenario("n gone", 2, "digits.test.n: 1,000 at HEAD, no count", NO_PREDICTIONS,

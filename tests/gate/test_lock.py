@@ -122,6 +122,25 @@ def test_a_file_more_or_less_in_a_code_folder_is_found(clone, change):
     assert stale("plot", "code modified") in lock.faults()
 
 
+@pytest.mark.parametrize("case", ["here", "in the lock", "hidden"])
+def test_bytecode_that_counts_in_a_code_folder_is_named_with_the_cure(clone, case):
+    """As where a stage imports a module: its clone has no bytecode."""
+    if case == "in the lock":
+        locked = yaml.safe_load(Path("dvc.lock").read_text())
+        [code] = [dep for dep in locked["stages"]["plot"]["deps"] if dep["path"] == "code"]
+        code |= {"md5": "0" * 32 + ".dir", "nfiles": code["nfiles"] + 1}
+        Path("dvc.lock").write_text(yaml.safe_dump(locked))
+    else:
+        Path("code/__pycache__").mkdir()
+        Path("code/__pycache__/make.pyc").touch()
+    reason = "code modified, perhaps only by __pycache__: list it in .dvcignore"
+    if case == "hidden":
+        Path(".dvcignore").write_text("__pycache__\n")
+        edit("code/make.py", "curve", "curves")
+        reason = "code modified"
+    assert stale("plot", reason) in lock.faults()
+
+
 def test_a_changed_param_is_named(clone):
     edit("params.yaml", "split_seed: 3", "split_seed: 4")
     assert lock.faults() == [stale("prepare", "split_seed modified")]

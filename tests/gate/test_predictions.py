@@ -81,6 +81,15 @@ def test_the_metric_may_differ_by_rounding_alone(accuracy):
             read_predictions("table", other, lambda: table)
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "looks"), [(0.7, True), (0.67, True), (1, False), (0.6667, True), (0.66, False), (0.65, False)]
+)
+def test_a_metric_that_looks_rounded_is_called_so(accuracy, looks):
+    with pytest.raises(UserError, match=r"is correct, but the metric is ") as error:
+        read_predictions("table", accuracy, lambda: "y_true,y_pred\n1,1\n2,1\n1,1\n")
+    assert ("which looks rounded: write it unrounded; run `dvc repro`" in str(error.value)) is looks
+
+
 def predictions(*pairs: tuple[int, int]) -> Predictions:
     classes = np.array(pairs)
     return Predictions(classes[:, 0], classes[:, 1])
