@@ -69,7 +69,7 @@ def _faults_of_schema(values: dict[str, Any]) -> list[str]:
 
     Raises UserError for a schema that cannot be used, or that would have to be fetched.
     """
-    schema = read_json(params.SCHEMA) if params.SCHEMA.exists() else None
+    schema: Any = read_json(params.SCHEMA) if params.SCHEMA.exists() else None
     known = schema.get("properties") if isinstance(schema, dict) and schema.get("title") == str(params.FILE) else None
     if not isinstance(known, dict) or not {"targets", "gate"} <= known.keys():
         return []

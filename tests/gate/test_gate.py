@@ -884,6 +884,21 @@ def test_it_compares_with_the_merge_base_unless_told(repository, capsys):
     assert out.startswith(f"gate: baseline: main ({short})\n")
 
 
+def test_a_new_branch_is_judged_before_its_first_commit(repository, capsys):
+    """As the hook of pre-commit does, where nothing of the gate's may have changed."""
+    BASE.write()
+    save()
+    call(repository, "git", "switch", "--quiet", "--create", "feature")
+    Path("README").write_text("Words alone.\n")
+    call(repository, "git", "add", "README")
+    code, out, err = outcome(capsys)
+    assert (code, "target met, same" in out) == (0, True), out + err
+    State(wrong((0, 60))).write()
+    call(repository, "git", "add", "--all")
+    code, out, err = outcome(capsys)
+    assert (code, "WORSE (p < 0.01)" in out) == (1, True), out + err
+
+
 def test_a_revision_is_described_by_its_commit(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     call(tmp_path, "git", "init", "--quiet", "--initial-branch=trunk")
