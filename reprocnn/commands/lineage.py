@@ -1,10 +1,12 @@
 """Compare the code deps that dvc.yaml declares with the code that each stage imports, in any DVC repository.
 
 A stage's code is the Python files that its `cmd` names, as scripts or behind `-m`, and what they import, found in the
-source without running it: inside functions too, but not behind `if TYPE_CHECKING`. If code imports by name, as with
+source without running it: inside functions too, but not behind `if TYPE_CHECKING`. So are scripts that they start, as
+with `subprocess.run([sys.executable, "x.py"])`, if their names are written out there. If code imports by name, as with
 `importlib.import_module`, the strings of the call count, or all strings of a file that builds the name elsewhere.
-A dep may be a folder: it stands for all Python files below it. Stages that run no Python file of the repository are
-skipped, and so are modules that hold nothing but a docstring.
+A dep may be a folder: it stands for all Python files below it. DVC must see what is imported, so files that .dvcignore
+names are differences too. Stages that run no Python file of the repository are skipped, and so are modules that hold
+nothing but a docstring.
 """
 
 import argparse
@@ -35,7 +37,9 @@ def main(arguments: list[str]) -> None:
         found = left
     print("\n".join(map(str, found)) or "dvc.yaml declares the code of each stage")
     if found and options.fix:
-        print("Edit these yourself: --fix leaves lists of foreach, matrix and aliases, and moves no file.")
+        print(
+            "Edit these yourself: --fix leaves lists of foreach, matrix and aliases and .dvcignore, and moves no file."
+        )
     sys.exit(bool(found))
 
 

@@ -111,6 +111,11 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
 
     rev = choose_base(rev, named or files.metrics_files())
     judgement.warnings = _undeclared_code(source, rev)
+    judgement.warnings += [
+        f"{path}: a dep on a server, which is not asked: dvc.lock alone says that it is the same; check it"
+        for path in sorted(set().union(*(stage.deps for stage in files.stages.values())))
+        if "://" in path
+    ]
     then: dict[str, Value] = {}
     before = NO_FILES
     if rev is None:
@@ -138,7 +143,7 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
         judgement.metrics.append(comparison.judge_metric(metric))
     judgement.metrics += comparison.list_others()
     read_of = Files(before.metrics_files(), files.metrics_files(), files.tracked)
-    lost = forgotten(before.stages, files.stages, read_of)
+    lost = [*comparison.other_sources(), *forgotten(before.stages, files.stages, read_of)]
     judgement.loosened += [replace(one, accepted=one.name in accept) for one in lost]
     judgement.warnings += replaced(before.stages, files.stages, read_of)
     if rev is not None:
@@ -161,9 +166,9 @@ def _with_images(metrics: dict[str, Value], files: MetricFiles) -> dict[str, Val
 
 
 def _undeclared_code(source: Any, rev: str | None) -> list[str]:
-    """Give a line for each dep that dvc.yaml lacks here and at the revision.
+    """Give a line for code that no dep shows DVC here and at the revision.
 
-    Raises UserError for those that it lacks here alone: results may have become stale without a word.
+    Raises UserError for what is so here alone: results may have become stale without a word.
     """
     here = source.undeclared_code()
     before: list[str] = []
@@ -171,7 +176,7 @@ def _undeclared_code(source: Any, rev: str | None) -> list[str]:
         with suppress(UserError):  # code that cannot be read there
             before = source.undeclared_code(rev)
     raise_faults(line for line in here if line not in before)
-    unseen = "(the baseline lacks it too, so what changes there goes unseen)"
+    unseen = "(so it is at the baseline, and what changes there goes unseen)"
     return [line.replace(";", f" {unseen};", 1) for line in here]
 
 
@@ -262,6 +267,13 @@ class Comparison:
                 yield Loosening(metric, f"{then} -> {now or 'removed'}")
             elif makes(self.before.stages, then) and not makes(self.here.stages, now):
                 yield Loosening(metric, f"{then} is made by a stage -> by none")
+
+    def other_sources(self) -> Iterator[Loosening]:
+        """Give what is said of where the images come from, if it is not what the base says: it might be the sample."""
+        for key, then in self.then.items():
+            judged = any(metric.startswith(key.removesuffix("source")) for metric in self.limits.targets)
+            if _names_source(key) and judged and isinstance(then, str) and self.now.get(key) != then:
+                yield Loosening(key, f"{then} -> {self.now.get(key) or 'removed'}")
 
     def judge_metric(self, metric: str) -> Row:
         """Judge a metric with a target. Raises UserError if the two sides were measured on different images."""

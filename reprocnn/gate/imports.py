@@ -1,4 +1,4 @@
-"""Which Python files of a repository a shell command runs: those that it names, and all that they import."""
+"""Which Python files of a repository a shell command runs: those that it names, and all that they import or start."""
 
 import ast
 import os
@@ -16,6 +16,11 @@ from reprocnn.core.errors import UserError
 BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
 CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
+# What starts a program, or runs code that it is given: of subprocess, os, asyncio and Python itself.
+STARTING = re.compile(
+    r"run|call|check_call|check_output|Popen|getoutput|getstatusoutput|system|popen|create_subprocess_(exec|shell)|"
+    r"(exec|spawn)[lv]p?e?|posix_spawnp?|exec"
+)
 INVALID = (SyntaxError, ValueError, RecursionError, MemoryError)  # of code that cannot be parsed
 
 
@@ -27,14 +32,14 @@ class Code:
         self.root = root
         self._fs = fs
         self._nodes: dict[Path, list[ast.AST]] = {}
-        self._imports: dict[tuple[Path, ...], list[Path]] = {}
+        self._next: dict[tuple[Path, ...], list[tuple[Path, list[Path]]]] = {}
 
     def of_command(self, command: str | list[str], wdir: Path) -> set[Path]:
         """Give the files that a stage's `cmd` runs in `wdir`, directly or through others; none if it runs no Python.
 
         Raises UserError if one of them cannot be parsed.
         """
-        return set().union(*(self._closure(files, roots) for files, roots in self.started(command, wdir)))
+        return set().union(*(self._closure(files, roots, wdir) for files, roots in self.started(command, wdir)))
 
     def started(self, command: str | list[str], wdir: Path) -> list[tuple[list[Path], list[Path]]]:
         """List the files that the command names, each script or module with the folders that it imports from."""
@@ -75,6 +80,17 @@ class Code:
         walk = self._fs.walk(str(folder))
         return sum(len(names) for place, _, names in walk if not place.endswith("__pycache__"))
 
+    def place(self, path: Path) -> Path:
+        """Give the place of a file or folder that no linked folder leads to: DVC does not look into those.
+
+        A revision is given as it is: there, a link leads nowhere.
+        """
+        from dvc.fs import GitFileSystem
+
+        if isinstance(self._fs, GitFileSystem):
+            return path
+        return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
+
     def is_trivial(self, file: Path) -> bool:
         """Return whether a module holds nothing but a docstring, so that it changes nothing."""
         try:
@@ -97,18 +113,27 @@ class Code:
         tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
         return {top for top in tops if not self._find(top, [self.root, self.root / "src", file.parent])}
 
-    def _closure(self, entries: list[Path], roots: list[Path]) -> set[Path]:
-        found: set[Path] = set()
-        waiting = list(entries)
+    def _closure(self, entries: list[Path], roots: list[Path], wdir: Path) -> set[Path]:
+        found: set[tuple[Path, ...]] = set()
+        waiting = [(file, roots) for file in entries]
         while waiting:
-            file = waiting.pop()
-            if file not in found:
-                found.add(file)
-                key = (file, *roots)
-                if key not in self._imports:
-                    self._imports[key] = self._imported_by(self._parse(file), file, roots)
-                waiting += self._imports[key]
-        return found
+            file, roots = waiting.pop()
+            key = (file, *roots)
+            if key not in found:
+                found.add(key)
+                if key not in self._next:
+                    nodes = self._parse(file)
+                    self._next[key] = [(one, roots) for one in self._imported_by(nodes, file, roots)]
+                    self._next[key] += self._started_by(nodes, file, wdir)
+                waiting += self._next[key]
+        return {file for file, *_ in found}
+
+    def _started_by(self, nodes: list[ast.AST], file: Path, wdir: Path) -> Iterator[tuple[Path, list[Path]]]:
+        """Give the files that calls in one file start, each with the folders that it imports from."""
+        for command in _commands(nodes):
+            for place in (wdir, file.parent):
+                for files, roots in self.started(command, place):
+                    yield from ((one, roots) for one in files)
 
     def _imported_by(self, nodes: list[ast.AST], file: Path, roots: list[Path]) -> list[Path]:
         """List the files that the imports of one file run; a name imported from a package counts if it is a module."""
@@ -156,7 +181,8 @@ class Code:
                         files += self.files(init.parent) if init.name == "__init__.py" else []
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 if node.value.endswith(".py"):
-                    files += [path for path in (roots[0] / node.value, file.parent / node.value) if self._is_file(path)]
+                    places = [root / node.value for root in (*roots, file.parent)]
+                    files += [path for path in places if self._is_file(path)]
                 elif re.fullmatch(r"\.+\w+(\.\w+)*", node.value):
                     level = len(node.value) - len(node.value.lstrip("."))
                     files += self._files(file.parents[level - 1], node.value.lstrip(".").split("."))
@@ -253,6 +279,17 @@ def _importing_by_name(nodes: list[ast.AST]) -> list[ast.AST]:
         if _last_name(call.func) != "spec_from_file_location"
     )
     return [*calls] if plain else nodes[:1]
+
+
+def _commands(nodes: list[ast.AST]) -> Iterator[str]:
+    """Give the commands that calls start, as far as they are written out, with `python` in the place of other words."""
+    for node in nodes:
+        if isinstance(node, ast.Call) and STARTING.fullmatch(_last_name(node.func) or ""):
+            given = [*node.args, *(one.value for one in node.keywords if one.arg != "cwd")]
+            parts = [one for arg in given for one in (arg.elts if isinstance(arg, ast.List | ast.Tuple) else [arg])]
+            words = [word for one in parts for word in (_strings(one) or ["python"])]
+            folder = [word for one in node.keywords if one.arg == "cwd" for word in _strings(one.value)]
+            yield shlex.join(["cd", *folder, *words] if folder else words)
 
 
 def _last_name(node: ast.AST) -> str | None:

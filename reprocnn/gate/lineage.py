@@ -15,13 +15,15 @@ class Difference:
 
     file: str  # dvc.yaml
     stage: str
-    action: str  # add | remove | keep: a folder of which one file is not needed
+    action: str  # add | remove | keep: a folder of which one file is not needed | show: .dvcignore hides a file
     path: str  # as deps give it, from the stage's wdir
     unused: str = ""  # that file, from the stage's wdir
 
     def __str__(self) -> str:
         """Give the line that people read."""
         what = f"{self.path}: nothing imports {self.unused}" if self.unused else f"{self.action} {self.path}"
+        if self.action == "show":
+            what = f"{self.path}: imported, but DVC ignores it (.dvcignore)"
         return f"{self.file}: {self.stage}: deps: {what}"
 
 
@@ -30,26 +32,32 @@ def compare(repo: Any, root: Path) -> list[Difference]:
     from dvc.stage import PipelineStage
 
     code = Code(Path(repo.root_dir), repo.fs)
-    outs = [Path(out.fs_path) for out in repo.index.outs if out.protocol == "local"]
+    outs = [code.place(Path(out.fs_path)) for out in repo.index.outs if is_local(out)]
     stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and stage.cmd]
     return [difference for stage in stages for difference in _compare(code, stage, outs, root.resolve())]
 
 
 def missing(repo: Any) -> list[str]:
-    """Give a line for each dep that dvc.yaml lacks."""
-    return [str(one) for one in compare(repo, Path(repo.root_dir)) if one.action == "add"]
+    """Give a line, and what to do, for each dep that dvc.yaml lacks and each file that .dvcignore hides."""
+    remedies = {"add": "run `reprocnn lineage --fix`", "show": "change .dvcignore or move the file"}
+    found = compare(repo, Path(repo.root_dir))
+    return [f"{one}; {remedies[one.action]}" for one in found if one.action in remedies]
 
 
 def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[Difference]:
     """Compare one stage; what stages make (`outs`) is data, even where it is Python."""
-    wdir = Path(stage.wdir)
-    ran = code.of_command(stage.cmd, wdir)
+    ran = {code.place(file) for file in code.of_command(stage.cmd, Path(stage.wdir))}
     if not ran:
         return
+    wdir = code.place(Path(stage.wdir))
     imported = {file for file in ran if not code.is_trivial(file) and not _is_within(file, outs)}
-    declared = {path: text for path, text in _declared(stage).items() if not _is_within(path, outs)}
-    missing = {file for file in imported if not _is_within(file, declared)}
+    deps = {code.place(path): text for path, text in _declared(stage).items()}
+    declared = {path: text for path, text in deps.items() if not _is_within(path, outs)}
+    hidden = {file for file in imported if stage.repo.dvcignore.is_ignored_file(str(file))}
+    missing = {file for file in imported - hidden if not _is_within(file, declared)}
     place = (_relative(Path(stage.path), root), stage.name)
+    for file in sorted(hidden):
+        yield Difference(*place, "show", _relative(file, wdir))
     for path in _with_folders(code, missing, wdir, outs):
         yield Difference(*place, "add", _relative(path, wdir))
     for path, text in sorted(declared.items()):
@@ -67,7 +75,7 @@ def _declared(stage: Any) -> dict[Path, str]:
     """Give the stage's deps in the repository, without params: where they are, and as dvc.yaml writes them."""
     from dvc.dependency.param import ParamsDependency
 
-    deps = [dep for dep in stage.deps if dep.protocol == "local" and not isinstance(dep, ParamsDependency)]
+    deps = [dep for dep in stage.deps if is_local(dep) and not isinstance(dep, ParamsDependency)]
     return {Path(dep.fs_path): dep.def_path for dep in deps}
 
 
@@ -86,6 +94,11 @@ def _with_folders(code: Code, missing: set[Path], wdir: Path, outs: list[Path]) 
                 chosen = folder
         found.add(chosen)
     return sorted(found)
+
+
+def is_local(one: Any) -> bool:
+    """Return whether a dep or an out is a file on this machine, not on a server or in a database."""
+    return one.fs is not None and one.fs.protocol == "local"
 
 
 def is_code(code: Code, place: str) -> bool:

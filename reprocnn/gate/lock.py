@@ -23,12 +23,14 @@ from dvc.scm import resolve_rev
 from dvc.stage import PipelineStage
 from dvc_data.hashfile.build import IgnoreInCollectedDirError, build
 from dvc_data.hashfile.tree import Tree
+from dvc_data.index import DataIndexDirError
 from pygit2 import GitError
 
 from reprocnn.core.errors import UserError
 from reprocnn.core.params import FILE
 from reprocnn.evaluation import stored
 from reprocnn.gate import lineage
+from reprocnn.gate.closed import ClosedRepo
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.values import MAX_DEPTH, Value, decode, flatten, named, nests_deep, one_line
 from reprocnn.repository import git
@@ -45,8 +47,10 @@ def faults() -> list[str]:
     """
     with open_repository("workspace") as repo:
         _check_top(repo)
+        if elsewhere := _elsewhere(repo):
+            return elsewhere
         _refuse_deep(repo, "workspace", _params_files(repo))
-        found = _changed_results(repo)
+        found = _changed_results(repo) + _linked_folders(repo)
         outs = {out.fs_path: out for out in repo.index.outs}
         locked: dict[str, Any] = {}  # what dvc.lock has of each stage, by the path of dvc.yaml
         for stage in repo.index.stages:
@@ -66,7 +70,7 @@ def damaged(folder: str = "") -> list[str]:
     lines = []
     with open_repository("workspace") as repo:
         _check_top(repo)
-        for out in repo.index.outs:
+        for out in filter(lineage.is_local, repo.index.outs):
             content = out.get_obj() if out.use_cache and f"{out.def_path}/".startswith(folder) and out.exists else None
             if content is None:
                 continue
@@ -83,18 +87,29 @@ def damaged(folder: str = "") -> list[str]:
     return lines
 
 
+def _elsewhere(repo: Repo) -> list[str]:
+    """Give a line for each output and params file on a server: a pull request names it, and DVC would ask it."""
+    params = [dep for dep in repo.index.deps if isinstance(dep, ParamsDependency)]
+    return [
+        f"{one.stage.addressing}: {one.def_path}: found an output or a params file on a server, which is not asked; "
+        f"keep it in the repository"
+        for one in [*repo.index.outs, *params]
+        if not lineage.is_local(one)
+    ]
+
+
 def _check_top(repo: Repo) -> None:
     if Path(repo.root_dir) != Path().resolve():
         raise UserError(f"this folder is in the DVC repository {repo.root_dir}; run from its top folder")
 
 
 def undeclared_code(rev: str = "workspace") -> list[str]:
-    """Give a line for each dep that dvc.yaml lacks, at a revision or here: what changes there would go unseen.
+    """Give a line for code that no dep shows DVC, at a revision or here: what changes there would go unseen.
 
     Raises UserError if a module cannot be parsed.
     """
     with open_repository(rev) as repo:
-        return [f"{line}; run `reprocnn lineage --fix`, then `dvc repro`, and commit" for line in lineage.missing(repo)]
+        return [f"{line}, then `dvc repro`, and commit" for line in lineage.missing(repo)]
 
 
 def linked(paths: Iterable[str]) -> list[str]:
@@ -138,20 +153,20 @@ def hidden_files() -> list[str]:
     """List the files in git that stages depend on and .dvcignore hides: their changes go unseen."""
     with open_repository("workspace") as repo:
         paths = git("ls-files", "-z", cwd=Path(repo.root_dir)).split("\0")[:-1]
-        deps = [dep.fs_path for stage in repo.index.stages for dep in stage.deps if dep.protocol == "local"]
+        deps = [dep.fs_path for dep in repo.index.deps if lineage.is_local(dep)]
         below = tuple(os.path.join(dep, "") for dep in deps)
         inside = [path for path in paths if os.path.join(repo.root_dir, path, "").startswith(below)]
         return [path for path in inside if _hides(repo, path)]
 
 
 def hidden_at(rev: str, paths: list[str]) -> set[str]:
-    """List which of these paths .dvcignore hides at a revision, whether they exist there or not."""
+    """List which of these paths are there at a revision, hidden by .dvcignore."""
     with open_repository(rev) as repo:
-        return {path for path in paths if _hides(repo, path)}
+        return {path for path in paths if _hides(repo, path) and repo.fs.exists(os.path.join(repo.root_dir, path))}
 
 
 def _hides(repo: Repo, path: str) -> bool:
-    return bool(repo.dvcignore.is_ignored_file(os.path.join(repo.root_dir, path)))
+    return bool(repo.dvcignore.is_ignored(repo.fs, os.path.join(repo.root_dir, path)))
 
 
 def changed_results(rev: str) -> list[str]:
@@ -195,8 +210,10 @@ def _merged(repo: Repo, shown: Any) -> dict[str, Value]:
 def text(path: str, rev: str) -> str | None:
     """Read a file at a revision, kept by git or by DVC; None where there is none, or where DVC has not got it."""
     with open_repository(rev) as repo:
+        place = os.path.join(repo.root_dir, path)
         try:
-            content = repo.dvcfs.read_bytes(f"/{path}")
+            # Of what git has, DVC needs no index, which a params.yaml that it cannot read would spoil.
+            content = repo.fs.cat_file(place) if repo.fs.isfile(place) else repo.dvcfs.read_bytes(f"/{path}")
         except (FileNotFoundError, DvcException):
             return None
     return decode(content, path, rev)
@@ -204,7 +221,7 @@ def text(path: str, rev: str) -> str | None:
 
 def _open(folder: Path) -> Repo:
     try:
-        return Repo(str(folder))
+        return ClosedRepo(folder)
     except UnicodeDecodeError as error:
         raise UserError(f"dvc: a .dvcignore or .dvc/config is not UTF-8 ({error}); write it again") from None
 
@@ -240,6 +257,10 @@ def open_repository(rev: str, folder: Path = Path()) -> Iterator[Repo]:
             raise
         where = f"{error.filename}: {error.strerror}"
         raise UserError(f"dvc: {where}; it writes to .dvc/tmp: make that writable, or judge a `git clone`") from None
+    except DataIndexDirError as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from None
+        raise UserError(f"dvc: {error}: not in DVC's cache; run `dvc fetch --all-commits`") from None
     except IgnoreInCollectedDirError as error:
         raise UserError(f"dvc: {error}; move its lines to the .dvcignore at the top") from None
     except DvcException as error:
@@ -283,6 +304,22 @@ def _changed_results(repo: Repo) -> list[str]:
         elif _digest(repo, out) != out.hash_info.value:
             lines.append(f"{out.def_path}: differs from dvc.lock; {restore}")
     return lines
+
+
+def _linked_folders(repo: Repo) -> list[str]:
+    """Give a line for each linked folder in what stages depend on and leave in git: DVC does not hash what is in it."""
+    kept = _kept(repo)
+    ours = [out for out in repo.index.outs if not out.use_cache]
+    tops = {one.fs_path for one in [*repo.index.deps, *ours] if lineage.is_local(one)}
+    inside = {
+        Path(above, name) for top in tops for above, names, _ in repo.dvcignore.walk(repo.fs, top) for name in names
+    }
+    return [
+        f"{os.path.relpath(place, repo.root_dir)}: a link to a folder, in which DVC sees no change; put the folder in "
+        f"its place"
+        for place in sorted(inside)
+        if place.is_symlink() and not any(place.is_relative_to(out) for out in kept)
+    ]
 
 
 def _digest(repo: Repo, out: Any) -> str:
@@ -363,7 +400,12 @@ def _changed_keys(before: dict[str, Value], after: dict[str, Value]) -> list[str
 
 
 def _changed_dep(dep: Any, outs: dict[str, Any]) -> list[str]:
-    """Name what changed of a dep, judging the outs of other stages by dvc.lock, since their files may be absent."""
+    """Name what changed of a dep, judging the outs of other stages by dvc.lock, since their files may be absent.
+
+    Of a dep on a server, dvc.lock has to know something: the server is not asked.
+    """
+    if not lineage.is_local(dep):
+        return [] if dep.hash_info.value else [f"{dep.def_path} new"]
     if dep.fs_path in outs:
         same = outs[dep.fs_path].hash_info == dep.hash_info
         return [] if same else [f"{dep.def_path} from another run"]
@@ -445,7 +487,9 @@ def _why(stage: Any) -> str:
 
 
 def _is_changed(stage: Any, upstream: list[Any], outs: dict[str, Any]) -> bool:
-    if any(not out.exists for dep in stage.deps for out in _outs_inside(dep, outs)):
-        # DVC takes a folder that lacks some of its files for a changed one; `_changed_dep` has judged it.
+    local = [dep for dep in stage.deps if lineage.is_local(dep)]
+    if local != stage.deps or any(not out.exists for dep in local for out in _outs_inside(dep, outs)):
+        # DVC would ask servers, and takes a folder that lacks some of its files for a changed one; `_changed_dep` has
+        # judged both.
         return bool(stage.always_changed or stage.changed_outs(allow_missing=True))
     return bool(stage.changed(allow_missing=True, upstream=upstream))

@@ -14,7 +14,7 @@ from dvc.stage import PipelineStage
 from reprocnn.core.params import FILE
 from reprocnn.gate.imports import Code
 from reprocnn.gate.limits import Loosening
-from reprocnn.gate.lineage import is_code
+from reprocnn.gate.lineage import is_code, is_local
 from reprocnn.repository import git
 
 BESIDE_DATA = (".py", ".md", ".rst")  # what is no data in a folder of code
@@ -57,7 +57,7 @@ def read_stages(repo: Repo) -> dict[str, StageFiles]:
             outs[name],
             set(deps),
             {(_path(repo, dep), key) for dep in params for key in dep.params or [""]},
-            {path for path, dep in deps.items() if path not in made and _is_local(dep) and is_code(code, dep.fs_path)}
+            {path for path, dep in deps.items() if path not in made and is_local(dep) and is_code(code, dep.fs_path)}
             if stage.cmd and code.started(stage.cmd, Path(stage.wdir))
             else None,
         )
@@ -205,9 +205,5 @@ def _name(repo: Repo, stage: PipelineStage) -> str:
 
 def _path(repo: Repo, one: Any) -> str:
     """Give the path of a dep or out from the top, as dvc.yaml has it where that is elsewhere."""
-    inside = _is_local(one) and not Path(one.def_path).is_absolute()
+    inside = is_local(one) and not Path(one.def_path).is_absolute()
     return str(repo.fs.relpath(one.fs_path, repo.root_dir)) if inside else str(one.def_path)
-
-
-def _is_local(one: Any) -> bool:
-    return one.protocol in ("local", "", None)

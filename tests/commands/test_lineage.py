@@ -9,6 +9,7 @@ import yaml
 
 from reprocnn.commands import lineage
 from reprocnn.core.errors import UserError
+from reprocnn.gate import lock
 from tests.support.commands import ROOT, call
 from tests.support.lineage import lines, make_repository
 
@@ -371,6 +372,68 @@ def test_fix_adds_no_folder_whose_bytecode_counts(foreign):
     for _ in range(2):
         lineage.fix(Path(), lineage.differences(Path()))
     assert (root / ".dvcignore").read_text() == "*.tmp\n__pycache__\n"
+
+
+def test_code_behind_a_linked_folder_is_declared_by_its_own_place(foreign):
+    """DVC hashes no file that a link in a dep leads to."""
+    files = {"a.py": "from lib import linked, noise\n", "lib/noise.py": "x = 1\n", "code/linked/__init__.py": "x = 1\n"}
+    root = foreign({"dvc.yaml": stage("python a.py", "a.py", "lib"), **files})
+    (root / "lib/linked").symlink_to("../code/linked")
+    assert lines(Path()) == ["dvc.yaml: a: deps: add code/linked/__init__.py"]
+    lineage.fix(Path(), lineage.differences(Path()))
+    assert lines(Path()) == []
+
+
+def test_imported_code_that_dvc_ignores_is_named(foreign, capsys):
+    files = {"a.py": "from lib import noise\nimport demo.b\n", "lib/noise.py": "from lib.export import c\n"}
+    hidden = {"lib/export/c.py": "x = 1\n", "demo/b.py": "x = 1\n"}
+    foreign({"dvc.yaml": stage("python a.py", "a.py", "lib"), ".dvcignore": "demo\nexport\n", **files, **hidden})
+    shown = [f"dvc.yaml: a: deps: {path}: imported, but DVC ignores it (.dvcignore)" for path in sorted(hidden)]
+    assert lines(Path()) == shown
+    with pytest.raises(SystemExit) as stopped:
+        lineage.main(["--fix"])
+    assert stopped.value.code == 1
+    assert lines(Path()) == shown
+    assert capsys.readouterr().out.startswith("\n".join(shown))
+    assert lock.undeclared_code() == [f"{line}; change .dvcignore or move the file, then `dvc repro`, and commit"
+                                      for line in shown]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import subprocess, sys\nsubprocess.run([sys.executable, 'code/real.py'], check=True)",
+        "import subprocess\nsubprocess.check_call(args=('python', '-u', 'code/real.py', '--epochs', '3'))",
+        "import subprocess\nsubprocess.run('python code/real.py > log', shell=True)",
+        "import subprocess, sys\nsubprocess.Popen([sys.executable, 'real.py'], cwd='code')",
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-m', 'code.real'])",
+        "import os\nos.system('python code/real.py')",
+        "import os\nos.execlp('python', 'python', 'code/real.py')",
+        "import pathlib, subprocess\nsubprocess.run(['python', str(pathlib.Path(__file__).with_name('start.py'))])",
+        "import runpy\nrunpy.run_path('code/real.py')",
+        "exec(open('code/real.py').read())",
+    ],
+)
+def test_a_script_that_another_one_starts_is_followed(foreign, code):
+    real = {"code/real.py": "import beside\n", "code/beside.py": "x = 1\n"}
+    start = {"lib/start.py": "import os\nos.system('python code/real.py')\n"}
+    foreign({"dvc.yaml": stage("python lib/a.py", "lib/a.py"), "lib/a.py": code, **real, **start})
+    alone = "'-m'" in code or "runpy" in code  # it imports from elsewhere
+    assert f"dvc.yaml: a: deps: add code{'/real.py' if alone else ''}" in lines(Path())
+
+
+def test_words_of_other_calls_start_nothing(foreign):
+    files = {"a.py": "print('run b.py first')\nlog.run('b.md')\n", "b.py": "x = 1\n"}
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), **files})
+    assert lines(Path()) == []
+
+
+def test_a_dep_that_is_itself_a_link_is_declared(foreign):
+    files = {"a.py": "import b\nfrom lib import noise\n", "real/noise.py": "x = 1\n", "shared/b.py": "x = 1\n"}
+    root = foreign({"dvc.yaml": stage("python a.py", "a.py", "b.py", "lib"), **files})
+    (root / "lib").symlink_to("real")
+    (root / "b.py").symlink_to("shared/b.py")
+    assert lines(Path()) == []
 
 
 def test_fix_keeps_windows_line_ends_and_odd_names(foreign):

@@ -152,6 +152,19 @@ def of_the_sample(metrics: dict[str, Any]) -> None:
     metrics["digits"]["source"] = "sample"
 
 
+def from_another(source: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda metrics: metrics["digits"].update(source=source)
+
+
+def with_source(section: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(metrics: dict[str, Any]) -> None:
+        for name in section.split("."):
+            metrics = metrics.setdefault(name, {})
+        metrics["source"] = value
+
+    return change
+
+
 def nothing_known(metrics: dict[str, Any]) -> None:
     metrics.clear()
     metrics["speed"] = 3.0
@@ -404,6 +417,20 @@ SCENARIOS = [
     Scenario("beside the metrics, digest gone", 2, "other test images", BESIDE, State(digest=None, beside=True)),
     Scenario("beside the metrics, sample", 2, "here: results of the sample (digits.source)", BESIDE,
              State(change=of_the_sample, beside=True)),
+    *[Scenario(f"the source becomes {source!r}, beside the metrics: {beside}", 1,
+               f"digits.source: LOOSENED (public -> {told})", State(beside=beside),
+               State(wrong((0, 39)), change=from_another(source), beside=beside))
+      for beside in (True, False)
+      for source, told in (("Sample", "Sample"), (None, "removed"),
+                           (["sample"], "['sample']" if beside else "removed"))],  # a list is no metric
+    Scenario("the source is no longer said", 1, "digits.source: LOOSENED (public -> removed)", BESIDE,
+             State(wrong((0, 39)), beside=True), raw('{"test": {"n": 1000, "digest": "the same images"}}', DETAILS)),
+    Scenario("another source, accepted", 0, "ACCEPTED: digits.source: public -> Sample", BASE,
+             State(wrong((0, 39)), change=from_another("Sample")), accept=("digits.source",)),
+    Scenario("the source of what has no target", 0, "target met", State(change=with_source("another", "a")),
+             State(wrong((0, 39)), change=with_source("another", "b"))),
+    Scenario("a number whose name is source", 0, "target met", State(change=with_source("digits.test", 1.0)),
+             State(wrong((0, 39)), change=with_source("digits.test", 2.0))),
     Scenario("beside the metrics, sample before", 2, "at HEAD: results of the sample",
              State(change=of_the_sample, beside=True), BASE),
     Scenario("beside the metrics, n smaller", 2, "1,000 predictions, but digits.test.n is 10", BESIDE,
@@ -769,7 +796,7 @@ def test_a_module_that_dvc_yaml_never_listed_is_a_warning(repository, capsys, fo
         Path("model.py").write_text(f"layers = {lost}\n")
         code, out, _ = outcome(capsys, "--against=HEAD", f"--format={form}")
         assert code == exit_code, out
-        assert "dvc.yaml: evaluate: deps: add model.py (the baseline lacks it too" in out.replace("&#40;", "(")
+        assert "dvc.yaml: evaluate: deps: add model.py (so it is at the baseline" in out.replace("&#40;", "(")
 
 
 def test_a_module_that_dvc_yaml_never_listed_hides_no_new_one(repository, capsys):

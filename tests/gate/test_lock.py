@@ -211,6 +211,29 @@ def test_a_changed_result_is_named(clone, path):
     assert lock.faults() == [f"{path}: missing, but in dvc.lock; {restore}"]
 
 
+@pytest.mark.parametrize("name", ["code", "report"])
+def test_a_linked_folder_in_a_dep_or_a_result_is_found(clone, name):
+    """DVC does not hash what is in it."""
+    Path("elsewhere").mkdir()
+    Path(name, "linked").symlink_to("../elsewhere")
+    line = f"{name}/linked: a link to a folder, in which DVC sees no change; put the folder in its place"
+    assert lock.faults() == [line]
+
+
+def test_links_that_dvc_follows_hides_or_keeps_are_no_fault(original, tmp_path, monkeypatch):
+    folder = tmp_path / "copy"
+    shutil.copytree(original, folder)
+    monkeypatch.chdir(folder)
+    Path("code").rename("moved")
+    Path("code").symlink_to("moved")  # the dep itself
+    Path("moved/make.py").rename("make.py")
+    Path("moved/make.py").symlink_to("../make.py")
+    Path(".dvcignore").write_text("/code/hidden\n")
+    Path("code/hidden").symlink_to("../plots")
+    Path("models/digits/latest").symlink_to(".")
+    assert lock.faults() == []
+
+
 @pytest.mark.parametrize("committed", [False, True])
 def test_a_changed_file_of_a_result_folder_is_found(clone, committed):
     edit("report/figures/curve.svg", "curve", "CURVE")
@@ -393,20 +416,21 @@ def test_a_dvcignore_that_is_not_text_is_a_line(clone):
         lock.faults()
 
 
-def test_code_that_dvcignore_hides_is_a_loosening(clone, monkeypatch):
+def test_what_dvcignore_hides_in_a_folder_of_code_is_a_loosening(clone, monkeypatch):
     Path("code_of_others").mkdir()
-    Path("code_of_others/make.py").touch()  # no dep, though its name begins with that of one
-    call(clone, "git", "add", "code_of_others")
-    Path(".dvcignore").write_text("make.py\nreport.md\n")
+    Path("code_of_others/words.txt").touch()  # no dep, though its name begins with that of one
+    Path("code/words.txt").touch()
+    call(clone, "git", "add", "code", "code_of_others")
+    Path(".dvcignore").write_text("words.txt\nreport.md\n")
     hidden = lock.hidden_files()
     assert (hidden, lock.hidden_at("HEAD", hidden), lock.hidden_at("HEAD", ["code/new.pyc"])) == (
-        ["code/make.py"], set(), set(),
+        ["code/words.txt"], set(), set(),
     )  # fmt: skip
     edit("params.yaml", "alpha: 0.01", "alpha: 0.02")
     monkeypatch.setattr(lock, "faults", list)  # as after `dvc repro`
-    for accept in ([], ["make.py"]):
-        assert "code/make.py: LOOSENED (hidden by .dvcignore)" in judge("HEAD", accept=accept).reasons
-    assert "code/make.py: LOOSENED (hidden by .dvcignore)" not in judge("HEAD", accept=["code/make.py"]).reasons
+    for accept in ([], ["words.txt"]):
+        assert "code/words.txt: LOOSENED (hidden by .dvcignore)" in judge("HEAD", accept=accept).reasons
+    assert judge("HEAD", accept=["code/words.txt"]).reasons == []
 
 
 def test_a_file_whose_name_is_not_text_is_one_like_others(clone):

@@ -39,6 +39,10 @@ STAGE: dict[str, Any] = {
     "metrics": [{"metrics/m.json": {"cache": False}}],
 }
 MADE = Files(then=["m.json"], here=["m.json"], tracked=set())
+ON_A_SERVER = (
+    "https://example.org/labels.csv: a dep on a server, which is not asked: dvc.lock alone says that it is the same; "
+    "check it"
+)
 DECOY = STAGE | {"cmd": "echo", "metrics": [], "outs": ["decoy"]}
 
 
@@ -156,7 +160,7 @@ def test_a_data_file_with_another_in_its_place_is_a_warning(branch):
     judgement = judge("HEAD")
     assert (judgement.exit_code, judgement.warnings) == (
         0,
-        ["dvc.yaml: data/more.csv is gone; new: data/most.csv; check what replaces it"],
+        [ON_A_SERVER, "dvc.yaml: data/more.csv is gone; new: data/most.csv; check what replaces it"],
     )
     Path("data/more.csv").touch()
     assert reasons() == ["data/more.csv: LOOSENED (no longer a dep of metrics/m.json)"]
@@ -181,23 +185,26 @@ def test_a_dep_outside_the_repository_is_the_same_at_the_base(branch, tmp_path):
     commit(branch)
     Path("params.yaml").write_text(FILES["params.yaml"] + "# a change\n")
     judgement = judge("HEAD")
-    assert (judgement.reasons, judgement.warnings) == ([], [])
+    assert (judgement.reasons, judgement.warnings) == ([], [ON_A_SERVER])
 
 
-def test_what_the_base_hides_too_is_none(branch):
+def test_what_the_base_hides_too_is_none_unless_it_is_new(branch):
     Path(".dvcignore").write_text("*.tmp\n")
+    for name in ("old.tmp", "old.log"):
+        Path("data", name).touch()
     declare(
         train=without("deps", "data/train.csv", "data/more.csv", deps=["code/train.py", *STAGE["deps"][3:], "data"])
     )
     call(branch, "git", "add", "--all")
     commit(branch)
-    Path("data/new.tmp").touch()
-    Path("data/new.log").touch()
+    Path("data/old.tmp").write_text("changed")
     Path("params.yaml").write_text(FILES["params.yaml"] + "# a change\n")
     call(branch, "git", "add", "--all")
     assert reasons() == []
     Path(".dvcignore").write_text("*.tmp\n*.log\n")
-    assert reasons() == ["data/new.log: LOOSENED (hidden by .dvcignore)"]
+    Path("data/new.tmp").touch()
+    call(branch, "git", "add", "--all")
+    assert reasons() == [f"data/{name}: LOOSENED (hidden by .dvcignore)" for name in ("new.tmp", "old.log")]
 
 
 def test_a_dvcignore_in_a_dep_is_a_line(branch):

@@ -1,0 +1,53 @@
+"""A DVC repository as a pull request may leave it: its cache may hold other bytes, its servers may be anyone's."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dvc.dirs import site_cache_dir
+from dvc.fs import LocalFileSystem, localfs
+from dvc.repo import Repo
+from dvc_data.hashfile.hash import file_md5
+from dvc_data.index.index import StorageInfo
+
+from reprocnn.core.errors import UserError
+
+
+class ClosedRepo(Repo):  # type: ignore[misc]
+    """Read results from git and from the cache alone, and of the cache only what has the digest of dvc.lock."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the repository around a folder."""
+        # Not where the checkout's .dvc/config may say: what DVC has there are pickles, and digests that it believes.
+        super().__init__(str(folder), config={"core": {"site_cache_dir": site_cache_dir()}})
+        for _, objects in self.cache.by_scheme():
+            if objects is not None:
+                objects.fs = _Checked(objects.hash_name)
+
+    @cached_property
+    def dvcfs(self) -> Any:
+        """Give the file system of git and DVC without remotes, which DVC would ask for what the cache lacks."""
+        for data in self.index.data.values():
+            for key, storage in list(data.storage_map.items()):
+                data.storage_map[key] = StorageInfo(cache=storage.cache)
+        return super().dvcfs
+
+
+class _Checked(LocalFileSystem):  # type: ignore[misc]
+    """Open only files with the digest in their name, which is that of dvc.lock: DVC itself trusts what is there."""
+
+    def __init__(self, algorithm: str) -> None:
+        super().__init__()
+        self._algorithm = algorithm
+
+    def open(self, path: str, mode: str = "r", **options: Any) -> Any:
+        """Open a file to read. Raises UserError if it has other bytes than its name says."""
+        expected = "".join(Path(path).parts[-2:])
+        found = file_md5(path, localfs, name=self._algorithm)
+        if found != expected.removesuffix(".dir"):
+            raise UserError(
+                f"{os.path.relpath(path)}: in DVC's cache, expected the MD5 {expected}, found {found}; delete it, then "
+                f"run `dvc fetch --all-commits`"
+            )
+        return super().open(path, mode, **options)
