@@ -8,6 +8,7 @@ from typing import Any
 from dvc.dirs import site_cache_dir
 from dvc.fs import LocalFileSystem, localfs
 from dvc.repo import Repo
+from dvc.repo.index import Index
 from dvc_data.hashfile.hash import file_md5
 from dvc_data.index.index import StorageInfo
 
@@ -26,12 +27,22 @@ class ClosedRepo(Repo):  # type: ignore[misc]
                 objects.fs = _Checked(objects.hash_name)
 
     @cached_property
-    def dvcfs(self) -> Any:
-        """Give the file system of git and DVC without remotes, which DVC would ask for what the cache lacks."""
-        for data in self.index.data.values():
-            for key, storage in list(data.storage_map.items()):
-                data.storage_map[key] = StorageInfo(cache=storage.cache)
-        return super().dvcfs
+    def index(self) -> Index:
+        """Read dvc.yaml, dvc.lock and .dvc files."""
+        return _CacheAlone.from_repo(self)
+
+
+class _CacheAlone(Index):  # type: ignore[misc]
+    """Know of no remotes, which DVC would ask for what the cache lacks."""
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """Give what DVC keeps, and where that is."""
+        found: dict[str, Any] = super().data
+        for one in found.values():
+            for key, storage in list(one.storage_map.items()):
+                one.storage_map[key] = StorageInfo(cache=storage.cache)
+        return found
 
 
 class _Checked(LocalFileSystem):  # type: ignore[misc]

@@ -23,7 +23,7 @@ class Difference:
         """Give the line that people read."""
         what = f"{self.path}: nothing imports {self.unused}" if self.unused else f"{self.action} {self.path}"
         if self.action == "show":
-            what = f"{self.path}: imported, but DVC ignores it (.dvcignore)"
+            what = f"{self.path}: imported, but DVC ignores it (.dvcignore, or a .dvc folder)"
         return f"{self.file}: {self.stage}: deps: {what}"
 
 

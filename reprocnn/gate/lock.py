@@ -210,10 +210,8 @@ def _merged(repo: Repo, shown: Any) -> dict[str, Value]:
 def text(path: str, rev: str) -> str | None:
     """Read a file at a revision, kept by git or by DVC; None where there is none, or where DVC has not got it."""
     with open_repository(rev) as repo:
-        place = os.path.join(repo.root_dir, path)
         try:
-            # Of what git has, DVC needs no index, which a params.yaml that it cannot read would spoil.
-            content = repo.fs.cat_file(place) if repo.fs.isfile(place) else repo.dvcfs.read_bytes(f"/{path}")
+            content = repo.dvcfs.read_bytes(f"/{path}")
         except (FileNotFoundError, DvcException):
             return None
     return decode(content, path, rev)

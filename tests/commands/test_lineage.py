@@ -388,7 +388,10 @@ def test_imported_code_that_dvc_ignores_is_named(foreign, capsys):
     files = {"a.py": "from lib import noise\nimport demo.b\n", "lib/noise.py": "from lib.export import c\n"}
     hidden = {"lib/export/c.py": "x = 1\n", "demo/b.py": "x = 1\n"}
     foreign({"dvc.yaml": stage("python a.py", "a.py", "lib"), ".dvcignore": "demo\nexport\n", **files, **hidden})
-    shown = [f"dvc.yaml: a: deps: {path}: imported, but DVC ignores it (.dvcignore)" for path in sorted(hidden)]
+    shown = [
+        f"dvc.yaml: a: deps: {path}: imported, but DVC ignores it (.dvcignore, or a .dvc folder)"
+        for path in sorted(hidden)
+    ]
     assert lines(Path()) == shown
     with pytest.raises(SystemExit) as stopped:
         lineage.main(["--fix"])
