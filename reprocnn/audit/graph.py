@@ -176,7 +176,8 @@ def _measure(model: keras.Model, batch: Any, trained: list[bool] | None) -> Grap
     gradients = _later_gradients(model, batch, trained, recorder.run(model, batch))
     leaves = _leaves(recorder.calls)
     known = {id(variable.value) for variable in model.variables}
-    unknown = [variable for variable in recorder.read if id(variable) not in known]
+    # A number alone is rather a schedule, which a callback sets.
+    unknown = [variable for variable in recorder.read if id(variable) not in known and len(variable.shape)]
     return Graph(recorder.calls, recorder.outputs, recorder.results, recorder.names, leaves, gradients, unknown)
 
 

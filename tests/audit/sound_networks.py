@@ -1315,6 +1315,29 @@ def own_losses():
     return model, {"x": RNG.normal(size=(40, 8)), "y": y}
 
 
+def deep_in_16_bits():
+    """In 16 bits, a row may be rounded differently in a smaller batch."""
+    stack = [layers.Dense(256, activation="relu", dtype="mixed_bfloat16") for _ in range(6)]
+    return compiled(chain((64,), *stack, layers.Dense(3, activation="softmax"))), {"x": RNG.normal(size=(40, 64))}
+
+
+class Annealed(layers.Layer):
+    """Adds a loss with a weight that a callback raises."""
+
+    def build(self, shape):
+        self.share = tf.Variable(0.1)
+
+    def call(self, x):
+        self.add_loss(self.share * ops.mean(ops.square(x)))
+        return x
+
+
+def losses_of_layers_alone():
+    inputs = Input((8,))
+    model = K.Model(inputs, Annealed()(layers.Dense(4)(layers.Dense(16, activation="relu")(inputs))))
+    return compiled(model, loss=lambda y, p: 0.0 * ops.mean(y)), {"x": RNG.normal(size=(40, 8)), "y": np.arange(40) % 4}
+
+
 def policy_gradient():
     """Each label is one-hot times an advantage, which may be negative."""
     advantages = RNG.normal(size=(40, 1))
@@ -1332,7 +1355,7 @@ def batch_in_matrices():
     return K.Model([left, right], ops.matmul(a, ops.transpose(b)))
 
 
-NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet", "_backbone", "Queries", "InverseRoot")
+NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet", "_backbone", "Queries", "InverseRoot", "Annealed")
 SOUND = {
     name: value
     for name, value in list(globals().items())

@@ -38,12 +38,14 @@ def negative_rate(graph: Graph, task: Task) -> Found:
     fix="Leave out what has no slope, such as rounding, argmax and comparisons; use the values themselves.",
 )
 def loss_without_gradient(graph: Graph, task: Task) -> Found:
-    """No gradient goes from a loss of one's own back to the output. Needs `y`."""
+    """No gradient goes from a loss of one's own back to the output. Needs `y`. A loss of 0 is left alone, since layers
+    may add theirs.
+    """
     for head, function, labels, outputs in _own_losses(task):
         with tf.GradientTape() as tape:
             tape.watch(outputs)
             value = function(labels, outputs)
-        if tape.gradient(value, outputs) is None:
+        if tape.gradient(value, outputs) is None and float(value) != 0:
             yield head.call.name, f"no gradient from {_kind(head)}"
 
 

@@ -47,7 +47,9 @@ def many_filters(graph: Graph, task: Task) -> Found:
     fix="Make it with self.add_weight(...). Make layers in __init__, not in call() or outside of a Lambda.",
 )
 def unknown_weights(graph: Graph, task: Task) -> Found:
-    """The model computes with a trainable TensorFlow variable that is not among its weights."""
+    """The model computes with a trainable TensorFlow variable that is not among its weights. Single numbers are left
+    alone: a schedule may set them.
+    """
     if graph.unknown:
         owners = (
             layer.name
@@ -60,7 +62,7 @@ def unknown_weights(graph: Graph, task: Task) -> Found:
         first = graph.unknown[0]
         yield (
             next(owners, getattr(first, "path", first.name)),
-            f"a variable of shape {by_x(first.shape) or 'one number'}{more}, unknown to the model",
+            f"a variable of shape {by_x(first.shape)}{more}, unknown to the model",
         )
 
 
