@@ -44,7 +44,7 @@ def many_filters(graph: Graph, task: Task) -> Found:
     "error",
     why="Keras trains and saves what its layers know: weights made by add_weight, and layers that are attributes or go "
     "into a graph. This variable keeps its initial values.",
-    fix="Make it with self.add_weight(...). Make layers in __init__, not in call() or outside of a Lambda.",
+    fix="Make it with self.add_weight(...). Make layers in __init__, not in call(), and use none inside a Lambda.",
 )
 def unknown_weights(graph: Graph, task: Task) -> Found:
     """The model computes with a trainable TensorFlow variable that is not among its weights. Single numbers are left
