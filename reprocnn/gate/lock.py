@@ -421,7 +421,7 @@ def _changed_dep(dep: Any, outs: dict[str, Any]) -> list[str]:
 
 def _has_bytecode(dep: Any) -> bool:
     """Return whether __pycache__ counts in a folder of code, and it is or was there when dvc.lock was written."""
-    if dep.protocol != "local" or not dep.isdir():
+    if not dep.isdir():
         return False
     files = list(dep.dvcignore.find(dep.fs, dep.fs_path))
     code = [file for file in files if "__pycache__" not in Path(file).parts]

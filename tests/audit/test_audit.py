@@ -149,6 +149,21 @@ def test_leaves_the_model_as_it_was_and_repeats_its_findings():
     assert model.get_layer("hidden").output.shape == (None, 6)  # the audit added no call
 
 
+def test_leaves_random_generators_as_they_were():
+    class Sampled(layers.Layer):
+        def build(self, shape):
+            self.seed = keras.random.SeedGenerator(1)
+
+        def call(self, x):
+            return x + keras.random.normal(keras.ops.shape(x), seed=self.seed)
+
+    model = chain((8,), dense(6, "hidden"), Sampled(), head())
+    before = [variable.value.numpy() for variable in model.non_trainable_variables]
+    assert before
+    assert audit(model, **SPARSE) == []
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.non_trainable_variables, strict=True))
+
+
 def test_refuses_a_model_that_is_not_built_or_cannot_compute_the_batch():
     with pytest.raises(UserError, match="expected a built model"):
         audit(keras.Sequential([layers.Dense(3)]))

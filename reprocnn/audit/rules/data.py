@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def embedding_ids(graph: Graph, task: Task) -> Found:
 @rule(
     "warning",
     why="An Embedding looks up the numbers of words. Zeros and ones that mark which words occur read two of its rows.",
-    fix="Give it the numbers of the words in their order; for a row of marks use a Dense layer.",
+    fix="Give it the numbers of the words, in order; for a row of marks use a Dense layer.",
 )
 def marks_as_ids(graph: Graph, task: Task) -> Found:
     """An Embedding of 100 ids or more gets nothing but 0 and 1 in at least 32 rows of 16. Needs `x`."""
@@ -176,7 +177,8 @@ def mixed_rows(graph: Graph, task: Task) -> Found:
     batch = noise.given(task.model, task.x) if task.x is not None else noise.make(task.model)
     try:
         # Two, not one: Keras 3.15 takes x of shape (1, 6, 1) for a bias when it adds its transpose.
-        results = [_results(task.model, rows) for rows in (batch, batch, [values[:2] for values in batch])]
+        with _restored(task.model):
+            results = [_results(task.model, rows) for rows in (batch, batch, [values[:2] for values in batch])]
     except Exception:  # ids that an embedding does not have, for example: another rule names them
         return
     for output, many, again, two in zip(graph.outputs, *results, strict=False):
@@ -263,15 +265,26 @@ def _is_blind(call: Call) -> bool:
 def _output(task: Task, graph: Graph, head: Head, changed: dict[str, np.ndarray]) -> np.ndarray:
     rows = [changed.get(name, values[:ROWS]) for name, values in task.inputs.items()]
     batch = rows if getattr(task.model, "inputs", None) else keras.tree.pack_sequence_as(task.x, rows)
-    results = task.model(batch[0] if isinstance(batch, list) and len(batch) == 1 else batch, training=False)
-    return np.asarray(keras.tree.flatten(results)[graph.results.index(head.signal)])
+    with _restored(task.model):
+        return _results(task.model, batch)[graph.results.index(head.signal)]
 
 
-def _results(model: Any, batch: list[np.ndarray]) -> list[np.ndarray]:
+def _results(model: Any, batch: Any) -> list[np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = model(batch[0] if len(batch) == 1 else batch, training=False)
+        results = model(batch[0] if isinstance(batch, list) and len(batch) == 1 else batch, training=False)
     return [np.atleast_1d(np.asarray(result)) for result in keras.tree.flatten(results)]
+
+
+@contextmanager
+def _restored(model: Any) -> Iterator[None]:
+    """Leave the random generators and states of a model as they were."""
+    state = [(variable, variable.value.numpy()) for variable in model.non_trainable_variables]
+    try:
+        yield
+    finally:
+        for variable, value in state:
+            variable.assign(value)
 
 
 def _vocabulary(layer: Any) -> int:

@@ -87,8 +87,8 @@ def labels_range(graph: Graph, task: Task) -> Found:
 
 @rule(
     "error",
-    why="The loss uses a class number as an index. A negative one has no class, neither has the highest if they start "
-    "at 1, and fractions are cut off.",
+    why="The loss uses a class number as an index. A negative number has no class, nor has the highest if they "
+    "start at 1, and fractions are cut off.",
     fix="Number the classes 0, 1, 2, ... without scaling; set ignore_class for labels to skip.",
 )
 def class_numbers(graph: Graph, task: Task) -> Found:

@@ -175,8 +175,8 @@ def channels_first(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="It takes the rows for channels: it pools or filters over columns and channels.",
-    fix="Leave out data_format, or give all layers the same.",
+    why="It takes the rows for channels, and pools over columns and channels.",
+    fix="Leave out data_format, or give every layer the same one.",
 )
 def mixed_formats(graph: Graph, task: Task) -> Found:
     """A pooling layer has another data_format than the convolution or pooling before it, and nothing moves the axes in
