@@ -1,1 +1,1 @@
-"""The metric gate: compares the committed results with targets and with another revision, in any DVC repository."""
+"""The metric gate: compares the committed results with targets and with another revision, in any git repository."""

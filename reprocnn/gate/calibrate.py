@@ -48,11 +48,11 @@ class Calibration:
     images: int | None = None  # None where there are no predictions
 
     def false_alarms(self, alpha: float) -> float:
-        """Give the share of harmless changes that `alpha` calls worse."""
+        """Return the share of harmless changes that `alpha` calls worse."""
         return 1 - student_cdf(-NORMAL.inv_cdf(alpha) / math.sqrt(self.dispersion), self.degrees) if alpha else 0.0
 
     def found(self, seeds: int = 1, false_alarms: float = 0.01) -> float:
-        """Give the smallest loss that is found with POWER, comparing means over `seeds` seeds on each side."""
+        """Return the smallest loss that is found with POWER, comparing means over `seeds` seeds on each side."""
         loss = 0.0
         for _ in range(100):  # converges from below
             loss = self._needed(loss, false_alarms) / math.sqrt(seeds)
@@ -63,7 +63,7 @@ class Calibration:
         return max(1, math.ceil((self._needed(loss, false_alarms) / loss) ** 2 - 1e-9))
 
     def _needed(self, loss: float, false_alarms: float) -> float:
-        """Give how large a difference of two seeds has to be to be found, where their recipes differ by `loss`.
+        """Return how large a difference of two seeds has to be to be found, where their recipes differ by `loss`.
 
         The images that are lost add to those on which two seeds differ, by which McNemar's test measures.
         """
@@ -111,11 +111,13 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="reprocnn gate calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="predictions or metrics, one file per seed")
     parser.add_argument("--metric", required=True, help="by its dotted name, such as digits.test.accuracy")
-    parser.add_argument("--false-alarms", type=float, default=0.01, metavar="SHARE", help="0.01 if not given")
+    parser.add_argument(
+        "--false-alarms", type=float, default=0.01, metavar="SHARE", help="of harmless changes that fail"
+    )
     parser.add_argument("--run", metavar="COMMAND", help="the command that trains and evaluates seed {seed}")
-    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many seeds to --run; 10 if not given")
+    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many seeds to --run")
     options = parser.parse_args(arguments)
     if not 0 < options.false_alarms < 0.5:
         raise UserError(
@@ -146,7 +148,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(command: str, seed: int, file: str) -> bytes:
-    """Give what the command writes to `file`."""
+    """Return what the command writes to `file`."""
     Path(file).unlink(missing_ok=True)  # so that no seed's result is another's
     line = command.replace("{seed}", str(seed))
     code = subprocess.run(line, shell=True).returncode

@@ -2,15 +2,19 @@
 
 import os
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from dvc.config import NoRemoteError
+from dvc.data_cloud import DataCloud
 from dvc.dirs import site_cache_dir
-from dvc.fs import LocalFileSystem, localfs
+from dvc.fs import FileSystem, LocalFileSystem, localfs
 from dvc.repo import Repo
 from dvc.repo.index import Index
 from dvc_data.hashfile.hash import file_md5
 from dvc_data.index.index import StorageInfo
+from dvc_objects.fs import known_implementations
 
 from reprocnn.core.errors import UserError
 
@@ -22,6 +26,10 @@ class ClosedRepo(Repo):  # type: ignore[misc]
         """Open the repository around a folder."""
         # Not where the checkout's .dvc/config may say: what DVC has there are pickles, and digests that it believes.
         super().__init__(str(folder), config={"core": {"site_cache_dir": site_cache_dir()}})
+        self.cloud = _NoCloud(self)
+        for entry in known_implementations.values():
+            if find_spec(entry["class"].partition(".")[0]) is None:
+                entry["class"] = f"{__name__}.{Server.__name__}"
         for _, objects in self.cache.by_scheme():
             if objects is not None:
                 objects.fs = _Checked(objects.hash_name)
@@ -32,12 +40,27 @@ class ClosedRepo(Repo):  # type: ignore[misc]
         return _CacheAlone.from_repo(self)
 
 
-class _CacheAlone(Index):  # type: ignore[misc]
+class Server(FileSystem):  # type: ignore[misc]
+    """Stand for a server whose library is not installed: of what is there, only dvc.lock is read."""
+
+    protocol = "server"
+    PARAM_CHECKSUM = "etag"
+
+
+class _NoCloud(DataCloud):  # type: ignore[misc]
     """Know of no remotes, which DVC would ask for what the cache lacks."""
+
+    def get_remote(self, *arguments: Any, **options: Any) -> Any:
+        """Raise NoRemoteError."""
+        raise NoRemoteError("no remote is asked")
+
+
+class _CacheAlone(Index):  # type: ignore[misc]
+    """Know of no addresses of imports either."""
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """Give what DVC keeps, and where that is."""
+        """Return what DVC keeps, and where that is."""
         found: dict[str, Any] = super().data
         for one in found.values():
             for key, storage in list(one.storage_map.items()):

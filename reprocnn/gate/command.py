@@ -5,8 +5,8 @@ branch), and on that branch the commit before. The stricter of the two revisions
 removed or renamed since REV fails unless --accept names it.
 
 Exit code 0: passed. 1: a target is missed, a metric with a target got worse, or a limit was loosened. 2: no judgement,
-because a metric is missing or invalid, the test images differ, the results are stale or those of the sample, or there
-is nothing to compare with; stderr says why.
+because a metric is missing or invalid, the test images differ, the results are stale or those of the sample, or the
+base is not in this clone; stderr says why.
 
 The metric NAME.test.accuracy is judged image by image, with McNemar's exact test, if both revisions have
 plots/NAME/predictions.csv (y_true, y_pred). Otherwise a metric is judged by its noise over seeds if its target has it;
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
         default=[],
         help="judge this file (JSON, YAML or TOML) instead of those that DVC knows; works without DVC; repeatable",
     )
-    parser.add_argument("--format", choices=FORMATS, default="text")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="how to print the judgement")
     options = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no ≥

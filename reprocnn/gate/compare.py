@@ -15,13 +15,15 @@ from reprocnn.gate import lock
 from reprocnn.gate.limits import DIRECTIONS, Limits, Loosening, judge_by, limits_at, raise_faults, read_limits
 from reprocnn.gate.metric_files import ANOTHER, MetricFiles, evaluation_of, read_files
 from reprocnn.gate.named_files import NamedFiles
+from reprocnn.gate.parts import judge_parts
 from reprocnn.gate.predictions import SAME_IMAGES, match_images, read_predictions
 from reprocnn.gate.revisions import changed_params, choose_base, describe
 from reprocnn.gate.stage_files import Files, forgotten, makes, replaced, writes
 from reprocnn.gate.statistics import further_seeds, mcnemar, two_proportions, two_seeds, wilson_interval
-from reprocnn.gate.values import Value, count, finite, is_number, is_share, numbers
+from reprocnn.gate.values import Value, count, finite, is_number, is_share, numbers, split
 
 ROUNDING = 1e-12  # 0.99 - 0.98 is not quite 0.01
+FROM_PARAMS = ("train", "val", "valid", "validation")  # splits whose size follows from params, which are listed
 NO_FILES = MetricFiles()
 
 
@@ -51,7 +53,7 @@ class Judgement:
     reasons: list[str] = field(default_factory=list)
     metrics: list[Row] = field(default_factory=list)
     loosened: list[Loosening] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)  # what the gate cannot see, here as at the revision
+    warnings: list[str] = field(default_factory=list)  # what passes but should be looked at
     params: list[dict[str, Any]] = field(default_factory=list)  # changed ones: key, then, now
 
 
@@ -129,6 +131,12 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
         before = read(rev)
         then = _with_images(source.metrics(rev), before) if before.contents else {}
         judgement.params = changed_params(rev, source)
+        judgement.warnings += [
+            f"params: {one['key']}: {one['then']!r} -> {one['now']!r}, equal to DVC, which does not run again; if they "
+            f"differ to the code, run `dvc repro --force`"
+            for one in judgement.params
+            if one["then"] == one["now"]
+        ]
         if then:
             _check_baseline(source, rev, then, now, limits)
             pipeline = before.stages or files.stages
@@ -144,12 +152,15 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     judgement.metrics += comparison.list_others()
     read_of = Files(before.metrics_files(), files.metrics_files(), files.tracked)
     lost = [*comparison.other_sources(), *forgotten(before.stages, files.stages, read_of)]
-    judgement.loosened += [replace(one, accepted=one.name in accept) for one in lost]
     judgement.warnings += replaced(before.stages, files.stages, read_of)
     if rev is not None:
         hidden = source.hidden_files()
         newly = sorted(set(hidden) - source.hidden_at(rev, hidden))
-        judgement.loosened += [Loosening(path, "hidden by .dvcignore", path in accept) for path in newly]
+        faults, unsure, warnings = judge_parts(source.parts(unknown=True), source.parts(rev))
+        raise_faults(faults)
+        judgement.warnings += warnings
+        lost += [*unsure, *(Loosening(path, "hidden by .dvcignore") for path in newly)]
+    judgement.loosened += [replace(one, accepted=one.name in accept) for one in lost]
     unused = accept - {one.name for one in judgement.loosened}
     judgement.loosened += [Loosening(name, "nothing to accept", accepted=True) for name in sorted(unused)]
 
@@ -166,7 +177,7 @@ def _with_images(metrics: dict[str, Value], files: MetricFiles) -> dict[str, Val
 
 
 def _undeclared_code(source: Any, rev: str | None) -> list[str]:
-    """Give a line for code that no dep shows DVC here and at the revision.
+    """Return a line for code that no dep shows DVC here and at the revision.
 
     Raises UserError for what is so here alone: results may have become stale without a word.
     """
@@ -196,7 +207,7 @@ def _changed_by_hand(before: MetricFiles, here: MetricFiles) -> Iterator[str]:
 
 
 def _other_than_predicted(now: dict[str, Value], here: MetricFiles) -> Iterator[str]:
-    """Give a line for each metric that is not what its predictions give, whether it has a target or not."""
+    """Yield a line for each metric that is not what its predictions give, whether it has a target or not."""
     for metric, value in numbers(now).items():
         path = _predictions_of(metric)
         if path is None:
@@ -210,7 +221,7 @@ def _other_than_predicted(now: dict[str, Value], here: MetricFiles) -> Iterator[
 
 
 def _unfit(metrics: dict[str, Value], limits: Limits, side: str) -> Iterator[str]:
-    """Give a line for each reason not to judge these metrics."""
+    """Yield a line for each reason not to judge these metrics."""
     where = side if side == "here" else f"at {side}"
     for key, value in metrics.items():
         if _names_source(key) and value == "sample":
@@ -230,7 +241,7 @@ def _names_source(key: str) -> bool:
 
 
 def _alike(key: str, metrics: dict[str, Value]) -> Iterable[str]:
-    """Give the names that a metric has where several files share its first key, or else all names."""
+    """Return the names that a metric has where several files share its first key, or else all names."""
     return [metric for metric in metrics if metric.endswith(f":{key}")] or metrics
 
 
@@ -251,17 +262,14 @@ class Comparison:
     source: Any = lock  # or NamedFiles
 
     def removed(self, metric: str) -> Iterator[Loosening]:
-        """Give what makes this metric believable at the base and is no longer here."""
+        """Yield what makes this metric believable at the base and is no longer here."""
         places = {self.before.file_of.get(metric): self.here.file_of.get(metric)}
         beside = evaluation_of(metric)
         if beside in self.before.contents:
             places[beside] = beside if beside in self.here.contents else None
         path = _predictions_of(metric)
-        if path and metric in self.then:
-            if self.source.text(path, str(self.rev)) is not None:
-                places[path] = path if Path(path).exists() else None
-            elif writes(self.before.stages, path):
-                raise UserError(f"{path} at {self.rev}: not in DVC's cache; run `dvc fetch --all-commits`")
+        if path and metric in self.then and self.source.text(path, str(self.rev)) is not None:
+            places[path] = path if Path(path).exists() else None
         for then, now in places.items():
             if then is not None and now != then:
                 yield Loosening(metric, f"{then} -> {now or 'removed'}")
@@ -269,7 +277,7 @@ class Comparison:
                 yield Loosening(metric, f"{then} is made by a stage -> by none")
 
     def other_sources(self) -> Iterator[Loosening]:
-        """Give what is said of where the images come from, if it is not what the base says: it might be the sample."""
+        """Yield what is said of where the images come from, if it is not what the base says: it might be the sample."""
         for key, then in self.then.items():
             judged = any(metric.startswith(key.removesuffix("source")) for metric in self.limits.targets)
             if _names_source(key) and judged and isinstance(then, str) and self.now.get(key) != then:
@@ -330,24 +338,23 @@ class Comparison:
                 row.verdict += f", inconclusive: {more:,} more seed{'s' * (more > 1)} on each side would decide"
 
     def _test(self, metric: str, rev: str, direction: str, loss: float) -> tuple[str, float | None]:
-        """Give the name of the test of the change, and the one-sided p that chance alone loses this much."""
-        section = metric.rpartition(".")[0]
-        digest = f"{section}.digest"
-        if self.then.get(digest) != self.now.get(digest):
+        """Return the name of the test of the change, and the one-sided p that chance alone loses this much."""
+        section, dot, _ = metric.rpartition(".")
+        digest, images = f"{section}{dot}digest", f"{section}{dot}n"
+        if self.then.get(digest) not in (None, self.now.get(digest)):
             raise UserError(
                 f"{digest}: {self.then.get(digest)} at {rev}, {self.now.get(digest)} here: other test images; "
                 f"{SAME_IMAGES}"
             )
         n_then, n_now = count(metric, self.then), count(metric, self.now)
         if n_then is not None and n_now is None:
-            raise UserError(f"{section}.n: {n_then:,} at {rev}, no count of images here; restore it")
-        counted = n_then is not None and n_now is not None and direction == "at_least"
-        lost_and_won = self._lost_and_won(metric, rev) if counted else None
+            raise UserError(f"{images}: {n_then:,} at {rev}, no count of images here; restore it")
+        lost_and_won = self._lost_and_won(metric, rev) if direction == "at_least" else None
         if lost_and_won is not None:
             lost, won = lost_and_won
             return f"McNemar, {lost:,} lost, {won:,} won", mcnemar(lost, won)
-        if n_then is not None and n_then != n_now and section.rpartition(".")[2] == "test":  # others follow from params
-            raise UserError(f"{section}.n: {n_then:,} at {rev}, {n_now:,} here: other test images; {SAME_IMAGES}")
+        if n_then is not None and n_then != n_now and section.rpartition(".")[2] not in FROM_PARAMS:
+            raise UserError(f"{images}: {n_then:,} at {rev}, {n_now:,} here: other test images; {SAME_IMAGES}")
         noise = self.limits.of(metric).noise
         if noise is not None:
             return f"two seeds, noise {noise:g}", two_seeds(loss, noise)
@@ -395,6 +402,6 @@ def _text_here(path: str) -> str | None:
 
 
 def _predictions_of(metric: str) -> str | None:
-    """Give the place of the predictions that a metric is computed from, None if it is another kind of metric."""
-    name, _, rest = metric.partition(".")
+    """Return the place of the predictions that a metric is computed from, None if it is another kind of metric."""
+    name, _, rest = split(metric)[1].partition(".")
     return f"plots/{name}/predictions.csv" if rest == "test.accuracy" else None

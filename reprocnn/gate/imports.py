@@ -35,7 +35,7 @@ class Code:
         self._next: dict[tuple[Path, ...], list[tuple[Path, list[Path]]]] = {}
 
     def of_command(self, command: str | list[str], wdir: Path) -> set[Path]:
-        """Give the files that a stage's `cmd` runs in `wdir`, directly or through others; none if it runs no Python.
+        """Return the files that a stage's `cmd` runs in `wdir`, directly or through others; none if it runs no Python.
 
         Raises UserError if one of them cannot be parsed.
         """
@@ -81,7 +81,7 @@ class Code:
         return sum(len(names) for place, _, names in walk if not place.endswith("__pycache__"))
 
     def place(self, path: Path) -> Path:
-        """Give the place of a file or folder that no linked folder leads to: DVC does not look into those.
+        """Return the place of a file or folder that no linked folder leads to: DVC does not look into those.
 
         A revision is given as it is: there, a link leads nowhere.
         """
@@ -129,7 +129,7 @@ class Code:
         return {file for file, *_ in found}
 
     def _started_by(self, nodes: list[ast.AST], file: Path, wdir: Path) -> Iterator[tuple[Path, list[Path]]]:
-        """Give the files that calls in one file start, each with the folders that it imports from."""
+        """Yield the files that calls in one file start, each with the folders that it imports from."""
         for command in _commands(nodes):
             for place in (wdir, file.parent):
                 for files, roots in self.started(command, place):
@@ -152,7 +152,7 @@ class Code:
         return [file for file in files if file.is_relative_to(self.root)]
 
     def _from(self, file: Path, node: ast.ImportFrom, name: str, roots: list[Path]) -> list[Path]:
-        """Give the files that an import of `name` from a package runs."""
+        """Return the files that an import of `name` from a package runs."""
         if node.level:
             return self._files(file.parents[node.level - 1], [*(node.module or "").split("."), name])
         return self._find(f"{node.module}.{name}", roots)
@@ -193,7 +193,7 @@ class Code:
         return files
 
     def _find(self, module: str, roots: list[Path]) -> list[Path]:
-        """Give the files that importing `module` runs, from the first root that has any."""
+        """Return the files that importing `module` runs, from the first root that has any."""
         parts = module.split(".")
         for index, root in enumerate(roots):
             # Only the first place of sys.path comes before the standard library for sure.
@@ -212,12 +212,12 @@ class Code:
         return None
 
     def _as_main(self, files: list[Path]) -> list[Path]:
-        """Give the files that `-m` runs: of a package its __main__ too."""
+        """Return the files that `-m` runs: of a package its __main__ too."""
         main = files[-1].with_name("__main__.py") if files and files[-1].name == "__init__.py" else None
         return [*files, main] if main and self._is_file(main) else files
 
     def _files(self, base: Path, parts: list[str]) -> list[Path]:
-        """Give the files that importing the dotted name `parts` below `base` runs, as far as they are there."""
+        """Return the files that importing the dotted name `parts` below `base` runs, as far as they are there."""
         files = []
         for part in filter(None, ["", *parts]):
             init, module = base / part / "__init__.py", base / f"{part}.py"
@@ -234,7 +234,7 @@ class Code:
         return bool(self._fs.isfile(str(path)))
 
     def _parse(self, file: Path) -> list[ast.AST]:
-        """Give the nodes that run, the module itself first."""
+        """Return the nodes that run, the module itself first."""
         if file not in self._nodes:
             try:
                 self._nodes[file] = _nodes(self._fs.cat_file(str(file)))
@@ -246,7 +246,7 @@ class Code:
 
 
 def _nodes(code: str | bytes) -> list[ast.AST]:
-    """Give the nodes that run, the module itself first. Raises one of INVALID for what is no Python."""
+    """Return the nodes that run, the module itself first. Raises one of INVALID for what is no Python."""
     with warnings.catch_warnings(action="ignore"):
         return list(_running(ast.parse(code)))
 
@@ -267,7 +267,7 @@ def _words(command: str) -> Iterator[str]:
 
 
 def _importing_by_name(nodes: list[ast.AST]) -> list[ast.AST]:
-    """Give the calls that import or run what a string in them names; the whole file if one's name is made elsewhere."""
+    """Return the calls that import or run what a string in them names; all nodes if one's name is made elsewhere."""
     imported = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
     known = BY_NAME | {alias.asname for alias in imported if alias.name in BY_NAME and alias.asname}
     uses = [node for node in nodes if _last_name(node) in known]
@@ -282,7 +282,7 @@ def _importing_by_name(nodes: list[ast.AST]) -> list[ast.AST]:
 
 
 def _commands(nodes: list[ast.AST]) -> Iterator[str]:
-    """Give the commands that calls start, as far as they are written out, with `python` in the place of other words."""
+    """Yield the commands that calls start, as far as they are written out, with `python` in place of other words."""
     for node in nodes:
         if isinstance(node, ast.Call) and STARTING.fullmatch(_last_name(node.func) or ""):
             given = [*node.args, *(one.value for one in node.keywords if one.arg != "cwd")]

@@ -25,7 +25,7 @@ class Tolerated:
     noise: float | None = None  # standard deviation of the metric over seeds, as `gate calibrate` measures it
 
     def loss(self, then: float) -> float:
-        """Give the largest loss that passes from the value `then`."""
+        """Return the largest loss that passes from the value `then`."""
         relative = math.inf if self.relative_tolerance == math.inf else self.relative_tolerance * abs(then)
         return min(self.tolerance, relative)
 
@@ -40,7 +40,7 @@ class Limits:
     own: dict[str, dict[str, Any]] = field(default_factory=dict)  # of a metric: some of OWN
 
     def of(self, metric: str) -> Tolerated:
-        """Give what a metric's target tolerates, or else `gate`."""
+        """Return what a metric's target tolerates, or else `gate`."""
         own = self.own.get(metric, {})
         absolute = math.inf if "relative_tolerance" in own else self.tolerance
         return Tolerated(**{"alpha": self.alpha, "tolerance": absolute, **own})
@@ -114,7 +114,7 @@ def limits_at(rev: str, text: str | None) -> Limits | None:
 
 
 def judge_by(base: Limits, here: Limits, accept: set[str]) -> tuple[Limits, list[Loosening]]:
-    """Give the stricter of both limits, those of `here` where `accept` says so, and what `here` loosened."""
+    """Return the stricter of both limits, those of `here` where `accept` says so, and what `here` loosened."""
     loosened: list[Loosening] = []
 
     def choose(name: str, then: Any, now: Any, looser: bool) -> Any:
@@ -167,7 +167,7 @@ def _show(limit: Any) -> str:
 
 
 def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
-    """Give the limits in the values of a params.yaml, and a line for each fault; with faults, ignore the limits."""
+    """Return the limits in the values of a params.yaml, and a line for each fault; with faults, ignore the limits."""
     faults = []
     targets: dict[str, tuple[str, float]] = {}
     own: dict[str, dict[str, float]] = {}

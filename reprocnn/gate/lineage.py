@@ -20,7 +20,7 @@ class Difference:
     unused: str = ""  # that file, from the stage's wdir
 
     def __str__(self) -> str:
-        """Give the line that people read."""
+        """Return the line that people read."""
         what = f"{self.path}: nothing imports {self.unused}" if self.unused else f"{self.action} {self.path}"
         if self.action == "show":
             what = f"{self.path}: imported, but DVC ignores it (.dvcignore, or a .dvc folder)"
@@ -38,7 +38,7 @@ def compare(repo: Any, root: Path) -> list[Difference]:
 
 
 def missing(repo: Any) -> list[str]:
-    """Give a line, and what to do, for each dep that dvc.yaml lacks and each file that .dvcignore hides."""
+    """Return a line, and what to do, for each dep that dvc.yaml lacks and each file that .dvcignore hides."""
     remedies = {"add": "run `reprocnn lineage --fix`", "show": "change .dvcignore or move the file"}
     found = compare(repo, Path(repo.root_dir))
     return [f"{one}; {remedies[one.action]}" for one in found if one.action in remedies]
@@ -72,7 +72,7 @@ def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[D
 
 
 def _declared(stage: Any) -> dict[Path, str]:
-    """Give the stage's deps in the repository, without params: where they are, and as dvc.yaml writes them."""
+    """Return the stage's deps in the repository, without params: where they are, and as dvc.yaml writes them."""
     from dvc.dependency.param import ParamsDependency
 
     deps = [dep for dep in stage.deps if is_local(dep) and not isinstance(dep, ParamsDependency)]

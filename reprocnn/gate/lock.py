@@ -32,6 +32,7 @@ from reprocnn.evaluation import stored
 from reprocnn.gate import lineage
 from reprocnn.gate.closed import ClosedRepo
 from reprocnn.gate.limits import raise_faults
+from reprocnn.gate.parts import Part
 from reprocnn.gate.values import MAX_DEPTH, Value, decode, flatten, named, nests_deep, one_line
 from reprocnn.repository import git
 
@@ -40,7 +41,7 @@ MAX_REASONS = 3  # named for a stage
 
 
 def faults() -> list[str]:
-    """Give a line for each result in git that differs from dvc.lock, and for each stage that is newer than dvc.lock.
+    """Return a line for each result in git that differs from dvc.lock, and for each stage that is newer than dvc.lock.
 
     Needs no data: what DVC keeps may be absent. Raises UserError if dvc.yaml or dvc.lock cannot be read, and in a
     folder below the repository's top, where params.yaml would be another one.
@@ -62,7 +63,7 @@ def faults() -> list[str]:
 
 
 def damaged(folder: str = "") -> list[str]:
-    """Give a line for each file at or below `folder` that is not as dvc.lock has it.
+    """Return a line for each file at or below `folder` that is not as dvc.lock has it.
 
     Checks the outputs that DVC keeps and that are here: DVC itself trusts what it takes from its cache.
     Raises UserError in a folder below the repository's top.
@@ -87,8 +88,35 @@ def damaged(folder: str = "") -> list[str]:
     return lines
 
 
+def parts(rev: str | None = None, *, unknown: bool = False) -> list[Part]:
+    """List the deps that share files with a folder of DVC's; with `unknown`, where what is in it is not known here."""
+    with open_repository(rev or "workspace") as repo:
+        outs = {out.fs_path: out for out in repo.index.outs if out.use_cache}
+
+        def from_top(path: str) -> str:
+            return str(repo.fs.relpath(path, repo.root_dir))
+
+        return [
+            Part(
+                f"{from_top(stage.path)}:{stage.name}".removeprefix("dvc.yaml:"),
+                from_top(dep.fs_path),
+                from_top(out.fs_path),
+                is_inside,
+                dep.hash_info.value,
+                out.hash_info.value,
+            )
+            for stage in repo.index.stages
+            if isinstance(stage, PipelineStage)
+            for dep in stage.deps
+            if lineage.is_local(dep) and not isinstance(dep, ParamsDependency)
+            for is_inside, found in ((True, _outs_around(dep, outs)), (False, _outs_inside(dep, outs)))
+            for out in found
+            if not unknown or (out.is_dir_checksum and out.get_obj() is None)
+        ]
+
+
 def _elsewhere(repo: Repo) -> list[str]:
-    """Give a line for each output and params file on a server: a pull request names it, and DVC would ask it."""
+    """Return a line for each output and params file on a server: a pull request names it, and DVC would ask it."""
     params = [dep for dep in repo.index.deps if isinstance(dep, ParamsDependency)]
     return [
         f"{one.stage.addressing}: {one.def_path}: found an output or a params file on a server, which is not asked; "
@@ -104,7 +132,7 @@ def _check_top(repo: Repo) -> None:
 
 
 def undeclared_code(rev: str = "workspace") -> list[str]:
-    """Give a line for code that no dep shows DVC, at a revision or here: what changes there would go unseen.
+    """Return a line for code that no dep shows DVC, at a revision or here: what changes there would go unseen.
 
     Raises UserError if a module cannot be parsed.
     """
@@ -170,7 +198,7 @@ def _hides(repo: Repo, path: str) -> bool:
 
 
 def changed_results(rev: str) -> list[str]:
-    """Give a line for each result in git that, at the revision, differs from its dvc.lock."""
+    """Return a line for each result in git that, at the revision, differs from its dvc.lock."""
     with open_repository(rev) as repo:
         return _changed_results(repo)
 
@@ -208,13 +236,28 @@ def _merged(repo: Repo, shown: Any) -> dict[str, Value]:
 
 
 def text(path: str, rev: str) -> str | None:
-    """Read a file at a revision, kept by git or by DVC; None where there is none, or where DVC has not got it."""
+    """Read a file at a revision, kept by git or by DVC; None where there is none.
+
+    Raises UserError for one that DVC keeps and has not got here.
+    """
     with open_repository(rev) as repo:
         try:
             content = repo.dvcfs.read_bytes(f"/{path}")
         except (FileNotFoundError, DvcException):
+            if was_written(repo, path):
+                raise UserError(f"{path} at {rev}: not in DVC's cache; run `dvc fetch --all-commits`") from None
             return None
     return decode(content, path, rev)
+
+
+def was_written(repo: Repo, place: str) -> bool:
+    """Return whether DVC keeps a file, or a folder that it is in (unless that is known not to hold it)."""
+    for out in repo.index.outs:
+        path = repo.fs.join(repo.root_dir, place.lstrip("/"))
+        if out.use_cache and out.hash_info.value and (path == out.fs_path or repo.fs.isin(path, out.fs_path)):
+            content = out.get_obj() if out.is_dir_checksum else None
+            return content is None or repo.fs.relparts(path, out.fs_path) in {key for key, _, _ in content}
+    return False
 
 
 def _open(folder: Path) -> Repo:
@@ -305,7 +348,7 @@ def _changed_results(repo: Repo) -> list[str]:
 
 
 def _linked_folders(repo: Repo) -> list[str]:
-    """Give a line for each linked folder in what stages depend on and leave in git: DVC does not hash what is in it."""
+    """Return a line for each linked folder in what stages depend on or leave in git: DVC does not hash its content."""
     kept = _kept(repo)
     ours = [out for out in repo.index.outs if not out.use_cache]
     tops = {one.fs_path for one in [*repo.index.deps, *ours] if lineage.is_local(one)}
@@ -328,7 +371,7 @@ def _digest(repo: Repo, out: Any) -> str:
 
 
 def _stale_stage(stage: Any, outs: dict[str, Any]) -> list[str]:
-    """Give a line if the stage's command, params or deps are not those of dvc.lock."""
+    """Return a line if the stage's command, params or deps are not those of dvc.lock."""
     reasons = ["cmd changed"] if stage.cmd_changed else []
     for dep in stage.deps:
         if isinstance(dep, ParamsDependency):
@@ -346,7 +389,7 @@ def _stale_stage(stage: Any, outs: dict[str, Any]) -> list[str]:
 
 
 def _undeclared(stage: Any, locked: dict[str, Any]) -> list[str]:
-    """Give a line if dvc.lock has deps, params or outs that dvc.yaml no longer has: DVC itself ignores them."""
+    """Return a line if dvc.lock has deps, params or outs that dvc.yaml no longer has: DVC itself ignores them."""
     declared = {dep.def_path for dep in [*stage.deps, *stage.outs]}
     whole: set[tuple[str, str]] = set()  # params files of which all counts
     keys: set[tuple[str, str]] = set()
@@ -403,7 +446,8 @@ def _changed_dep(dep: Any, outs: dict[str, Any]) -> list[str]:
     Of a dep on a server, dvc.lock has to know something: the server is not asked.
     """
     if not lineage.is_local(dep):
-        return [] if dep.hash_info.value else [f"{dep.def_path} new"]
+        known = (getattr(dep.meta, name, None) for name in ("etag", "md5", "checksum"))  # by the kind of server
+        return [] if any(known) else [f"{dep.def_path} new"]
     if dep.fs_path in outs:
         same = outs[dep.fs_path].hash_info == dep.hash_info
         return [] if same else [f"{dep.def_path} from another run"]
@@ -413,8 +457,10 @@ def _changed_dep(dep: Any, outs: dict[str, Any]) -> list[str]:
         same = tree is None or tree.hash_info == dep.hash_info
         return [] if same else [f"{dep.def_path} modified"]
     status = dep.status()
-    if any(_is_inside(dep.fs_path, path) for path in outs):
+    for around in _outs_around(dep, outs):
         status = {path: change for path, change in status.items() if change != "deleted"}
+        if not status and _part_of_lock(dep, around) not in (None, dep.hash_info.value):
+            return [f"{dep.def_path} from another run"]
     cause = ", perhaps only by __pycache__: list it in .dvcignore" if status and _has_bytecode(dep) else ""
     return [f"{path} {change}{cause}" for path, change in status.items()]
 
@@ -432,6 +478,20 @@ def _has_bytecode(dep: Any) -> bool:
 
 def _outs_inside(dep: Any, outs: dict[str, Any]) -> list[Any]:
     return [out for path, out in outs.items() if _is_inside(path, dep.fs_path)]
+
+
+def _outs_around(dep: Any, outs: dict[str, Any]) -> list[Any]:
+    return [out for path, out in outs.items() if _is_inside(dep.fs_path, path)]
+
+
+def _part_of_lock(dep: Any, around: Any) -> str | None:
+    """Return the digest that a dep has in the out around it as in dvc.lock, None if what is in it is not known here."""
+    content = around.get_obj() if around.hash_name == dep.hash_name else None
+    if content is None:
+        return None
+    top = dep.fs.relparts(dep.fs_path, around.fs_path)
+    files = {key[len(top) :]: digest for key, _, digest in content if key[: len(top)] == top}
+    return _tree(files).hash_info.value if () not in files else str(files[()].value)
 
 
 def _is_inside(path: str, folder: str) -> bool:
@@ -455,6 +515,10 @@ def _folder_of_lock(dep: Any, inner: list[Any]) -> Tree | None:
             files |= {top + key: digest for key, _, digest in content}
         else:
             files[top] = out.hash_info
+    return _tree(files)
+
+
+def _tree(files: dict[tuple[str, ...], Any]) -> Tree:
     tree = Tree()
     for key, digest in files.items():
         tree.add(key, None, digest)

@@ -21,7 +21,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked, writes
-from reprocnn.gate.values import Value, flatten, named, one_line
+from reprocnn.gate.values import Value, flatten, name, named, one_line, split
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
 MAX_DEPTH = 20
@@ -58,7 +58,7 @@ def read_files(rev: str | None) -> MetricFiles:
             f"{ANOTHER}"
         )
     contents: dict[str, bytes] = {}
-    file_of: dict[str, str] = {}
+    parsed: dict[str, dict[str, Any]] = {}
     lines = []
     with lock.open_repository(rev or "workspace") as repo:
         stages, tracked = read_stages(repo), read_tracked(repo)
@@ -66,29 +66,30 @@ def read_files(rev: str | None) -> MetricFiles:
             path = place.lstrip("/")
             content = _read(repo, path)
             if content is None:
-                if rev is None or _was_written(repo, place):
+                if rev is None or lock.was_written(repo, place):
                     lines.append(f"{path}{absent}")
                 continue
             try:
-                metrics = flatten(named(path, parse(path, content, finite=rev is None)))
+                values = named(path, parse(path, content, finite=rev is None))
+                flatten(values)
             except MALFORMED as error:
                 lines.append(f"{path} {side}: {one_line(error)}; {remedy}")
             else:
-                contents[path] = content
-                file_of |= dict.fromkeys(metrics, path)
+                contents[path], parsed[path] = content, values
+        file_of = {metric: path for path, metrics in name(parsed).items() for metric in metrics}
         beside, of_images = read_images(file_of, partial(_read, repo), side, remedy)
         lines += [
             f"{path}{absent}"
             for path in sorted(set(map(evaluation_of, file_of)))
-            if writes(stages, path) and _was_written(repo, path) and _read(repo, path) is None
+            if writes(stages, path) and lock.was_written(repo, path) and _read(repo, path) is None
         ]
     raise_faults(lines)
     return MetricFiles(contents | beside, file_of, stages, tracked, of_images)
 
 
 def evaluation_of(metric: str) -> str:
-    """Give the place of what is said of the images that a metric was measured on."""
-    return f"evaluation/{metric.partition('.')[0]}.json"
+    """Return the place of what is said of the images that a metric was measured on."""
+    return f"evaluation/{split(metric)[1].partition('.')[0]}.json"
 
 
 def read_images(
@@ -101,8 +102,9 @@ def read_images(
     """
     contents: dict[str, bytes] = {}
     values: dict[str, Value] = {}
-    for name in dict.fromkeys(metric.partition(".")[0] for metric in metrics if "." in metric):
-        path, content = evaluation_of(name), None
+    files_and_keys = [(file, key.partition(".")[0]) for file, key in map(split, metrics) if "." in key]
+    for file, data_set in dict.fromkeys(files_and_keys):
+        path, content = evaluation_of(data_set), None
         with suppress(OSError, ValueError):  # a name that is no file's
             content = read(path)
         if content is None or len(content) > MAX_BYTES:
@@ -111,7 +113,7 @@ def read_images(
             flat = flatten(parse(path, content, finite=False))
         except MALFORMED as error:
             raise UserError(f"{path} {side}: {one_line(error)}; {remedy}") from None
-        found = {f"{name}.{key}": flat[key] for key in OF_IMAGES if key in flat}
+        found = {f"{file}{data_set}.{key}": flat[key] for key in OF_IMAGES if key in flat}
         if found:
             contents[path] = content
             values |= found
@@ -124,16 +126,6 @@ def _read(repo: Repo, path: str) -> bytes | None:
             return bytes(file.read(MAX_BYTES + 1))
     except FileNotFoundError:
         return None
-
-
-def _was_written(repo: Repo, place: str) -> bool:
-    """Return whether DVC keeps a file, or a folder that it is in (unless that is known not to hold it)."""
-    for out in repo.index.outs:
-        path = repo.fs.join(repo.root_dir, place.lstrip("/"))
-        if out.use_cache and out.hash_info.value and (path == out.fs_path or repo.fs.isin(path, out.fs_path)):
-            content = out.get_obj() if out.is_dir_checksum else None
-            return content is None or repo.fs.relparts(path, out.fs_path) in {key for key, _, _ in content}
-    return False
 
 
 def parse(path: str, content: bytes, *, finite: bool = True) -> Any:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -14,7 +13,8 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.lock import unlisted
 from reprocnn.gate.metric_files import ANOTHER, MALFORMED, MAX_BYTES, MetricFiles, parse, read_images
-from reprocnn.gate.values import Value, decode, flatten, one_line
+from reprocnn.gate.parts import Part
+from reprocnn.gate.values import Value, decode, flatten, name, one_line
 from reprocnn.repository import git
 
 
@@ -29,19 +29,23 @@ class NamedFiles:
         return nullcontext()
 
     def faults(self) -> list[str]:
-        """Give no line: nothing says what the results were made from."""
+        """Return no line: nothing says what the results were made from."""
         return []
 
     def damaged(self, path: str) -> list[str]:
-        """Give no line, for the same reason."""
+        """Return no line, for the same reason."""
         return []
 
     def undeclared_code(self, rev: str | None = None) -> list[str]:
-        """Give no line, for the same reason."""
+        """Return no line, for the same reason."""
         return []
 
     def changed_results(self, rev: str) -> list[str]:
-        """Give no line, for the same reason."""
+        """Return no line, for the same reason."""
+        return []
+
+    def parts(self, rev: str | None = None, *, unknown: bool = False) -> list[Part]:
+        """List nothing, for the same reason."""
         return []
 
     def hidden_files(self) -> list[str]:
@@ -114,17 +118,11 @@ class NamedFiles:
             if not isinstance(values, dict):
                 raise UserError(f"{path} {side}: expected a mapping of names to metrics; {remedy}")
             parsed[path] = values
-        counts = Counter(key for values in parsed.values() for key in values)
-        return {
-            (path, metric): value
-            for path, values in parsed.items()
-            for key, below in values.items()
-            for metric, value in flatten({key if counts[key] == 1 else f"{path}:{key}": below}).items()
-        }
+        return {(path, metric): value for path, values in name(parsed).items() for metric, value in values.items()}
 
 
 def _from_here(path: str) -> str:
-    """Give a path from the working folder, where git looks for it. Raises UserError for one outside the repository."""
+    """Return a path from the top folder, where git looks for it. Raises UserError for one outside the repository."""
     written = Path(os.path.abspath(path))
     top = Path(git("rev-parse", "--show-toplevel").strip())
     # The top may be reached by a link; what comes below it stays as it is written, for `linked` to see.
@@ -146,5 +144,5 @@ def _read(path: str, rev: str | None) -> bytes | None:
     shown = subprocess.run(["git", "show", f"{rev}:./{path}"], capture_output=True)
     if shown.returncode:
         reason = shown.stderr.decode(errors="replace").strip()
-        raise UserError(f"{path} at {rev}: in git, but not available in this clone ({reason})")
+        raise UserError(f"{path} at {rev}: in git, but not in this clone ({reason}); fetch it, or {ANOTHER}")
     return shown.stdout

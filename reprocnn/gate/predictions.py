@@ -48,7 +48,7 @@ def read_predictions(
     share = float(predictions.correct.mean())
     if not math.isclose(share, accuracy, abs_tol=1e-9):
         rounded = ", which looks rounded: write it unrounded" if _is_rounded(accuracy, share) else ""
-        raise UserError(f"{where}: {share:.6f} of it is correct, but the metric is {accuracy}{rounded}; {remedy}")
+        raise UserError(f"{where}: gives an accuracy of {share:.6f}, but the metric is {accuracy}{rounded}; {remedy}")
     return predictions
 
 
@@ -66,7 +66,7 @@ def parse_predictions(where: str, text: str, remedy: str = REMEDY) -> Prediction
 def match_images(
     path: str, rev: str, before: Predictions, after: Predictions, remedy: str = SAME_IMAGES
 ) -> Predictions:
-    """Give `after` in the order of `before`, by their `index`. Raises UserError unless both list the same images."""
+    """Return `after` in the order of `before`, by their `index`. Raises UserError unless both list the same images."""
     others = f"not the same test images; {remedy}"
     if before.index is not None and len(before.y_true) == len(after.y_true):
         if after.index is None or set(before.index) != set(after.index):

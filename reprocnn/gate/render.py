@@ -99,7 +99,7 @@ def junit(judgement: Judgement) -> str:
     """Write it as a test report: a case for each metric that is judged and for each limit that was loosened."""
     cases = [(row.metric, row.verdict, row.failed) for row in judgement.metrics if row.target or row.failed]
     cases += [(f"limit of {one.name}", one.what, not one.accepted) for one in judgement.loosened]
-    cases += [("code without a dep", line, False) for line in judgement.warnings]
+    cases += [("warning", line, False) for line in judgement.warnings]
     undecided = judgement.exit_code == 2
     counts = {"tests": len(cases) + undecided, "failures": sum(failed for *_, failed in cases), "errors": +undecided}
     suite = ElementTree.Element("testsuite", {"name": "reprocnn gate"} | {key: str(n) for key, n in counts.items()})

@@ -24,10 +24,10 @@ FETCH = (
 
 
 def choose_base(rev: str | None, files: Sequence[str] = ()) -> str | None:
-    """Give the revision to compare with: `rev`, or the merge base with the main branch; None before there is any.
+    """Return the revision to compare with: `rev`, or the merge base with the main branch; None before there is any.
 
     Changes of `files` count beside those of the pipeline.
-    Raises UserError if that is HEAD and nothing has changed since: a result is not compared with itself.
+    Raises UserError if `rev` is HEAD and nothing has changed since: a result is not compared with itself.
     """
     if rev is None:
         return default_revision(files)
@@ -47,7 +47,7 @@ def choose_base(rev: str | None, files: Sequence[str] = ()) -> str | None:
 
 
 def default_revision(files: Sequence[str] = ()) -> str | None:
-    """Give the merge base of HEAD and the main branch, on that branch HEAD's first parent; None before there is any.
+    """Return the merge base of HEAD and the main branch, on that branch HEAD's first parent; None before there is any.
 
     It is HEAD with uncommitted changes on the main branch, and on another branch before its first commit.
     Raises UserError where history or branch are missing.
@@ -79,7 +79,7 @@ def default_revision(files: Sequence[str] = ()) -> str | None:
 
 
 def describe(rev: str) -> str:
-    """Give the revision with its short commit; one that git does not know may be an experiment of DVC."""
+    """Return the revision with its short commit; one that git does not know may be an experiment of DVC."""
     if _commit(rev) is None:
         return rev
     commit = git("rev-parse", "--short", f"{rev}^{{commit}}").strip()
@@ -87,9 +87,12 @@ def describe(rev: str) -> str:
 
 
 def changed_params(rev: str, source: Any = lock) -> list[dict[str, Any]]:
-    """List the params that differ between a revision and the workspace, each with `key`, `then` and `now`."""
+    """List the params that differ between a revision and the workspace, each with `key`, `then` and `now`.
+
+    1, 1.0 and true differ, though DVC takes them for equal.
+    """
     then, now = finite(source.params(rev)), finite(source.params())
-    keys = [key for key in then | now if then.get(key) != now.get(key)]
+    keys = [key for key in then | now if repr(then.get(key)) != repr(now.get(key))]
     return [{"key": key, "then": then.get(key), "now": now.get(key)} for key in keys]
 
 
@@ -151,7 +154,7 @@ def _commit(rev: str) -> str | None:
 
 
 def _commit_of_dvc(rev: str) -> str | None:
-    """Give the commit of what DVC alone resolves, such as the name of an experiment."""
+    """Return the commit of what DVC alone resolves, such as the name of an experiment."""
     try:
         with Repo() as repo:
             return _commit(resolve_rev(repo.scm, rev))
@@ -160,7 +163,7 @@ def _commit_of_dvc(rev: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Give what git prints in one line, None where it fails."""
+    """Return what git prints in one line, None where it fails."""
     try:
         return git(*arguments).strip()
     except UserError:

@@ -39,7 +39,7 @@ class Files:
     tracked: set[str]
 
     def here_of(self, metrics: str) -> list[str]:
-        """Give the same file as at the base, or all files here if it is gone."""
+        """Return the same file as at the base, or all files here if it is gone."""
         return [metrics] if metrics in self.here else self.here
 
 
@@ -100,7 +100,7 @@ def forgotten(before: dict[str, StageFiles], here: dict[str, StageFiles], files:
 
 
 def replaced(before: dict[str, StageFiles], here: dict[str, StageFiles], files: Files) -> list[str]:
-    """Give a line for each data file or folder that no longer exists, with what metrics depend on instead."""
+    """Return a line for each data file or folder that no longer exists, with what metrics depend on instead."""
     lines = []
     for metrics in files.then:
         was, now = _inputs([metrics], before), _inputs(files.here_of(metrics), here)
@@ -204,6 +204,6 @@ def _name(repo: Repo, stage: PipelineStage) -> str:
 
 
 def _path(repo: Repo, one: Any) -> str:
-    """Give the path of a dep or out from the top, as dvc.yaml has it where that is elsewhere."""
+    """Return the path of a dep or out from the top, as dvc.yaml has it where that is elsewhere."""
     inside = is_local(one) and not Path(one.def_path).is_absolute()
     return str(repo.fs.relpath(one.fs_path, repo.root_dir)) if inside else str(one.def_path)

@@ -13,20 +13,20 @@ Z_ONE_SIDED = NORMAL.inv_cdf(0.95)
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """Give the 95 % interval of the proportion `hits / n`, inside 0 to 1 (Wilson 1927)."""
+    """Return the 95 % interval of the proportion `hits / n`, inside 0 to 1 (Wilson 1927)."""
     center = (hits + Z**2 / 2) / (n + Z**2)
     half = Z / (n + Z**2) * math.sqrt(hits * (n - hits) / n + Z**2 / 4)
     return (0.0 if hits == 0 else center - half), (1.0 if hits == n else center + half)
 
 
 def mcnemar(lost: int, won: int) -> float:
-    """Give the one-sided p of McNemar's exact test: that chance alone loses at least `lost` of `lost + won` changes."""
+    """Return the one-sided p of McNemar's exact test: that chance alone loses `lost` or more of the changes."""
     n = lost + won
     return _upper_tail(lambda k: _log_comb(n, k) - n * math.log(2), lost, range(n + 1), n / 2)
 
 
 def two_proportions(hits_before: int, n_before: int, hits_after: int, n_after: int) -> float:
-    """Give the one-sided p of Fisher's exact test: that chance alone makes the second proportion this much smaller."""
+    """Return the one-sided p of Fisher's exact test: that chance alone makes the second proportion so much smaller."""
     hits = hits_before + hits_after
     total = _log_comb(n_before + n_after, hits)
     return _upper_tail(
@@ -38,12 +38,12 @@ def two_proportions(hits_before: int, n_before: int, hits_after: int, n_after: i
 
 
 def two_seeds(loss: float, noise: float) -> float:
-    """Give the one-sided p that two seeds of one recipe, whose metric has this standard deviation, lose this much."""
+    """Return the one-sided p that two seeds of one recipe, whose metric has this standard deviation, lose this much."""
     return NORMAL.cdf(-loss / (math.sqrt(2) * noise)) if noise else float(loss <= 0)
 
 
 def further_seeds(margin: float, noise: float) -> int | None:
-    """Give how many more seeds on each side show that a loss is not `margin` larger, with 95 % confidence.
+    """Return how many more seeds on each side show that a loss is not `margin` larger, with 95 % confidence.
 
     0 if one seed on each side shows it; None if nothing is left between the two, so that none ever do.
     """
@@ -53,7 +53,7 @@ def further_seeds(margin: float, noise: float) -> int | None:
 
 
 def student_cdf(t: float, degrees: int) -> float:
-    """Give Student's distribution function, by its finite sum for whole degrees of freedom."""
+    """Return Student's distribution function, by its finite sum for whole degrees of freedom."""
     angle = math.atan2(t, math.sqrt(degrees))
     term = total = math.cos(angle) if degrees % 2 else 1.0
     for k in range(3 if degrees % 2 else 2, degrees - 1, 2):
@@ -65,7 +65,7 @@ def student_cdf(t: float, degrees: int) -> float:
 
 
 def student_quantile(share: float, degrees: int) -> float:
-    """Give the value that a share, from a half to below 1, of Student's distribution is below."""
+    """Return the value that a share, from a half to below 1, of Student's distribution is below."""
     low, high = 0.0, 1.0
     while student_cdf(high, degrees) < share:
         high *= 2

@@ -1,7 +1,9 @@
 """Values of metrics and params, by dotted key."""
 
 import math
+import re
 import sys
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +13,7 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from reprocnn.core.errors import UserError
 
+FILE = re.compile(r".*?\.(?:json|ya?ml|toml|py):", re.IGNORECASE)
 MAX_DEPTH = 100  # of nested keys and lists; a dvc.lock has some ten
 Value = float | str | bool | None
 
@@ -29,13 +32,28 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Value]:
     return flat
 
 
+def name(files: dict[str, dict[str, Any]]) -> dict[str, dict[str, Value]]:
+    """Name the metrics of each file as DVC does: a first key that several files have begins with its file."""
+    counts = Counter(key for values in files.values() for key in values)
+    return {
+        path: flatten({key if counts[key] == 1 else f"{path}:{key}": value for key, value in values.items()})
+        for path, values in files.items()
+    }
+
+
+def split(metric: str) -> tuple[str, str]:
+    """Split a metric's name into the file and colon that it may begin with, and its dotted key."""
+    found = FILE.match(metric)
+    return (found[0], metric[found.end() :]) if found else ("", metric)
+
+
 def named(path: str, values: Any) -> dict[str, Any]:
     """Name what a file holds by its path, as DVC does, where that is a number and no mapping of names."""
     return values if isinstance(values, dict) else {path: values}
 
 
 def decode(content: bytes, path: str, rev: str) -> str:
-    """Give the text of a file of a revision. Raises UserError if it is not UTF-8."""
+    """Return the text of a file of a revision. Raises UserError if it is not UTF-8."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -54,7 +72,7 @@ def nests_deep(text: str) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """Give what an error says, without line breaks and not too long."""
+    """Return what an error says, without line breaks and not too long."""
     return " ".join(str(error).split())[:300]
 
 
@@ -84,7 +102,7 @@ def is_share(metric: str, metrics: dict[str, Value]) -> bool:
 
 
 def count(metric: str, metrics: dict[str, Value]) -> int | None:
-    """Give the number of images of which `metric` is a share: the `n` beside an accuracy, None for other metrics."""
+    """Return the number of images of which `metric` is a share: the `n` beside an accuracy, None for other metrics."""
     value = metrics.get(metric)
     if "accuracy" not in metric.rpartition(".")[2]:
         return None
@@ -96,4 +114,5 @@ def count(metric: str, metrics: dict[str, Value]) -> int | None:
 def _n(metric: str, metrics: dict[str, Value]) -> int | None:
     section = metric.rpartition(".")[0]
     n = metrics.get(f"{section}.n" if section else "n")
-    return n if isinstance(n, int) and not isinstance(n, bool) and 0 < n < 2**31 else None
+    is_count = is_number(n) and n == int(n) and 0 < n < 2**31  # type: ignore[arg-type,operator]
+    return int(n) if is_count else None  # type: ignore[arg-type]

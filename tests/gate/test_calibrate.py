@@ -20,7 +20,7 @@ from tests.support.commands import call, commit
 
 
 def outcome(capsys, *words: str) -> tuple[int, str, str]:
-    """Give exit code, stdout and stderr of `gate calibrate`."""
+    """Return exit code, stdout and stderr of `gate calibrate`."""
     try:
         command.main(["calibrate", *words])
         code = 0

@@ -86,7 +86,7 @@ def worse(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def overwrite(path: Path, other: Path) -> str:
-    """Give what is said of `path` once it has the bytes of another file."""
+    """Return what is said of `path` once it has the bytes of another file."""
     expected = path.parent.name + path.name
     path.chmod(0o644)
     shutil.copy(other, path)
@@ -187,6 +187,28 @@ def test_a_dep_on_a_server_is_judged_by_dvc_lock_alone(worse, server, known):
         ]
     else:
         assert judgement.reasons == [f"dvc.lock: train: out of date ({dep} new); run `dvc repro` and commit"]
+
+
+def test_predictions_of_the_base_that_were_not_fetched_are_asked_for(worse):
+    [listed] = json.loads(cached("main", 1).read_text())
+    (CACHE / listed["md5"][:2] / listed["md5"][2:]).unlink()
+    base = call(worse, "git", "rev-parse", "main").strip()
+    reason = f"{PLOTS}/predictions.csv at {base}: not in DVC's cache; run `dvc fetch --all-commits`"
+    assert judge(None).reasons == [reason]
+
+
+@pytest.mark.timeout(60)
+def test_servers_whose_library_is_not_installed_are_not_asked_either(worse):
+    Path(".dvc/config").write_text("[core]\n    remote = theirs\n['remote \"theirs\"']\n    url = s3://bucket/x\n")
+    deps = ["s3://bucket/a.csv", "ssh://host/b.csv"]
+    declare(deps=["train.py", *deps])
+    locked = yaml.safe_load(Path("dvc.lock").read_text())
+    more = [{"path": deps[0], "etag": "a1b2", "size": 8}, {"path": deps[1], "md5": "0" * 32, "size": 8}]
+    locked["stages"]["train"]["deps"] += more
+    Path("dvc.lock").write_text(yaml.safe_dump(locked))
+    judgement = judge(None)
+    assert judgement.reasons == ["digits.test.accuracy: target met, WORSE (p < 0.01)"]
+    assert [line.partition(": ")[0] for line in judgement.warnings] == deps
 
 
 @pytest.mark.timeout(60)

@@ -75,25 +75,39 @@ def test_a_metric_is_new_without_a_revision_and_without_a_value_there():
 
 
 def test_a_count_of_images_gives_the_interval_and_the_test():
-    then, now = {"v.n": 400, "v.accuracy": 0.9}, {"v.n": 300, "v.accuracy": 0.85}
+    then, now = {"val.n": 400, "val.accuracy": 0.9}, {"val.n": 300, "val.accuracy": 0.85}
     p = two_proportions(360, 400, 255, 300)
-    row = compare("v.accuracy", "at_least", 0.8, then, now, alpha=p * 1.01, tolerance=1)
+    row = compare("val.accuracy", "at_least", 0.8, then, now, alpha=p * 1.01, tolerance=1)
     assert row.interval == wilson_interval(255, 300)
     assert (row.test, row.p, row.failed) == ("two proportions, predictions missing", p, True)
     assert row.verdict == f"target met, WORSE (p < {p * 1.01:g})"
     for alpha in (p, p * 0.99):
-        row = compare("v.accuracy", "at_least", 0.8, then, now, alpha=alpha, tolerance=1)
+        row = compare("val.accuracy", "at_least", 0.8, then, now, alpha=alpha, tolerance=1)
         assert (row.verdict, row.failed) == ("target met, worse within noise", False)
-    row = compare("v.accuracy", "at_least", 0.8, then, now, alpha=0, tolerance=0.04)
+    row = compare("val.accuracy", "at_least", 0.8, then, now, alpha=0, tolerance=0.04)
     assert (row.verdict, row.failed) == ("target met, WORSE (by more than 0.04)", True)
 
 
 def test_shares_are_rounded_to_whole_images():
-    then, now = {"v.n": 100, "v.accuracy": 0.29}, {"v.n": 50, "v.accuracy": 0.58}  # 28.999999999999996 images each
-    row = compare("v.accuracy", "at_least", 0.1, then, now)
+    # 28.999999999999996 images each
+    then, now = {"val.n": 100, "val.accuracy": 0.29}, {"val.n": 50, "val.accuracy": 0.58}
+    row = compare("val.accuracy", "at_least", 0.1, then, now)
     assert row.interval == wilson_interval(29, 50)
     assert row.p == two_proportions(29, 100, 29, 50)
-    assert compare("v.accuracy", "at_least", 0.1, now, then).p == two_proportions(29, 50, 29, 100)
+    assert compare("val.accuracy", "at_least", 0.1, now, then).p == two_proportions(29, 50, 29, 100)
+
+
+@pytest.mark.parametrize("section", ["", "test", "a.b.test", "held_out"])
+def test_another_number_of_images_is_another_test_set(section):
+    prefix = f"{section}." if section else ""
+    then, now = ({f"{prefix}n": n, f"{prefix}accuracy": 0.9} for n in (1000, 20))
+    with pytest.raises(UserError, match=rf"^{prefix}n: 1,000 at v1, 20 here: other test images; {SAME_IMAGES}$"):
+        compare(f"{prefix}accuracy", "at_least", 0.5, then, now)
+
+
+def test_a_digest_that_is_new_is_no_other_one():
+    then = {"v.n": 400, "v.accuracy": 0.9}
+    assert not compare("v.accuracy", "at_least", 0.5, then, then | {"v.digest": "a"}).failed
 
 
 def test_an_improvement_is_never_worse_whatever_alpha():
@@ -187,6 +201,22 @@ def test_where_one_side_lacks_predictions_counts_are_compared(predictions, befor
     assert row.p == pytest.approx(two_proportions(hits[0], 40, hits[1], 40))
 
 
+@pytest.mark.parametrize("count", [40, 40.0, None])
+def test_the_predictions_count_however_their_number_is_written(predictions, count):
+    then, now = predictions(40, {1}, {2, 3})
+    for side in (then, now):
+        side["digits.test.n"] = count
+    assert compare("digits.test.accuracy", "at_least", 0.5, then, now).test == "McNemar, 2 lost, 1 won"
+
+
+def test_the_predictions_count_where_several_files_share_the_first_key(predictions):
+    then, now = (
+        {f"metrics/a.json:{key}": value for key, value in side.items()} for side in predictions(40, {1}, {2, 3})
+    )
+    row = compare("metrics/a.json:digits.test.accuracy", "at_least", 0.5, then, now)
+    assert row.test == "McNemar, 2 lost, 1 won"
+
+
 def test_only_the_test_accuracy_is_judged_by_the_predictions(predictions):
     predictions(40, {1}, {2})
     then, now = ({"digits.val.n": 40, "digits.val.accuracy": accuracy} for accuracy in (0.5, 0.4))
@@ -199,18 +229,18 @@ def test_other_predictions_than_the_metric_was_computed_from_are_refused(predict
     for side, name in ((then, "at v1"), (now, "here")):
         wrong = side | {"digits.test.accuracy": 0.98}
         pair = (wrong, now) if side is then else (then, wrong)
-        with pytest.raises(UserError, match=rf"predictions\.csv {name}: 0\.960000 of it is correct, but .* 0\.98"):
+        with pytest.raises(UserError, match=rf"predictions\.csv {name}: gives an accuracy of 0\.960000, but .* 0\.98"):
             compare("digits.test.accuracy", "at_least", 0.5, *pair)
 
 
-@pytest.mark.parametrize(
-    ("then", "now"), [({"v.digest": "a"}, {"v.digest": "b"}), ({"v.digest": "a"}, {}), ({}, {"v.digest": "b"})]
-)
+@pytest.mark.parametrize(("then", "now"), [({"v.digest": "a"}, {"v.digest": "b"}), ({"v.digest": "a"}, {})])
 def test_metrics_of_other_images_are_not_compared(then, now):
     accuracy = {"v.n": 400, "v.accuracy": 0.9}
-    message = f"v.digest: {then.get('v.digest')} at v1, {now.get('v.digest')} here: other test images; {SAME_IMAGES}"
-    with pytest.raises(UserError, match=f"^{message}$"):
-        compare("v.accuracy", "at_least", 0.5, accuracy | then, accuracy | now)
+    message = f"digest: {then.get('v.digest')} at v1, {now.get('v.digest')} here: other test images; {SAME_IMAGES}"
+    for prefix in ("v.", ""):
+        sides = [{prefix + key[2:]: value for key, value in (accuracy | side).items()} for side in (then, now)]
+        with pytest.raises(UserError, match=f"^{prefix}{message}$"):
+            compare(f"{prefix}accuracy", "at_least", 0.5, *sides)
 
 
 def making(path: str) -> dict[str, StageFiles]:
@@ -224,15 +254,6 @@ def test_predictions_that_a_stage_makes_are_not_done_without(tmp_path, monkeypat
     [line] = _other_than_predicted(metrics, MetricFiles(stages=making(path)))
     assert line == f"{path}: missing, but a stage makes it; run `dvc pull`"
     assert not list(_other_than_predicted(metrics, MetricFiles(contents={"metrics/digits.json": b""})))
-
-
-def test_predictions_of_the_base_that_are_not_in_the_cache_are_asked_for():
-    metrics = {"digits.test.accuracy": 0.9}
-    before = MetricFiles(stages=making("plots/digits/predictions.csv"))
-    source = SimpleNamespace(text=lambda path, rev: None)
-    comparison = Comparison(Limits({}, 0.01, 0.05), "v1", metrics, metrics, before=before, source=source)
-    with pytest.raises(UserError, match=r"^plots/digits/predictions\.csv at v1: not in DVC's cache; run `dvc fetch"):
-        list(comparison.removed("digits.test.accuracy"))
 
 
 def test_malformed_predictions_of_the_base_ask_for_another_one():

@@ -475,7 +475,7 @@ SCENARIOS = [
              State({0, 1, 2}, images=4, target=0, tolerance=1)),
     Scenario("no predictions before, significant drop", 1, "WORSE (p < 0.01)", NO_PREDICTIONS, State(wrong((0, 70)))),
     Scenario("no predictions now", 1, "plots/digits/predictions.csv -> removed", BASE, State(predictions=False)),
-    Scenario("predictions of another model", 2, "0.960000 of it is correct, but the metric is 0.95", BASE,
+    Scenario("predictions of another model", 2, "gives an accuracy of 0.960000, but the metric is 0.95", BASE,
              State(change=accuracy(0.95))),
     Scenario("a limit from above", 0, "target met, worse within 0.05", State(change=loss(0.10)),
              State(change=loss(0.14)), target_of_the_loss),
@@ -840,6 +840,21 @@ def test_changed_params_are_listed_with_their_values_then_and_now(repository, ca
     assert code == 0
     assert "changed: gate.alpha: 0.01 -> 0.02\n" in out
     assert "seed" not in out
+
+
+@pytest.mark.parametrize(("then", "now"), [("1.0", "1"), ("true", "1"), ("[0.5, 2.0]", "[0.5, 2]")])
+def test_params_that_only_dvc_takes_for_equal_are_shown(repository, capsys, then, now):
+    """scikit-learn's max_features: 1.0 is all, 1 is one."""
+    for value in (then, now):
+        BASE.write()
+        with Path("params.yaml").open("a") as file:
+            file.write(f"features: {value}\n")
+        if value is then:
+            save()
+    code, out, _ = outcome(capsys, "--against=HEAD")
+    shown = f"{yaml.safe_load(then)!r} -> {yaml.safe_load(now)!r}"
+    assert code == 0
+    assert f"warning: params: features: {shown}, equal to DVC, which does not run again; " in out
 
 
 def test_params_that_json_lacks_are_written_by_their_names(repository, capsys):

@@ -1,5 +1,6 @@
 """dvc.lock is judged in a clone without data: stages that depend on folders of code, of data and of results."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -267,6 +268,68 @@ def test_halves_of_two_locks_do_not_pass_for_one(clone, path, stage, reason):
     out["md5"] = "0" * 32
     Path("dvc.lock").write_text(yaml.safe_dump(locked))
     assert stale(stage, reason) in lock.faults()
+
+
+def replace(kind: str, *paths: str) -> None:
+    """Give entries of dvc.lock another digest."""
+    locked = yaml.safe_load(Path("dvc.lock").read_text())
+    for path in paths:
+        [entry] = [entry for stage in locked["stages"].values() for entry in stage[kind] if entry["path"] == path]
+        entry["md5"] = "0" * 32 + ".dir"
+    Path("dvc.lock").write_text(yaml.safe_dump(locked))
+
+
+DATA, TRAIN, TEST = "data/prepared", "data/prepared/digits/train", "data/prepared/digits/test"
+
+
+@pytest.mark.parametrize("paths", [[TRAIN], [TRAIN, TEST]])
+def test_a_part_that_changed_without_the_folder_around_it_is_stale(clone, paths):
+    """In a clone without data, dvc.lock has a digest of the folder and one of the part."""
+    replace("deps", *paths)
+    assert judge("HEAD").reasons == [
+        stale(stage, f"{path} changed, but not {DATA} around it")
+        for stage, path in (("train", TRAIN), ("evaluate", TEST))
+        if path in paths
+    ]
+
+
+def test_a_part_of_a_folder_that_changed_alone_may_be_stale(clone):
+    replace("outs", DATA)
+    replace("deps", TRAIN)
+    judgement = judge("HEAD")
+    what = f"{DATA} changed, and evaluate may not have run since; run `dvc fetch` and judge again"
+    assert judgement.reasons == [f"{TEST}: LOOSENED ({what})"]
+    remedy = "run `dvc fetch` and judge again"
+    assert judgement.warnings == [f"dvc.lock: train: {TRAIN} may be of another run than {DATA}; {remedy}"]
+    assert judge("HEAD", accept=[TEST]).exit_code == 0
+
+
+def test_a_folder_around_one_that_changed_is_stale(clone):
+    replace("outs", "models/digits")
+    assert judge("HEAD").reasons == [stale("evaluate", "models/digits changed, but not models around it")]
+    replace("deps", "models")
+    judgement = judge("HEAD")
+    assert (judgement.exit_code, len(judgement.warnings)) == (0, 1)
+
+
+def test_where_the_list_of_files_was_fetched_a_part_is_compared_with_it(original, clone):
+    shutil.copytree(original / ".dvc/cache", ".dvc/cache")
+    assert lock.faults() == []
+    replace("deps", TRAIN)
+    assert lock.faults() == [stale("train", f"{TRAIN} from another run")]
+
+
+def test_a_file_of_a_folder_is_compared_with_the_list_of_its_files(original, clone):
+    shutil.copytree(original / ".dvc/cache", ".dvc/cache")
+    edit("dvc.yaml", f"    - {TRAIN}\n", f"    - {TRAIN}/x.npy\n")
+    locked = yaml.safe_load(Path("dvc.lock").read_text())
+    [dep] = [dep for dep in locked["stages"]["train"]["deps"] if dep["path"] == TRAIN]
+    dep |= {"path": f"{TRAIN}/x.npy", "md5": hashlib.md5(b"train").hexdigest()}
+    Path("dvc.lock").write_text(yaml.safe_dump(locked))
+    assert lock.faults() == []
+    dep["md5"] = hashlib.md5(b"test").hexdigest()
+    Path("dvc.lock").write_text(yaml.safe_dump(locked))
+    assert lock.faults() == [stale("train", f"{TRAIN}/x.npy from another run")]
 
 
 def test_a_dep_more_is_named(clone):

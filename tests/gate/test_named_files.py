@@ -142,7 +142,7 @@ def test_a_base_of_which_git_lacks_a_file_is_not_one_without_it(plain, capsys, p
     Path(".git/objects", blob[:2], blob[2:]).unlink()
     write(rmse=1400, wrong=49)
     code, _, err = outcome(capsys, *FILES)
-    assert (code, f"{path} at HEAD: in git, but not available in this clone" in err) == (2, True), err
+    assert (code, f"{path} at HEAD: in git, but not in this clone" in err) == (2, True), err
 
 
 def test_a_limit_is_that_of_the_base(plain, capsys):

@@ -38,7 +38,7 @@ def test_classes_are_numbers_or_names(table, correct):
         ("y_true,y_pred\n1,1\n1\n", "an empty value in row 1"),
         ("y_true,y_pred\n1,1\n1,1,2\n", "more values than columns in row 1"),
         (f"y_true,y_pred\n1,{'1' * 200_000}\n", "field larger than field limit"),
-        ("y_true,y_pred\n1,nan\n1,1\n1,0\n", "0.333333 of it is correct, but the metric is 0.5"),
+        ("y_true,y_pred\n1,nan\n1,1\n1,0\n", "gives an accuracy of 0.333333, but the metric is 0.5"),
     ],
 )
 def test_a_table_without_predictions_is_refused_in_a_line(table, reason):
@@ -77,7 +77,7 @@ def test_the_metric_may_differ_by_rounding_alone(accuracy):
     table = "y_true,y_pred\n1,1\n2,1\n3,1\n4,1\n"
     assert read_predictions("table", accuracy, lambda: table) is not None
     for other in (accuracy + 1e-6, accuracy - 1e-6):
-        with pytest.raises(UserError, match=r"^table: 0\.250000 of it is correct, but the metric is 0\.2"):
+        with pytest.raises(UserError, match=r"^table: gives an accuracy of 0\.250000, but the metric is 0\.2"):
             read_predictions("table", other, lambda: table)
 
 
@@ -85,7 +85,7 @@ def test_the_metric_may_differ_by_rounding_alone(accuracy):
     ("accuracy", "looks"), [(0.7, True), (0.67, True), (1, False), (0.6667, True), (0.66, False), (0.65, False)]
 )
 def test_a_metric_that_looks_rounded_is_called_so(accuracy, looks):
-    with pytest.raises(UserError, match=r"is correct, but the metric is ") as error:
+    with pytest.raises(UserError, match=r"gives an accuracy of .*, but the metric is ") as error:
         read_predictions("table", accuracy, lambda: "y_true,y_pred\n1,1\n2,1\n1,1\n")
     assert ("which looks rounded: write it unrounded; run `dvc repro`" in str(error.value)) is looks
 
