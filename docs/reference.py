@@ -109,7 +109,7 @@ def _allowed(own: dict[str, Any]) -> str:
 
 
 def _limits(targets: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Give each limit of params.yaml by its metric."""
+    """Yield each limit of params.yaml by its metric."""
     for key, value in targets.items():
         if isinstance(value, dict):
             yield from _limits(value, f"{prefix}{key}.")
@@ -147,7 +147,7 @@ class _ParserError(Exception):
 
 
 def _parser(main: Callable[[list[str]], None]) -> argparse.ArgumentParser:
-    """Give the parser of a command, which stops before it does anything."""
+    """Return the parser of a command, which stops before it does anything."""
 
     def capture(parser: argparse.ArgumentParser, *_: Any) -> None:
         raise _ParserError(parser)

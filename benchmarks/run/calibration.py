@@ -122,7 +122,7 @@ def simulated(rng: np.random.Generator, dispersion: float) -> Callable[[int, flo
 
 
 def dispersion_of(runs: Runs) -> float:
-    """Give the variance of the difference of two seeds, relative to McNemar's."""
+    """Return the variance of the difference of two seeds, relative to McNemar's."""
     one, other = runs[::2], runs[1::2]
     return float(2 * runs.sum(axis=1).var(ddof=1) / (one != other).sum(axis=1).mean())
 
@@ -186,7 +186,7 @@ def retrained() -> dict[str, Runs]:
 
 
 def found_rates(base: Runs, worse: Runs, calibration: Calibration) -> dict[str, float]:
-    """Give the share of losses found by one seed on each side, and by the means over three."""
+    """Return the share of losses found by one seed on each side, and by the means over three."""
     ones = [is_worse(before, after, calibration.alpha) for before, after in zip(base, worse, strict=True)]
     means = [runs[: len(runs) // 3 * 3].mean(axis=1).reshape(-1, 3).mean(axis=1) for runs in (base, worse)]
     threshold = stats.t.ppf(1 - NOMINAL, calibration.degrees) * calibration.noise * np.sqrt(2 / 3)

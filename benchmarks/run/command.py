@@ -41,6 +41,6 @@ def ask(python: str, *arguments: object) -> Any:
 
 
 def since_start() -> float:
-    """Give the seconds since this process started, to a hundredth; psutil's may be off by a second."""
+    """Return the seconds since this process started, to a hundredth; psutil's may be off by a second."""
     ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

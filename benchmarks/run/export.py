@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> None:
 
 
 def measure(sides: dict[str, Predict], x: np.ndarray) -> dict[str, float]:
-    """Give the images per second of the fastest of `ROUNDS`, in which the sides take turns."""
+    """Return the images per second of the fastest of `ROUNDS`, in which the sides take turns."""
     seconds: dict[str, list[float]] = {kind: [] for kind in sides}
     for _ in range(ROUNDS):
         for kind, predict in sides.items():

@@ -34,7 +34,7 @@ from reprocnn.core import params
 from reprocnn.evaluation import tta
 from reprocnn.evaluation.flops import training_flops
 from reprocnn.images import arrays
-from reprocnn.images.augment import FillMode, augment, flips
+from reprocnn.images.augment import augment, flips
 from reprocnn.networks import build as networks
 from reprocnn.networks.whitening import set_whitening
 from reprocnn.training.muon import Muon
@@ -166,7 +166,7 @@ def load(part: str) -> arrays.Split:
 
 
 @cache
-def on_device(part: str, margin: int, fill_mode: FillMode, smoothing: float) -> tuple[Any, Any]:
+def on_device(part: str, margin: int, fill_mode: params.FillMode, smoothing: float) -> tuple[Any, Any]:
     """Put the images, with a margin to move in, and the smoothed labels on the device."""
     around = (margin, margin)
     padded = np.pad(load(part).x, ((0, 0), around, around, (0, 0)), mode=fill_mode)

@@ -14,7 +14,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     | {"mnist.dropout": 0.0, "mnist.rotation": 10.0, "mnist.zoom": 0.1, "mnist.shear": 0.1, "mnist.elastic": 0.4},
     "cifar": {},
     "cifar-quick": {"cifar.filters": 32},
-    "cifar-94": {"cifar.train_on": "train+val"},
+    "cifar-94": {"cifar.train_on": "train+val", "cifar.epochs": 11, "cifar.weight_decay": 0.06},
     # The baseline of cifar-94: airbench's epochs, rate and size of the images, without what makes it cheaper.
     "cifar-plain": {"cifar.train_on": "train+val", "cifar.epochs": 8, "cifar.lr_factor": 24.0, "cifar.first_size": 1.0}
     | {"precision": "float32"},

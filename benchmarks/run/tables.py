@@ -68,7 +68,7 @@ VIEWS = {
     "sweep": View("sweep", ("run as", "trials", "each trial waits", "seconds", "per trial")),
     "cifar": View("cifar", ("setting", "epochs", "test accuracy", "with TTA", "n", "minutes")),
     "cifar cost": View("cifar", ("setting", "processor", "relative time", "TFLOP", "peak memory")),
-    "gpu": View("gpu", ("setting", "changed", "accuracy", "with TTA", "n", "seconds"), ("judged on", "test")),
+    "gpu": View("gpu", ("setting", "changed", "with TTA", "n", "seconds"), ("judged on", "test")),
     "gpu cost": View("gpu", ("setting", "changed", "epochs", "TFLOP", "share of peak"), ("judged on", "test")),
     "gpu validation": View("gpu", ("changed", "accuracy", "with TTA", "n"), ("judged on", "validation")),
     "gpu step": View("gpu_step", ("step by", "images", "milliseconds", "images/s", "share of peak")),
