@@ -53,7 +53,7 @@ def fix_environment() -> None:
 
 
 def recorded_environment() -> dict[str, str]:
-    """Give the variables with which other bits may come out, by name."""
+    """Return the variables with which other bits may come out, by name."""
     names = sorted(name for name in os.environ if name.startswith(RECORDED) and not name.startswith(HARMLESS))
     return {name: os.environ[name] for name in names if os.environ[name] != DEFAULTS.get(name)}
 
@@ -98,7 +98,7 @@ from keras import layers, ops  # noqa: E402
 
 __all__ = ["Device", "configure_device", "keras", "layers", "ops", "record", "tf"]
 
-# The instruction sets for which oneDNN has kernels of their own, the widest first; the first two multiply in bfloat16.
+# The instruction sets for which oneDNN has kernels of their own, the widest first; the first two compute in bfloat16.
 INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 # How many of them a value of ONEDNN_MAX_CPU_ISA rules out (oneDNN's documentation, "CPU Dispatcher Control").
 CAPS = {"SSE41": 4, "AVX": 4, "AVX2": 3, "AVX2_VNNI": 3, "AVX2_VNNI_2": 3, "AVX512_CORE": 2, "AVX512_CORE_VNNI": 2} | {
@@ -123,7 +123,7 @@ class Device:
         return f"{several}{self.kind}, {self.name}, {self.threads} threads, {self.precision}"
 
     def strategy(self) -> Any:
-        """Give the tf.distribute strategy in whose scope to compile and train; of one device, TensorFlow's default."""
+        """Return the tf.distribute strategy in whose scope to compile and train; for one device the default."""
         if self.count == 1:
             return tf.distribute.get_strategy()
         return tf.distribute.MirroredStrategy([f"{self.kind.upper()}:{index}" for index in range(self.count)])

@@ -86,5 +86,5 @@ DATASETS = (MNIST, CIFAR)
 
 
 def by_name(name: str) -> Dataset:
-    """Give the data set called `name`. Raises KeyError for an unknown one."""
+    """Return the data set called `name`. Raises KeyError for an unknown one."""
     return {dataset.name: dataset for dataset in DATASETS}[name]

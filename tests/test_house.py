@@ -59,7 +59,7 @@ def work_in(text: str) -> list[str]:
 
 
 def room_of(parts: tuple[str, ...]) -> str:
-    """Give the package or module below reprocnn that a dotted name or path lies in; stages is one room."""
+    """Return the package or module below reprocnn that a dotted name or path lies in; stages is one room."""
     if parts[0] == "stages" or len(parts) == 1:
         return parts[0]
     return parts[1]
@@ -119,7 +119,7 @@ def circles(root: Path) -> list[str]:
 
 
 def shares(root: Path) -> dict[str, float]:
-    """Give each room's share of the lines that are not blank; a room inside another, as audit/rules, counts alone."""
+    """Return each room's share of the lines that are not blank; a room inside another, as audit/rules, counts alone."""
     lines: dict[str, int] = defaultdict(int)
     for path in files(root):
         parts = path.relative_to(root).with_suffix("").parts

@@ -177,7 +177,7 @@ def pull_request(installed: Path, foreign: Path, accuracy: float) -> None:
 
 
 def recipe(service: str) -> str:
-    """Give the commands of a recipe of docs/guides/gate.md or action.yml, but those that install the gate."""
+    """Return the commands of a recipe of docs/guides/gate.md or action.yml, but those that install the gate."""
     if service == "GitHub":
         steps = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
         return "\n".join(step["run"] for step in steps if step.get("name") in ("fetch the history", "judge"))

@@ -101,7 +101,7 @@ def test_no_table_of_a_page_has_more_than_six_columns():
 
 
 def blocks_with(command: str) -> list[str]:
-    """Give what the README shows below `command`, a block for each time."""
+    """Return what the README shows below `command`, a block for each time."""
     text = README.read_text(encoding="utf-8")
     return re.findall(rf"^\$ {re.escape(command)}\n(.*?)(?=^\$ |^```)", text, re.DOTALL | re.MULTILINE)
 

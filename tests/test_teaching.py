@@ -29,7 +29,7 @@ def section(title: str) -> str:
 
 
 def commands(text: str) -> list[str]:
-    """Give the commands of all console blocks, a continued one as one line."""
+    """Return the commands of all console blocks, a continued one as one line."""
     blocks = "\n".join(re.findall(r"^```console\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
     return re.findall(r"^\$ (.*)", re.sub(r" \\\n +", " ", blocks), re.MULTILINE)
 

@@ -118,7 +118,7 @@ def audit(
 
 
 def audit_by_name(name: str, ignore: dict[str, str] | None = None) -> list[Finding]:
-    """Audit a network of params.yaml, with the project's loss and ten classes, or the model of a .keras file."""
+    """Audit a network of params.yaml, with the project's loss and ten classes, or the model of a .keras or .h5 file."""
     _check_codes({} if ignore is None else ignore)
     if name in SHAPES:
         keras.utils.set_random_seed(0)

@@ -1,4 +1,4 @@
-"""`reprocnn audit NAME_OR_FILE ...`: print the design flaws of networks of params.yaml, or of models of .keras files.
+"""`reprocnn audit NAME_OR_FILE ...`: print the design flaws of networks of params.yaml, or of .keras and .h5 files.
 
 No code of a file is run. `reprocnn audit --rules` prints the rules as Markdown.
 """

@@ -64,7 +64,7 @@ def are_probabilities(values: np.ndarray) -> bool:
 
 
 def _losses(units: int) -> Iterator[tuple[str, bool, float, np.ndarray, np.ndarray]]:
-    """Give name, from_logits and value of each loss, for the labels and outputs that follow."""
+    """Yield name, from_logits and value of each loss, for the labels and outputs that follow."""
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((ROWS, units)).astype("float32")
     numbers = rng.integers(0, max(units, 2), ROWS).astype("float32")  # as Keras casts them

@@ -108,7 +108,7 @@ def read(
 
 
 def _optimizer(model: keras.Model) -> Any:
-    """Give the optimizer itself, which Keras wraps in one that scales the loss for float16."""
+    """Return the optimizer itself, which Keras wraps in one that scales the loss for float16."""
     optimizer = getattr(model, "optimizer", None)
     return getattr(optimizer, "inner_optimizer", optimizer)
 

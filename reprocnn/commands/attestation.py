@@ -36,9 +36,10 @@ def write(path: Path, key: Path, outcome: dict[str, Any]) -> None:
     Raises UserError if the key is unusable.
     """
     private = private_key(key)
+    digests = {"sha256": sha256(LOCK), "gitCommit": git("rev-parse", "HEAD").strip()}
     statement = {
         "_type": STATEMENT,
-        "subject": [{"name": LOCK.name, "digest": {"sha256": sha256(LOCK), "gitCommit": _head()}}],
+        "subject": [{"name": LOCK.name, "digest": digests}],
         "predicateType": PREDICATE,
         "predicate": {"result": "PASSED", "configuration": [{"name": LOCK.name}], **outcome},
     }
@@ -48,7 +49,7 @@ def write(path: Path, key: Path, outcome: dict[str, Any]) -> None:
 
 
 def check(path: Path, key: Path) -> dict[str, Any]:
-    """Give the predicate of a statement that the Ed25519 public key in the PEM file `key` signed for this dvc.lock.
+    """Return the predicate of a statement that the Ed25519 public key in the PEM file `key` signed for this dvc.lock.
 
     Raises RefusedError, naming what is wrong, for another key, a changed statement, another dvc.lock or history, and
     UserError if a file cannot be read.
@@ -94,7 +95,7 @@ def private_key(path: Path) -> Ed25519PrivateKey:
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """Give the start of a public key's SHA-256."""
+    """Return the start of a public key's SHA-256."""
     return hashlib.sha256(key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)).hexdigest()[:16]
 
 
@@ -132,10 +133,6 @@ def _is_signed(key: Ed25519PublicKey, signature: bytes, body: bytes) -> bool:
 
 def _encode(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def _head() -> str:
-    return git("rev-parse", "HEAD").strip()
 
 
 def _statement(body: bytes) -> Any:

@@ -9,7 +9,7 @@ from ruamel.yaml.error import YAMLError
 
 
 def edit(text: str, stage_name: str, action: Literal["add", "remove"], path: str) -> str:
-    """Give the text of a dvc.yaml with one dep added or removed, in its list alone.
+    """Return the text of a dvc.yaml with one dep added or removed, in its list alone.
 
     Unchanged for a stage of foreach or matrix, for a list or stage that another shares by an alias, and for a list that
     cannot be edited line by line.
@@ -29,7 +29,7 @@ def edit(text: str, stage_name: str, action: Literal["add", "remove"], path: str
 
 
 def _read(text: str, stage_name: str) -> tuple[Any, list[Any]]:
-    """Give a dvc.yaml without the deps of one stage, and those deps."""
+    """Return a dvc.yaml without the deps of one stage, and those deps."""
     values = YAML(typ="safe").load(text)
     stages = values["stages"]
     deps = stages[stage_name].get("deps") or []
@@ -93,12 +93,12 @@ def _remove(text: str, key: Any, deps: Any, index: int) -> str:
 
 
 def _entry(mapping: Any, key: str) -> tuple[Any, Any]:
-    """Give the nodes of a mapping's key and value, None twice where there is no such key."""
+    """Return the nodes of a mapping's key and value, None twice where there is no such key."""
     entries = mapping.value if mapping is not None and isinstance(mapping.value, list) else []
     return next(((name, value) for name, value in entries if name.value == key), (None, None))
 
 
 def _line(text: str, node: Any) -> tuple[int, int]:
-    """Give where the line begins that a node begins on, and where the next one does."""
+    """Return where the line begins that a node begins on, and where the next one does."""
     end = text.find("\n", node.start_mark.index)
     return text.rfind("\n", 0, node.start_mark.index) + 1, len(text) if end < 0 else end + 1

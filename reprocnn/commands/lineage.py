@@ -38,7 +38,8 @@ def main(arguments: list[str]) -> None:
     print("\n".join(map(str, found)) or "dvc.yaml declares the code of each stage")
     if found and options.fix:
         print(
-            "Edit these yourself: --fix leaves lists of foreach, matrix and aliases and .dvcignore, and moves no file."
+            "Edit these yourself: --fix changes neither lists of foreach, matrix and aliases nor .dvcignore, and "
+            "moves no file."
         )
     sys.exit(bool(found))
 

@@ -10,8 +10,8 @@ each metric changes, and whether the test accuracies differ by more than those o
 --attest signs the outcome of the full run. --attestation checks such a statement: that the owner of a key ran the
 pipeline of this dvc.lock again.
 
-Exit code 1: something is stale, the statement is refused or, with --full, an output differs without a reason, or an
-accuracy by more than seeds explain. 2: the check itself failed.
+Exit code 1: something is stale, the statement is refused or, with --full, an output differs without a reason or an
+accuracy differs by more than seeds explain. 2: the check itself failed.
 """
 
 import argparse
@@ -92,7 +92,7 @@ def _describe(outcome: dict[str, Any]) -> list[str]:
 
 
 def version_mismatches() -> list[str]:
-    """Give a line for each library whose installed version is not the one that trained the networks."""
+    """Return a line for each library whose installed version is not the one that trained the networks."""
     lines = []
     for path in DETAILS:
         if not path.exists():
@@ -109,7 +109,7 @@ def version_mismatches() -> list[str]:
 
 
 def unpinned_dependencies() -> list[str]:
-    """Give a line for each library that a stage imports whose installed version is not the pinned one.
+    """Return a line for each library that a stage imports whose installed version is not the pinned one.
 
     Pinned is what the lock file said in the commit of dvc.lock, where the history has it: the results are of that day.
     The lock file that fits best counts: a machine has what was pinned for it.
@@ -212,7 +212,7 @@ def compare_runs(committed: Path, again: Path) -> tuple[list[str], list[str]]:
 
 
 def environment_changes(committed: Path, again: Path) -> list[str]:
-    """Give a line for each difference in where the networks were trained, which explains other bits."""
+    """Return a line for each difference in where the networks were trained, which explains other bits."""
     lines = []
     for path in DETAILS:
         before, after = environment(committed / path), environment(again / path)
@@ -283,7 +283,7 @@ def compare_metrics(committed: dict[str, Any], again: dict[str, Any]) -> list[st
 
 
 def seed_noise(dataset: str) -> float:
-    """Give the most that the test accuracies of two seeds differ by, 95 times of 100: 1.96 √2 standard deviations.
+    """Return the most that the test accuracies of two seeds differ by, 95 times of 100: 1.96 √2 standard deviations.
 
     0 with fewer than two measured seeds, so that no difference counts as noise.
     """

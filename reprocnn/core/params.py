@@ -25,6 +25,7 @@ MAX_BYTES = 100_000  # some 50 times the file's size
 MAX_FAULTS = 5  # lines
 MAX_DEPTH = 20  # of nested keys; a deep target has 5
 View = TypeVar("View")
+FillMode = typing.Literal["constant", "reflect"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Augmentation:
     zoom: float
     shear: float
     elastic: float
-    fill_mode: typing.Literal["constant", "reflect"]
+    fill_mode: FillMode
     flip: bool
 
 
@@ -116,14 +117,12 @@ def read(view: type[View], section: str = "") -> View:
 
 
 def fill(view: type[View], values: dict[str, Any]) -> View:
-    """Make a `view` of checked values, those of nested dataclasses too."""
+    """Make a `view` of checked values."""
     types = typing.get_type_hints(view)
     filled = {}
     for field in dataclasses.fields(view):  # type: ignore[arg-type]
         value, kind = values[field.name], types[field.name]
-        if dataclasses.is_dataclass(kind):
-            value = fill(kind, value)  # type: ignore[arg-type]
-        elif kind is float:
+        if kind is float:
             value = float(value)  # so that 1 and 1.0 are the same experiment
         elif kind is int:
             value = int(value)  # JSON Schema takes 3.0 for an integer
@@ -191,7 +190,7 @@ def _refuse_odd(values: Any, where: str) -> None:
 
 
 def check(values: dict[str, Any]) -> list[str]:
-    """Give a line for each fault: where, what was found, what is allowed, what to do."""
+    """Return a line for each fault: where, what was found, what is allowed, what to do."""
     schema = read_json(SCHEMA)
     faults = []
     for error in jsonschema.Draft202012Validator(schema).iter_errors(values):
@@ -225,7 +224,7 @@ def _uneven_batches(values: dict[str, Any]) -> list[str]:
 
 
 def at(values: Any, key: str) -> Any:
-    """Give the value behind a dotted key. Raises KeyError or TypeError where there is none."""
+    """Return the value behind a dotted key. Raises KeyError or TypeError where there is none."""
     for part in key.split("."):
         values = values[part]
     return values

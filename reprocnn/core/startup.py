@@ -64,12 +64,12 @@ def missing_module(name: str) -> str:
 
 
 def is_program() -> bool:
-    """Say whether this process is a stage or command of the project, rather than a program that imports it."""
+    """Return whether this process is a stage or command of the project, rather than a program that imports it."""
     return bool(_starters)
 
 
 def orphaned() -> bool:
-    """Tell whether whoever started this process, or the shell that started it, is gone."""
+    """Return whether whoever started this process, or the shell that started it, is gone."""
     import psutil
 
     if not _starters:

@@ -102,7 +102,7 @@ def count_classes(split: arrays.Split) -> list[int]:
 
 
 def most_confident_mistakes(y_true: np.ndarray, y_pred: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Give the indices of at most `GALLERY` wrong predictions, the most confident first."""
+    """Return the indices of at most `GALLERY` wrong predictions, the most confident first."""
     order = np.argsort(-confidence, kind="stable")
     return order[(y_pred != y_true)[order]][:GALLERY]
 

@@ -8,13 +8,13 @@ BINS = 15  # of the calibration error, as in Guo et al.
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """Give the 95 % interval of a proportion (Wilson 1927), which stays inside 0 to 1."""
+    """Return the 95 % interval of a proportion (Wilson 1927), which stays inside 0 to 1."""
     interval = binomtest(hits, n).proportion_ci(0.95, "wilson")
     return float(interval.low), float(interval.high)
 
 
 def accuracy(y_true: np.ndarray, probabilities: np.ndarray) -> float:
-    """Give the share of images whose most probable class is the true one."""
+    """Return the share of images whose most probable class is the true one."""
     return float((probabilities.argmax(axis=1) == y_true).mean())
 
 
@@ -25,20 +25,20 @@ def score(y_true: np.ndarray, probabilities: np.ndarray) -> dict[str, float | in
     return {
         "accuracy": accuracy(y_true, probabilities),
         "errors": errors,
-        "top2_accuracy": float(top_k_accuracy(y_true, probabilities, 2)),
+        "top2_accuracy": top_k_accuracy(y_true, probabilities, 2),
         "loss": cross_entropy(y_true, probabilities),
         "calibration_error": calibration_error(y_pred == y_true, probabilities.max(axis=1)),
     }
 
 
 def top_k_accuracy(y_true: np.ndarray, probabilities: np.ndarray, k: int) -> float:
-    """Give the share of images whose class is among the `k` most probable ones."""
+    """Return the share of images whose class is among the `k` most probable ones."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
     return float((best == y_true[:, None]).any(axis=1).mean())
 
 
 def cross_entropy(y_true: np.ndarray, probabilities: np.ndarray) -> float:
-    """Average -ln p of the true class, p not below float32's smallest step."""
+    """Average -ln p of the true class, p at least float32's machine epsilon."""
     p = probabilities[np.arange(len(y_true)), y_true].astype(np.float64)
     return float(-np.log(np.maximum(p, np.finfo(np.float32).eps)).mean())
 
@@ -52,7 +52,7 @@ def calibration_error(hit: np.ndarray, confidence: np.ndarray) -> float:
 
 
 def reliability(hit: np.ndarray, confidence: np.ndarray) -> list[dict[str, float]]:
-    """Give, for each bin that is not empty, the number of images, their mean confidence and their accuracy."""
+    """Return, for each bin that is not empty, the number of images, their mean confidence and their accuracy."""
     index = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return [
         {

@@ -1,4 +1,4 @@
-"""What DVC keeps beside what dvc.lock says of it: DVC itself trusts what it takes from its cache."""
+"""Compare what DVC keeps with dvc.lock: DVC itself trusts its cache."""
 
 import hashlib
 import json
@@ -16,7 +16,8 @@ LOCK = Path("dvc.lock")
 def check(folder: Path) -> None:
     """Raise UserError if models/NAME is not what the training wrote, with a line for each file.
 
-    Only in a stage that dvc started: there dvc.lock has the training before it. By hand, it may have an earlier one.
+    Checks only in a stage that dvc started: dvc.lock then has the training that this stage follows. For a stage started
+    by hand, it may have an earlier one.
     """
     recorded = _recorded(folder) if "DVC_STAGE" in os.environ else None
     if recorded is None:
@@ -40,7 +41,7 @@ def check(folder: Path) -> None:
 
 
 def fault(path: Path, cached: Path, digest: str) -> str | None:
-    """Give a line if the bytes of a file are not those with this MD5 `digest`, which DVC's cache has at `cached`."""
+    """Return a line if the bytes of a file are not those with this MD5 `digest`, which DVC's cache has at `cached`."""
     if path.is_file() and _md5(path) == digest:
         return None
     wrong = [path] * path.is_file()
@@ -54,7 +55,7 @@ def fault(path: Path, cached: Path, digest: str) -> str | None:
 
 
 def unexpected(path: Path) -> str:
-    """Give the line for a file that dvc.lock does not have."""
+    """Return the line for a file that dvc.lock does not have."""
     return f"{os.path.relpath(path)}: not in dvc.lock; delete it"
 
 

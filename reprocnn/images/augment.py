@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import numpy as np
 
 from reprocnn.backend import ops
-from reprocnn.core.params import Augmentation
+from reprocnn.core.params import Augmentation, FillMode
 
-FillMode = Literal["constant", "reflect"]
 CHUNK = 500  # images at a time: intermediate values stay in the processor's cache
 
 

@@ -34,7 +34,7 @@ def ends(column: str, template: str) -> Cell:
 
 
 def accuracy(column: str) -> Cell:
-    """Give mean and standard deviation of accuracies; nothing where one of them was not measured."""
+    """Return mean and standard deviation of accuracies; nothing where one of them was not measured."""
     return lambda own: "" if (own[column] == "").any() else spread(own[column].astype(float))
 
 
@@ -49,7 +49,7 @@ def gib(mebibytes: float) -> str:
 
 
 def last_rows(own: pd.DataFrame) -> pd.DataFrame:
-    """Give the rows of the last epoch."""
+    """Return the rows of the last epoch."""
     return own[own["epoch"] == own["epoch"].max()]
 
 
@@ -65,15 +65,15 @@ def exponent(sizes: pd.Series, costs: pd.Series) -> float:
 
 
 def chosen(runs: pd.DataFrame, by: str) -> pd.Series:
-    """Give the test accuracy of each seed at its first epoch with the highest value of the column `by`."""
+    """Return the test accuracy of each seed at its first epoch with the highest value of the column `by`."""
     return runs.loc[runs.groupby("seed")[by].idxmax()].set_index("seed")["test_accuracy"]
 
 
 def of_one_processor(own: pd.DataFrame) -> pd.DataFrame:
-    """Give the rows of the processor and precision that most of them have, since others' times cannot be compared."""
+    """Return the rows of the processor and precision that most of them have, since others' times cannot be compared."""
     return own[own["hardware"] == own["hardware"].value_counts().index[0]]
 
 
 def baseline(runs: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
-    """Give the search's runs of the unchanged recipe with the seeds of `changed`."""
+    """Return the search's runs of the unchanged recipe with the seeds of `changed`."""
     return runs[runs["change"] == ""].set_index("seed").loc[changed["seed"]]

@@ -9,12 +9,12 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from reprocnn.datasets import DATASETS
 from reprocnn.report.cells import exponent
-from reprocnn.report.experiments import INSIGHTS_EPOCH
+from reprocnn.report.experiments import CIFAR_TARGET, INSIGHTS_EPOCH, MNIST_TARGET, growing
 from reprocnn.report.figures import WIDTH
 from reprocnn.report.palette import BLUE, GREY, INK, ORANGE, SKY, VERMILION
 
 TITLES = {dataset.name: dataset.title for dataset in DATASETS}
-TARGETS = {"mnist": 1, "cifar": 6}  # errors in %, drawn as a dashed line
+TARGETS = {"mnist": MNIST_TARGET, "cifar": CIFAR_TARGET}  # drawn as a dashed line
 COLOURS = [GREY, INK, ORANGE, VERMILION, BLUE, SKY]
 MARKERS = "osD^v*"
 
@@ -31,7 +31,7 @@ def draw_bench(runs: pd.DataFrame, columns: int = 1) -> Figure:
                 epochs["seconds"], 100 * (1 - epochs["accuracy"]), color=colour, marker=marker, markersize=3, label=side
             )
         if name in TARGETS:
-            panel.axhline(TARGETS[name], color=GREY, linestyle="--", linewidth=1)
+            panel.axhline(100 * (1 - TARGETS[name]), color=GREY, linestyle="--", linewidth=1)
         panel.set(title=TITLES[name], xlabel="seconds of training", ylabel="test error, %")
         low, high = panel.get_ylim()
         panel.set_ylim(low * (low / high) ** 0.3, high)  # room for the legend
@@ -43,14 +43,13 @@ def draw_bench(runs: pd.DataFrame, columns: int = 1) -> Figure:
 def draw_growth(runs: pd.DataFrame, columns: int = 1) -> Figure:
     """Draw seconds of an epoch over images and over width, with the exponents; in two columns, peak memory below."""
     figure, panels = _panels(2 * columns, columns, height=2.5)
-    runs = runs.assign(thousands=runs["images"] / 1000, peak_memory_gib=runs["peak_memory_mib"] / 1024)
+    runs = growing(runs.assign(thousands=runs["images"] / 1000, peak_memory_gib=runs["peak_memory_mib"] / 1024))
     across = {"images": ("thousands", "thousand images"), "filters": ("filters", "filters of the first group")}
     costs = {"seconds": "seconds of an epoch", "peak_memory_gib": "peak memory, GiB"}
     for panel, ((column, label), grown) in zip(panels, product(costs.items(), across), strict=False):
         fixed = "filters" if grown == "images" else "images"
         for (name, title), colour, marker in zip(TITLES.items(), (BLUE, VERMILION), "os", strict=False):
-            own = runs[runs["data_set"] == name]
-            own = own[own[fixed] == own[fixed].mode()[0]].sort_values(grown)
+            own = runs[(runs["data_set"] == name) & (runs["growing"] == grown)]
             power = exponent(own[grown], own[column])
             text = f"{title}, {own[fixed].iloc[0]:,} {fixed}: power {power:.2f}"
             panel.plot(own[across[grown][0]], own[column], color=colour, marker=marker, markersize=3, label=text)

@@ -76,11 +76,11 @@ class Network:
 
     @property
     def ends_in_softmax(self) -> bool:
-        """Say whether the last layer gives probabilities."""
+        """Return whether the last layer gives probabilities."""
         return self.layers[-1]["kind"] == "Dense" and "softmax" in self.layers[-1]["detail"]
 
     def has(self, kind: str) -> bool:
-        """Say whether there is a layer of this kind."""
+        """Return whether there is a layer of this kind."""
         return any(row["kind"] == kind for row in self.layers)
 
     def details(self, kind: str) -> list[str]:
@@ -97,7 +97,7 @@ class Training:
 
     @property
     def warps(self) -> bool:
-        """Say whether images are moved by fractions of a pixel."""
+        """Return whether images are moved by fractions of a pixel."""
         return any((self.recipe.rotation, self.recipe.zoom, self.recipe.shear, self.recipe.elastic))
 
     @property

@@ -107,5 +107,5 @@ def ending(history: pd.DataFrame, n_val: int) -> str | None:
 
 
 def _noise(accuracy: float, n: int) -> float:
-    """Give two standard errors of a proportion."""
+    """Return two standard errors of a proportion."""
     return 2 * math.sqrt(accuracy * (1 - accuracy) / n)

@@ -40,7 +40,7 @@ class Table:
 
 
 def specifications(n_val: int | None) -> dict[str, Table]:
-    """Give all tables by name, the search's only if `n_val`, the number of MNIST's validation images, is known."""
+    """Return all tables by name, the search's only if `n_val`, the number of MNIST's validation images, is known."""
     return TABLES if n_val is None else TABLES | {"search": search(n_val)}
 
 
@@ -52,7 +52,7 @@ def _with_fast(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _time_to_target(own: pd.DataFrame) -> tuple[int, float] | None:
-    """Give the first epoch whose mean accuracy reaches the target and the median seconds until its end.
+    """Return the first epoch whose mean accuracy reaches the target and the median seconds until its end.
 
     CIFAR-10's target is one with TTA, which is known of the last epoch alone.
     """
@@ -89,8 +89,8 @@ def _share_of_peak(own: pd.DataFrame) -> str:
 # Growth of the cost
 
 
-def _growing(runs: pd.DataFrame) -> pd.DataFrame:
-    """Give, for each data set, the runs that differ in images alone and those that differ in filters alone."""
+def growing(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each data set, the runs that differ in images alone and those that differ in filters alone."""
     parts = []
     for _, own in runs.groupby("data_set", sort=False):
         for grown, fixed in (("images", "filters"), ("filters", "images")):
@@ -282,7 +282,7 @@ TABLES = {
         title="How the cost grows",
         text="Seconds per epoch and peak memory of training, with the exponents of the best-fitting power laws.",
         by=("data_set", "growing"),
-        prepare=_growing,
+        prepare=growing,
         columns={
             "data set": first("data_set"),
             "growing": lambda own: f"{ends('size', '{:,}')(own)} {own['growing'].iloc[0]}",

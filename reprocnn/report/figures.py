@@ -52,7 +52,7 @@ STYLE: Any = {
 
 
 def style() -> AbstractContextManager[None]:
-    """Give a context in which matplotlib draws and saves as the report does."""
+    """Return a context in which matplotlib draws and saves as the report does."""
     return matplotlib.rc_context(STYLE)
 
 

@@ -20,6 +20,6 @@ THEME = {
 
 
 def variables() -> tuple[str, str]:
-    """Give the CSS declarations of the light theme and of the dark one."""
+    """Return the CSS declarations of the light theme and of the dark one."""
     light = " ".join(f"--{name}: {colour};" for colour, (name, _) in THEME.items())
     return light, " ".join(f"--{name}: {dark};" for name, dark in THEME.values())

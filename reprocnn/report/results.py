@@ -41,7 +41,7 @@ class Result:
 
     @property
     def judged_by(self) -> float | None:
-        """Give the target, or None for the sample, which none is meant for."""
+        """Return the target, or None for the sample, which none is meant for."""
         return None if self.source == SAMPLE else self.target
 
     @property

@@ -41,12 +41,12 @@ class Block:
 
     @property
     def width(self) -> float:
-        """Give the drawn width in inches."""
+        """Return the drawn width in inches."""
         return min(0.11 * math.log2(1 + self.shape[-1]), 2 * (TEXT - MIDDLE) - 0.05)
 
     @property
     def height(self) -> float:
-        """Give the drawn height in inches, that of a vector being small."""
+        """Return the drawn height in inches, that of a vector being small."""
         side = self.shape[0] if len(self.shape) > 1 else 0
         return 0.07 + 0.62 * min(side, 100) / 32
 

@@ -53,7 +53,7 @@ def missing() -> list[str]:
 
 
 def unreachable_sources() -> list[str]:
-    """Give the sources of a data set that is missing here and that none of them has; empty if the run can start.
+    """Return the sources of a data set that is missing here and that none of them has; empty if the run can start.
 
     They are for a message: without passwords.
     """

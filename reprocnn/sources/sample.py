@@ -24,7 +24,7 @@ def write(dataset: Dataset, folder: Path) -> None:
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Give scikit-learn's 1,797 digits as uint8 (n, 28, 28), enlarged three times inside a margin of 2, and labels."""
+    """Return scikit-learn's 1,797 digits as uint8 (n, 28, 28), enlarged three times in a margin of 2, and labels."""
     data = load_digits()
     grey = np.round(data.images * (255 / 16)).astype(np.uint8)
     enlarged = grey.repeat(3, axis=1).repeat(3, axis=2)  # (n, 24, 24)

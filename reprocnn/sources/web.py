@@ -71,7 +71,7 @@ class Content(io.RawIOBase):
         clock.allow_stall()
 
     def read(self, size: int = -1) -> bytes:
-        """Give what has arrived, at most `size` bytes: a full read would wait for each drop of a slow drip."""
+        """Return what has arrived, at most `size` bytes: a full read would wait for each drop of a slow drip."""
         with _errors(self.clock.address):
             chunk = self.response.read1(size)
             if not chunk and self.response.length:

@@ -83,7 +83,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         const="",
         metavar="FILE:COLUMN",
         help="with --search: stop trials whose best epoch so far is worse than the median of finished ones at the same "
-        "epoch, as COLUMN of FILE says, a CSV output of the pipeline (default for a metric NAME.val.accuracy: "
+        "epoch. FILE is a CSV output of the pipeline, COLUMN its metric (default for a metric NAME.val.accuracy: "
         "plots/NAME/history.csv:val_accuracy)",
     )
     parser.add_argument(

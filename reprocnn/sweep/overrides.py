@@ -101,7 +101,7 @@ def values(override: Override) -> list[str]:
 
 
 def key_of(override: str) -> str:
-    """Give the dotted key of KEY=VALUE, or of +KEY=VALUE, which may add it."""
+    """Return the dotted key of KEY=VALUE, or of +KEY=VALUE, which may add it."""
     return override.partition("=")[0].lstrip("+")
 
 

@@ -22,7 +22,7 @@ class Progress:
         return name in self.stopped
 
     def take(self) -> dict[str, list[float]]:
-        """Give what was reported since the last call."""
+        """Return what was reported since the last call."""
         values, self.values = self.values, {}
         return values
 

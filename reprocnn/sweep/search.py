@@ -71,7 +71,7 @@ def as_distributions(overrides: list[Override]) -> dict[str, Any]:
 
 
 def as_values(trial: Overrides, space: dict[str, Any]) -> dict[str, Any]:
-    """Give the values of a trial for those keys of `space` that it has."""
+    """Return the values of a trial for those keys of `space` that it has."""
     texts = {key_of(one): one.partition("=")[2] for one in trial}
     return {key: _value(texts[key]) for key in space if key in texts}
 

@@ -24,7 +24,7 @@ KEPT = 3  # other unfinished trainings of a stage
 
 
 def folder(stage: str, environment: Any) -> Path:
-    """Give the folder of this training, named by the deps and params that dvc.yaml gives the stage, and `environment`.
+    """Return this training's folder, named by the deps and params that dvc.yaml gives the stage, and `environment`.
 
     Reports the unfinished trainings that it does not resume, and removes all of them but the newest `KEPT`. Raises
     UserError if dvc.yaml has no such stage, or params.yaml not its params.
@@ -43,7 +43,7 @@ def folder(stage: str, environment: Any) -> Path:
             if (other / "result").exists():
                 continue  # finished; only dvc has not taken it over yet
             what = _differing(other / "made_from.json", made_from)
-            print(f"{other}: unfinished, with other {what}, ignored; training starts from scratch", flush=True)
+            print(f"{other}: unfinished, but has other {what}; training starts from scratch", flush=True)
     for other in others[:-KEPT]:
         shutil.rmtree(other)
     write_json(place / "made_from.json", made_from)
@@ -51,7 +51,7 @@ def folder(stage: str, environment: Any) -> Path:
 
 
 def _declared(stage: str) -> tuple[list[str], list[str]]:
-    """Give the deps and the keys of params.yaml that dvc.yaml gives a stage; a params file of its own is a dep."""
+    """Return the deps and the keys of params.yaml that dvc.yaml gives a stage; a params file of its own is a dep."""
     try:
         declared = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
         deps, keys = declared.get("deps") or [], declared.get("params") or []
@@ -80,7 +80,7 @@ def save(place: Path, model: Any, rows: list[dict[str, Any]]) -> None:
     weights = place / f"epoch-{len(rows):04}.weights.h5"
     save_weights(model, weights)
     # The record comes last and has the digests of the weights and of itself: what differs from them does not count.
-    content = {"state": sha256(weights), "rows": rows}
+    content = {"weights": sha256(weights), "rows": rows}
     write_json(weights.with_suffix("").with_suffix(".json"), content | {"digest": _digest(content)})
     for old in place.glob("epoch-*"):
         if not old.name.startswith(f"epoch-{len(rows):04}."):
@@ -99,7 +99,7 @@ def save_weights(model: Any, path: Path) -> None:
 
 
 def restore(place: Path, model: Any) -> list[dict[str, Any]]:
-    """Load the newest intact checkpoint into the compiled `model`; give the rows of its epochs, if any."""
+    """Load the newest intact checkpoint into the compiled `model`; return the rows of its epochs, if any."""
     for record in sorted(place.glob("epoch-*.json"), reverse=True):
         weights = record.with_suffix(".weights.h5")
         rows = _intact_rows(record, weights)
@@ -140,7 +140,7 @@ def _intact_rows(record: Path, weights: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(record.read_text(encoding="utf-8"))
         digest = content.pop("digest")
-        if digest == _digest(content) and content["state"] == sha256(weights):
+        if digest == _digest(content) and content["weights"] == sha256(weights):
             return content["rows"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass

@@ -105,7 +105,7 @@ def run_epoch(
 
 
 def epoch_images(training: setup.Training, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the images and labels of an epoch: permuted, without an incomplete last batch, augmented, at its size."""
+    """Return the images and labels of an epoch: permuted, without an incomplete last batch, augmented, at its size."""
     data, recipe, threads = training.data, training.recipe, training.device.threads
     rng = np.random.Generator(np.random.PCG64([training.seed, epoch]))
     chosen = rng.permutation(len(data.x))[: training.steps * recipe.batch_size]

@@ -15,7 +15,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.peak, self.steps, self.warmup, self.end = peak, steps, round(warmup * steps), end
 
     def __call__(self, step: Any) -> Any:
-        """Give the learning rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         step = ops.cast(step, "float32")
         rise = (step + 1) / (self.warmup + 1)
         fall = 1 - (1 - self.end) * (step - self.warmup) / (self.steps - self.warmup)
@@ -23,7 +23,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def image_size(full: tuple[int, ...], first: float, epoch: int, epochs: int) -> tuple[int, int]:
-    """Give height and width of the images in an epoch, counted from 0.
+    """Return height and width of the images in an epoch, counted from 0.
 
     They start at the share `first` of the `full` size and grow evenly, in steps of 4 pixels, until the last quarter of
     the epochs, which has full size. A single epoch has the first size.

@@ -38,7 +38,7 @@ class Training:
     strategy: Any  # of tf.distribute
     data: arrays.Split
     val: arrays.Split | None
-    steps: int  # per epoch; what is left over is another part of the images in each epoch
+    steps: int  # per epoch; the images left over differ from epoch to epoch
     model: keras.Model
     schedule: WarmupDecay
 
@@ -46,13 +46,13 @@ class Training:
 def prepare(dataset: str, recipe: Recipe, lr: float, seed: int, device: Device) -> Training:
     """Load the images, build and compile the network. Raises UserError if they do not fit together."""
     data, val = load_splits(PREPARED / dataset, recipe.train_on)
-    steps = steps_per_epoch(dataset, recipe.batch_size, len(data.x), device.count)
+    steps = steps_per_epoch(dataset, recipe.batch_size, len(data.x))
     keras.utils.set_random_seed(seed)
     model = build_network(dataset, recipe, data, device.precision, resized=recipe.first_size < 1)
     if device.kind == "cpu" and device.count == 1:
         model = use_fast_layers(model, device)
     schedule = WarmupDecay(lr, recipe.epochs * steps, recipe.warmup, recipe.lr_end)
-    # AdamW's, whichever the optimizer. A decay of zero would be computed too.
+    # Decoupled, as in AdamW, for both optimizers. Left out at zero, which would be computed too.
     decay = {"weight_decay": recipe.weight_decay} if recipe.weight_decay else {}
     strategy = device.strategy()
     with strategy.scope():
@@ -74,25 +74,21 @@ def load_splits(folder: Path, train_on: str) -> tuple[arrays.Split, arrays.Split
     data, val = arrays.load(folder / "train"), arrays.load(folder / "val")
     if data.x.shape[1:] != val.x.shape[1:] or data.y.shape[1:] != val.y.shape[1:]:
         raise UserError(
-            f"{folder}: expected the same shape in both splits, found {data.x.shape[1:]} in train/x.npy and "
-            f"{val.x.shape[1:]} in val/x.npy; run `dvc repro -f prepare`"
+            f"{folder}: expected the same shape in both splits, found {data.x.shape[1:]} and "
+            f"{data.y.shape[1:]} in train, {val.x.shape[1:]} and {val.y.shape[1:]} in val (x.npy and y.npy); "
+            f"run `dvc repro -f prepare`"
         )
     if train_on == "train":
         return data, val
     return arrays.Split(np.concatenate([data.x, val.x]), np.concatenate([data.y, val.y])), None
 
 
-def steps_per_epoch(dataset: str, batch_size: int, images: int, devices: int) -> int:
-    """Count the full batches of an epoch. Raises UserError if there is none, or if devices cannot share one evenly."""
+def steps_per_epoch(dataset: str, batch_size: int, images: int) -> int:
+    """Count the full batches of an epoch. Raises UserError if there is none."""
     if batch_size > images:
         raise UserError(
             f"params.yaml: {dataset}.batch_size: found {batch_size}, expected at most the {images} images of the "
             f"training split; lower it"
-        )
-    if batch_size % devices:
-        raise UserError(
-            f"params.yaml: {dataset}.batch_size: found {batch_size}, which {devices} devices cannot share evenly; "
-            f"expected a multiple of devices"
         )
     return images // batch_size
 
@@ -121,12 +117,12 @@ def build_network(dataset: str, recipe: Recipe, data: arrays.Split, precision: s
         reason = " ".join(str(error).split())[:150]
         raise UserError(
             f"params.yaml: {dataset}.network: {recipe.network} with kernel_size {recipe.kernel_size} cannot take "
-            f"images of {shape} ({reason}); choose another network or a smaller kernel"
+            f"images of {data.x.shape[1:]} ({reason}); choose another network or a smaller kernel"
         ) from None
 
 
 def make_variables(model: keras.Model) -> None:
-    """Create those of the optimizer and the metrics; made in the first step, TensorFlow would trace it twice."""
+    """Create the variables of optimizer and metrics; if the first step did, TensorFlow would trace it twice."""
     model.optimizer.build(model.trainable_variables)
     nothing = keras.ops.zeros((1, model.output_shape[-1]))
     model.compute_metrics(None, nothing, nothing)

@@ -50,7 +50,7 @@ class Watch(keras.callbacks.Callback):
 
 
 def signal_step(step: int) -> None:
-    """Touch the file by which DVC's extension of VS Code learns that an epoch has ended, while `dvc exp run` runs.
+    """Touch the file by which DVC's extension for VS Code learns that an epoch has ended, while `dvc exp run` runs.
 
     It is the one of DVCLive: DVCLIVE_STEP_COMPLETED, in the repository that the experiment was started from.
     """

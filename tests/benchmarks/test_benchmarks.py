@@ -178,9 +178,9 @@ def test_the_error_over_the_time_by_hand():
     one, two, target = mnist.lines
     assert (one.get_label(), points(one)) == ("one", [(3.0, 5.0), (6.0, 2.0)])  # medians; means in per cent
     assert (two.get_label(), points(two)) == ("two", [(5.0, 4.0)])
-    assert list(target.get_ydata()) == [1, 1]
+    assert list(target.get_ydata()) == pytest.approx([1, 1])
     assert (cifar.lines[0].get_label(), points(cifar.lines[0])) == ("other", [(9.0, 10.0)])
-    assert list(cifar.lines[1].get_ydata()) == [6, 6]
+    assert list(cifar.lines[1].get_ydata()) == pytest.approx([6, 6])
     assert [axes.get_title() for axes in (mnist, cifar)] == ["MNIST", "CIFAR-10"]
     assert (mnist.get_xlabel(), mnist.get_ylabel()) == ("seconds of training", "test error, %")
     assert (mnist.get_xscale(), mnist.get_yscale()) == ("log", "log")

@@ -34,7 +34,7 @@ def edit(path: str, old: str, new: str) -> None:
 
 
 def refused() -> str:
-    """Give what the command ends with, run in this process: other tests see it start and end."""
+    """Return what the command ends with, run in this process: other tests see it start and end."""
     with pytest.raises(SystemExit) as ended:
         startup.run(lambda: verify.main([]))
     assert isinstance(ended.value.code, str)  # which Python prints, for exit code 1

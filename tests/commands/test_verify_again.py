@@ -459,8 +459,9 @@ def test_a_signed_statement_of_another_shape_is_refused(small, keys, change):
 
 
 def test_a_signed_name_of_a_commit_is_of_no_history(small, keys, monkeypatch):
-    monkeypatch.setattr(attestation, "_head", lambda: "HEAD")
-    attestation.write(Path("attestation.json"), keys[0], SAME)
+    with monkeypatch.context() as patched:
+        patched.setattr(attestation, "git", lambda *command: "HEAD\n")
+        attestation.write(Path("attestation.json"), keys[0], SAME)
     with pytest.raises(UserError, match="signed for commit HEAD, which is not in the history"):
         check(keys[1])
 

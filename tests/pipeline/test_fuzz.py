@@ -237,7 +237,7 @@ ROWS = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.5, "seconds": 3.0} for
 @st.composite
 def records(draw: Any) -> bytes:
     """The record of a checkpoint with the weights "weights", with some values replaced, or some bytes."""
-    content = {"state": hashlib.sha256(b"weights").hexdigest(), "rows": ROWS}
+    content = {"weights": hashlib.sha256(b"weights").hexdigest(), "rows": ROWS}
     values = content | {"digest": checkpoint._digest(content)}
     changed = draw(st.one_of(st.just(values), with_other_values(values), LEAVES, st.lists(LEAVES)))
     return draw(odd_downloads.changed(json.dumps(changed, indent=2).encode()))

@@ -24,7 +24,7 @@ def result(peak_lr: float = 0.01, dataset=MNIST, source: str = "public", **chang
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Give a folder with the results of a search around `RECIPE`."""
+    """Return a folder with the results of a search around `RECIPE`."""
     monkeypatch.setattr(tables, "FOLDER", tmp_path)
     recipe = evidence.describe(RECIPE, 0.01)
     rows = [("", 0.99), ("depth=1", 0.98)]

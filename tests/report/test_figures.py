@@ -110,7 +110,7 @@ def test_without_errors_nothing_is_shaded():
 
 
 def drawn(axes: Any) -> dict[tuple[int, int], np.ndarray]:
-    """Give each image of a sheet by column and row of its middle, upright as it is seen."""
+    """Return each image of a sheet by column and row of its middle, upright as it is seen."""
     found = {}
     for image in axes.images:
         left, right, bottom, top = image.get_extent()

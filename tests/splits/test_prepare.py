@@ -54,7 +54,7 @@ def small_raw(project):
 
 
 def labels_of(n: int, rng: np.random.Generator) -> np.ndarray:
-    """Give shuffled labels in which each next class is rarer."""
+    """Return shuffled labels in which each next class is rarer."""
     labels = np.concatenate([np.arange(10), np.arange(10), rng.geometric(0.3, n) % 10])[:n].astype(np.uint8)
     rng.shuffle(labels)
     return labels

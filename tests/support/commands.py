@@ -35,7 +35,7 @@ STAGES = {"download", "prepare", *TRAINED}
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Give the variables of a user who has activated the environment, on a machine without a network.
+    """Return the variables of a user who has activated the environment, on a machine without a network.
 
     With WARM, `dvc` and `python -m stages.NAME` start as forks of a process with their libraries loaded
     (tests/support/warm); with WARM="" they do not.
@@ -49,7 +49,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def call(folder: Path, *command: str, code: int = 0, **more: str) -> str:
-    """Give what `command` prints in `folder`, stdout and stderr; fail the test unless it exits with `code`."""
+    """Return what `command` prints in `folder`, stdout and stderr; fail the test unless it exits with `code`."""
     done = subprocess.run(
         command, cwd=folder, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -12,7 +12,7 @@ CODE = ("stages/", "reprocnn/")
 
 
 def data_differences(root: Path, stage: str, opened: list[str]) -> list[str]:
-    """Give a line for each data file that a stage `opened` and does not declare, and each dep that it never opened."""
+    """Return a line for each data file that a stage `opened` but does not declare, and each dep it never opened."""
     entry = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]
     outs = [name for kind in ("outs", "metrics", "plots") for out in entry.get(kind, []) for name in _names(out)]
     read = {path for path in opened if not any(name in path for name in OWN_NAMES)} - ALWAYS_READ

@@ -68,7 +68,7 @@ def read(path: Path) -> list[Mutant]:
 
 
 def mirror(file: str) -> str:
-    """Give the tests that mirror a file's package: tests/gate of reprocnn/gate/lock.py; of a stage, tests/pipeline."""
+    """Return the tests that mirror a file's package: tests/gate of reprocnn/gate/lock.py, tests/pipeline of a stage."""
     parts = Path(file).parts
     return "tests/pipeline" if parts[0] == "stages" else f"tests/{parts[1]}"
 

@@ -118,6 +118,6 @@ def test_dvc_holds_the_lock_when_the_process_that_started_it_is_killed(folder):
 
 
 def started(seen: Path) -> int:
-    """Give the process of the stage, 0 before it runs."""
+    """Return the process of the stage, 0 before it runs."""
     text = seen.read_text() if seen.exists() else ""
     return int(text or 0)

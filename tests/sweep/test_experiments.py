@@ -130,7 +130,7 @@ def test_a_broken_metric_file(repository):
 
 
 def bundle(repository, ref: str, params: str) -> bytes:
-    """Give what a worker sends: a commit on HEAD with other params, under `ref`. Neither is in the repository then."""
+    """Return what a worker sends: a commit on HEAD with other params, under `ref`. Then the repository has neither."""
     revision = call(repository, "git", "rev-parse", "HEAD").strip()
     (repository / "params.yaml").write_text(params)
     commit(repository)
@@ -351,7 +351,7 @@ def test_a_job_that_was_stopped_gives_its_history_alone(ran):
 
 @pytest.fixture
 def started(repository, monkeypatch):
-    """Give the drivers that the command makes and what it asks of the cluster, which runs nothing."""
+    """Return the drivers that the command makes and what it asks of the cluster, which runs nothing."""
     drivers: list[Driver] = []
     asked: list[str] = []
 

@@ -365,7 +365,7 @@ def test_without_a_slot_one_trial_waits_for_a_machine_to_join(monkeypatch):
 
 
 def raised(cause: Exception) -> RayError:
-    """Give what Ray raises for an error of a job."""
+    """Return what Ray raises for an error of a job."""
     error = RayError()
     error.cause = cause
     return error

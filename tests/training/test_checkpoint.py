@@ -62,7 +62,7 @@ def test_another_training_starts_from_scratch(declared, capsys, change, what):
     assert capsys.readouterr().out == ""
     change()
     assert folder() != first
-    assert capsys.readouterr().out == f"{first}: unfinished, with other {what}, ignored; training starts from scratch\n"
+    assert capsys.readouterr().out == f"{first}: unfinished, but has other {what}; training starts from scratch\n"
 
 
 @pytest.mark.parametrize("key", ["device", "settings", "python", "versions"])
@@ -70,7 +70,7 @@ def test_another_device_setting_or_version_starts_from_scratch(declared, capsys,
     environment = {**record(ONE), "peak_memory_bytes": 0}
     first = folder(environment)
     assert folder({**environment, key: "another"}) != first
-    assert "with other environment, ignored" in capsys.readouterr().out
+    assert "but has other environment" in capsys.readouterr().out
 
 
 def test_a_finished_training_is_not_called_unfinished(declared, capsys, monkeypatch):
@@ -89,7 +89,7 @@ def test_what_an_older_version_left_is_ignored(declared, capsys):
     old.mkdir(parents=True)
     (old / "epoch-0001.weights.h5").write_bytes(b"of an older version")
     folder()
-    assert f"{old}: unfinished, with other deps, params or environment, ignored" in capsys.readouterr().out
+    assert f"{old}: unfinished, but has other deps, params or environment" in capsys.readouterr().out
 
 
 def test_the_three_newest_unfinished_trainings_stay(declared, capsys):
@@ -234,9 +234,9 @@ RECORDS = {
     "a better loss": lambda record: edited(record, "rows", [*rows(9), {"epoch": 10, "loss": 0.0}]),
     "rows that are no list": lambda record: edited(record, "rows", 10),
     "fewer rows": lambda record: edited(record, "rows", rows(3)),
-    "another state": lambda record: edited(record, "state", 7),
+    "other weights": lambda record: edited(record, "weights", 7),
     "digest of another kind": lambda record: edited(record, "digest", ["a"]),
-    "without rows": lambda record: b'{"state": "' + json.loads(record.read_text())["state"].encode() + b'"}',
+    "without rows": lambda record: b'{"weights": "' + json.loads(record.read_text())["weights"].encode() + b'"}',
 }
 
 
@@ -316,7 +316,7 @@ def test_another_thread_count_trains_all_epochs(unfinished, monkeypatch, capsys)
     unfinished()
     run(Device("cpu", "a test", 1), epochs=2)
     printed = capsys.readouterr().out
-    assert "with other environment, ignored; training starts from scratch" in printed
+    assert "but has other environment; training starts from scratch" in printed
     assert "resuming" not in printed
     assert "train_mnist: epoch 1/2" in printed
     assert [fit.epochs for fit in fits] == [(0, 1), (0, 1), (1, 2)]

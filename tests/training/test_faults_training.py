@@ -27,7 +27,7 @@ def test_images_too_small_for_the_network(prepared, network):
 
 def test_splits_of_different_shapes(prepared):
     prepared(8, (28, 28, 1), (32, 32, 1))
-    assert "found (28, 28, 1) in train/x.npy and (32, 32, 1) in val/x.npy" in refused()
+    assert "found (28, 28, 1) and (10,) in train, (32, 32, 1) and (10,) in val" in refused()
 
 
 def test_a_batch_larger_than_the_data_set(prepared):

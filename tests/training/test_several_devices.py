@@ -1,7 +1,6 @@
 """One batch on several devices: the processor twice, since GPUs cannot be counted on."""
 
 import csv
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,15 +45,6 @@ def test_two_devices_have_the_losses_of_one(prepared):
     assert len(one) == 2
     for alone, shared in zip(one, history(), strict=True):
         assert shared == pytest.approx(alone, abs=1e-5)
-
-
-def test_a_batch_that_they_cannot_share(prepared):
-    prepared(48, (28, 28, 1))
-    three = backend.Device("cpu", "a test", 1, count=3)
-    with pytest.raises(UserError, match="batch_size: found 16, which 3 devices cannot share evenly") as error:
-        run(three, **CHANGES)
-    assert len(str(error.value).splitlines()) == 1
-    assert not os.path.exists("models")
 
 
 def test_more_devices_than_there_are(monkeypatch):

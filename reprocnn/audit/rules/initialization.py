@@ -161,8 +161,8 @@ def frozen_random(graph: Graph, task: Task) -> Found:
     """Layers are frozen with a kernel that looks like a fresh draw from their own initializer (Kolmogorov-Smirnov
     test), so they were never trained. Frozen values that were trained or set, as in a whitening layer, are left alone;
     after a short training, biases or the averages of a batch norm show it. So are kernels of fewer than 1,000 weights
-    beside them, too few to say, and a nested model, all of it frozen, that ends the network behind layers that train:
-    the discriminator of a GAN.
+    beside trained ones, too few to judge, and a nested model, all of it frozen, that ends the network behind layers
+    that train: the discriminator of a GAN.
     """
     spared = adversary(graph)
     frozen = {name: _frozen(layer) for name, layer in graph.leaves.items() if name not in spared}

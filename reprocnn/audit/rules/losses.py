@@ -38,8 +38,8 @@ def negative_rate(graph: Graph, task: Task) -> Found:
     fix="Leave out what has no slope, such as rounding, argmax and comparisons; use the values themselves.",
 )
 def loss_without_gradient(graph: Graph, task: Task) -> Found:
-    """No gradient goes from a loss of one's own back to the output. Needs `y`. A loss of 0 is left alone, since layers
-    may add theirs.
+    """No gradient flows from a custom loss back to the output. Needs `y`. A loss of 0 is left alone, since layers may
+    add theirs.
     """
     for head, function, labels, outputs in _own_losses(task):
         with tf.GradientTape() as tape:
@@ -55,7 +55,7 @@ def loss_without_gradient(graph: Graph, task: Task) -> Found:
     fix="Add a small number to what the loss divides by or takes the logarithm of, or clip it.",
 )
 def infinite_loss(graph: Graph, task: Task) -> Found:
-    """A loss of one's own is NaN or infinite for the first outputs and finite labels. Needs `y`."""
+    """A custom loss is NaN or infinite for the first outputs and finite labels. Needs `y`."""
     for head, function, labels, outputs in _own_losses(task):
         value = float(function(labels, outputs))
         if not math.isfinite(value) and np.isfinite(labels).all() and np.isfinite(outputs).all():
@@ -68,8 +68,8 @@ def infinite_loss(graph: Graph, task: Task) -> Found:
     fix="Return 1 minus the score, or its negative.",
 )
 def reversed_loss(graph: Graph, task: Task) -> Found:
-    """A loss of one's own is larger where outputs equal labels than where they differ, however they do: Dice or R2
-    instead of 1 minus it. Needs `y`, of the shape of the output.
+    """A custom loss is larger where outputs equal labels than where they differ, however they do: Dice or R2 instead of
+    1 minus it. Needs `y`, of the shape of the output.
     """
     for head, function, labels, outputs in _own_losses(task):
         if labels.size != tf.size(outputs) or not np.ptp(labels) or not np.isfinite(labels).all():
@@ -105,12 +105,12 @@ def loss_and_output(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="What is normalized or dropped after the output is not what the labels are compared with at inference.",
-    fix="Put normalization and dropout before the last layer with weights.",
+    why="What is normalized after the output is not what the labels are compared with at inference.",
+    fix="Put normalization before the last layer with weights.",
 )
 def norm_on_output(graph: Graph, task: Task) -> Found:
     """A normalization follows the softmax or sigmoid of an output, or the output of a regression of up to eight units.
-    Embeddings, which may be normalized, have more or another loss.
+    Embeddings may be normalized: they have more units or another loss.
     """
     for head in task.heads:
         call, norm = head.output, None
@@ -133,7 +133,7 @@ def norm_on_output(graph: Graph, task: Task) -> Found:
     fix="Put dropout before the last layer with weights.",
 )
 def dropout_on_regression(graph: Graph, task: Task) -> Found:
-    """Dropout follows the linear output of a model whose loss is one of Keras, or stands between logits and softmax."""
+    """Dropout follows the linear output of a model with a loss of Keras' own, or stands between logits and softmax."""
     for head in task.heads:
         call = head.output if head.activation == "linear" else head.call
         if head.loss is None or not head.loss.is_known or head.activation not in ("linear", *PROBABILITIES):

@@ -65,8 +65,8 @@ def sigmoid_output(graph: Graph, task: Task) -> Found:
 def logits_as_probabilities(graph: Graph, task: Task) -> Found:
     """The output is linear, or has an activation that gives no probabilities, but the loss expects probabilities. Of an
     output whose last layer is not in the graph, or that is scaled after its activation, the values have to lie outside
-    of 0 to 1; so do those of an exponential of something computed, such as a distance. A Dice or IoU loss of one's
-    own counts if it is at its best where outputs and labels are equal.
+    of 0 to 1; so do those of an exponential of something computed, such as a distance. A custom Dice or IoU loss
+    counts if it is lowest where outputs and labels are equal.
     """
     for head in task.heads:
         if head.loss and not head.loss.is_known and head.activation == "linear" and _compares_masks(head):

@@ -16,6 +16,7 @@ from reprocnn.audit.rules.common import (
     NORMS,
     RECURRENT,
     TRANSPOSED,
+    UPSAMPLING,
     activation,
     by_x,
     is_first,
@@ -31,7 +32,6 @@ POOLS = (
     layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,
     layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D,
 )  # fmt: skip
-UPSAMPLING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
 REPEATED = (POOLS, (layers.BatchNormalization,), DROPOUTS)
 FORMATTED = (*MAX_POOLS, *MEAN_POOLS, *CONVOLUTIONS, *TRANSPOSED)
 MOVING = (layers.Permute, layers.Reshape, operations.Reshape, operations.Transpose, operations.Moveaxis)
@@ -45,8 +45,8 @@ WIDE = 4  # units, from which one unit is a bottleneck
 )
 def one_unit(graph: Graph, task: Task) -> Found:
     """A hidden layer of one unit or channel, with at least four before it, is all that the next layer sees. Gates and
-    scores, which are multiplied with something, one channel that is flattened, and images with one channel, which end
-    a nested model or a tanh or sigmoid, are left alone. An embedding counts too.
+    scores, which are multiplied with something, one channel that is flattened, and one-channel images (the output of a
+    nested model, or of a tanh or sigmoid) are left alone. An embedding counts too.
     """
     for call in graph.calls:
         kinds = (layers.Dense, *CONVOLUTIONS, *TRANSPOSED, *RECURRENT)

@@ -8,6 +8,7 @@ from reprocnn.audit.rules.common import (
     CONVOLUTIONS,
     DEPTHWISE,
     DROPOUTS,
+    UPSAMPLING,
     all_after,
     all_before,
     by_x,
@@ -21,7 +22,6 @@ from reprocnn.backend import keras, layers
 FILTERS_PER_INPUT = 10  # of the first convolution: 64 for the 9 inputs of a 3x3 on one channel are 7
 LARGE_KERNEL, LARGE_FILTERS = 8, 32  # pixels: stems have 7; filters: AlexNet's 11x11 had 96
 HEAVY_SHARE, HEAVY_PARAMETERS = 0.9, 100_000
-UPSAMPLING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
 
 
 @rule(
