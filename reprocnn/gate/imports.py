@@ -3,25 +3,18 @@
 import ast
 import os
 import re
-import shlex
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from reprocnn.core.errors import UserError
+from reprocnn.gate import shell, source
+from reprocnn.gate.source import last_name, running, strings
 
-BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
 CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
-# What starts a program, or runs code that it is given: of subprocess, os, asyncio and Python itself.
-STARTING = re.compile(
-    r"run|call|check_call|check_output|Popen|getoutput|getstatusoutput|system|popen|create_subprocess_(exec|shell)|"
-    r"(exec|spawn)[lv]p?e?|posix_spawnp?|exec"
-)
-INVALID = (SyntaxError, ValueError, RecursionError, MemoryError)  # of code that cannot be parsed
 
 
 class Code:
@@ -43,7 +36,7 @@ class Code:
 
     def started(self, command: str | list[str], wdir: Path) -> list[tuple[list[Path], list[Path]]]:
         """List the files that the command names, each script or module with the folders that it imports from."""
-        words = [word for line in ([command] if isinstance(command, str) else command) for word in _words(line)]
+        words = [word for line in ([command] if isinstance(command, str) else command) for word in shell.words(line)]
         above = [wdir, wdir / "src", self.root, self.root / "src"]
         given = [wdir / path for word in words if word.startswith("PYTHONPATH=") for path in word[11:].split(":")]
         found = []
@@ -62,9 +55,9 @@ class Code:
                 roots = [place, *given, *above]
                 found.append((self._as_main(self._find(module, roots)), roots))
             if CODE.fullmatch(before):
-                with suppress(*INVALID):  # a shell's command
+                with suppress(*source.INVALID):  # a shell's command
                     roots = [place, *given, *above]
-                    found.append((self._imported_by(_nodes(word), place / "-c", roots), roots))
+                    found.append((self._imported_by(source.nodes(word), place / "-c", roots), roots))
         return [(files, roots) for files, roots in found if files]
 
     def files(self, folder: Path) -> set[Path]:
@@ -108,8 +101,8 @@ class Code:
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module)
-        for part in _importing_by_name(nodes):
-            names |= {name for name in _strings(part) if re.fullmatch(r"\w+(\.\w+)*", name)}
+        for part in source.importing_by_name(nodes):
+            names |= {name for name in strings(part) if re.fullmatch(r"\w+(\.\w+)*", name)}
         tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
         return {top for top in tops if not self._find(top, [self.root, self.root / "src", file.parent])}
 
@@ -130,7 +123,7 @@ class Code:
 
     def _started_by(self, nodes: list[ast.AST], file: Path, wdir: Path) -> Iterator[tuple[Path, list[Path]]]:
         """Yield the files that calls in one file start, each with the folders that it imports from."""
-        for command in _commands(nodes):
+        for command in source.commands(nodes):
             for place in (wdir, file.parent):
                 for files, roots in self.started(command, place):
                     yield from ((one, roots) for one in files)
@@ -147,7 +140,7 @@ class Code:
                 package = self._from(file, node, "", roots) if names == ["*"] else []
                 for name in names + self._exported(package):
                     files += self._from(file, node, name, roots)
-        for part in _importing_by_name(nodes):
+        for part in source.importing_by_name(nodes):
             files += self._named(file, part, roots)
         return [file for file in files if file.is_relative_to(self.root)]
 
@@ -161,8 +154,8 @@ class Code:
         """List the strings of a package's `__all__`, which `import *` imports where they are modules."""
         nodes = self._parse(package[-1]) if package and package[-1].name == "__init__.py" else []
         lists = [node for node in nodes if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign)]
-        named = [node for node in lists if any(_last_name(one) == "__all__" for one in ast.walk(node))]
-        return [name for node in named for name in _strings(node)]
+        named = [node for node in lists if any(last_name(one) == "__all__" for one in ast.walk(node))]
+        return [name for node in named for name in strings(node)]
 
     def _named(self, file: Path, tree: ast.AST, roots: list[Path]) -> list[Path]:
         """List what code that imports by name may import: each of its strings that is a module or a Python file.
@@ -170,7 +163,7 @@ class Code:
         If a name is completed at run time, as in f"networks.{name}", every module of the package counts.
         """
         files: list[Path] = []
-        for node in _running(tree):
+        for node in running(tree):
             if isinstance(node, ast.JoinedStr) or (
                 isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod)
             ):
@@ -186,7 +179,7 @@ class Code:
                 elif re.fullmatch(r"\.+\w+(\.\w+)*", node.value):
                     level = len(node.value) - len(node.value.lstrip("."))
                     files += self._files(file.parents[level - 1], node.value.lstrip(".").split("."))
-                    for package in _strings(tree):
+                    for package in strings(tree):
                         files += self._find(package + node.value, roots)
                 elif re.fullmatch(r"\w+(\.\w+)*", node.value):
                     files += self._find(node.value, roots)
@@ -237,84 +230,9 @@ class Code:
         """Return the nodes that run, the module itself first."""
         if file not in self._nodes:
             try:
-                self._nodes[file] = _nodes(self._fs.cat_file(str(file)))
-            except INVALID as error:
+                self._nodes[file] = source.nodes(self._fs.cat_file(str(file)))
+            except source.INVALID as error:
                 where = f"{Path(os.path.relpath(file, self.root)).as_posix()}:{getattr(error, 'lineno', None) or 1}"
                 reason = str(getattr(error, "msg", error)) or "nested too deep"  # all that MemoryError means here
                 raise UserError(f"{where}: invalid Python ({reason}); fix it") from None
         return self._nodes[file]
-
-
-def _nodes(code: str | bytes) -> list[ast.AST]:
-    """Return the nodes that run, the module itself first. Raises one of INVALID for what is no Python."""
-    with warnings.catch_warnings(action="ignore"):
-        return list(_running(ast.parse(code)))
-
-
-def _words(command: str) -> Iterator[str]:
-    """Split a shell command into words, those of a quoted command within too."""
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    lexer.commenters = ""
-    try:
-        words = list(lexer)
-    except ValueError:  # an open quote
-        words = command.split()
-    for word in words:
-        yield word
-        if word != command and any(character.isspace() for character in word):
-            yield from _words(word)
-
-
-def _importing_by_name(nodes: list[ast.AST]) -> list[ast.AST]:
-    """Return the calls that import or run what a string in them names; all nodes if one's name is made elsewhere."""
-    imported = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
-    known = BY_NAME | {alias.asname for alias in imported if alias.name in BY_NAME and alias.asname}
-    uses = [node for node in nodes if _last_name(node) in known]
-    calls = [node for node in nodes if isinstance(node, ast.Call) and _last_name(node.func) in known]
-    plain = len(uses) == len(calls) and all(
-        all(isinstance(one, ast.Constant) for one in [*call.args[:1], *(word.value for word in call.keywords)])
-        and (call.args or call.keywords)
-        for call in calls
-        if _last_name(call.func) != "spec_from_file_location"
-    )
-    return [*calls] if plain else nodes[:1]
-
-
-def _commands(nodes: list[ast.AST]) -> Iterator[str]:
-    """Yield the commands that calls start, as far as they are written out, with `python` in place of other words."""
-    for node in nodes:
-        if isinstance(node, ast.Call) and STARTING.fullmatch(_last_name(node.func) or ""):
-            given = [*node.args, *(one.value for one in node.keywords if one.arg != "cwd")]
-            parts = [one for arg in given for one in (arg.elts if isinstance(arg, ast.List | ast.Tuple) else [arg])]
-            words = [word for one in parts for word in (_strings(one) or ["python"])]
-            folder = [word for one in node.keywords if one.arg == "cwd" for word in _strings(one.value)]
-            yield shlex.join(["cd", *folder, *words] if folder else words)
-
-
-def _last_name(node: ast.AST) -> str | None:
-    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
-
-
-def _is_types_only(test: ast.AST) -> bool:
-    """Return whether only type checkers take a condition for true."""
-    match test:
-        case ast.Name("TYPE_CHECKING") | ast.Attribute(ast.Name("typing"), "TYPE_CHECKING"):
-            return True
-    return False
-
-
-def _strings(tree: ast.AST) -> list[str]:
-    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-
-
-def _running(tree: ast.AST) -> Iterator[ast.AST]:
-    """Walk over all nodes but those that only type checkers see."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if isinstance(node, ast.If) and _is_types_only(node.test):
-            waiting += node.orelse
-        else:
-            waiting += ast.iter_child_nodes(node)
