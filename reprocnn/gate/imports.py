@@ -3,8 +3,9 @@
 import ast
 import os
 import re
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from reprocnn.gate import shell, source
 from reprocnn.gate.source import last_name, running, strings
 
 MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
+PYTHON = re.compile(r"python[\d.]*")
 CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
 
 
@@ -36,7 +38,7 @@ class Code:
 
     def started(self, command: str | list[str], wdir: Path) -> list[tuple[list[Path], list[Path]]]:
         """List the files that the command names, each script or module with the folders that it imports from."""
-        words = [word for line in ([command] if isinstance(command, str) else command) for word in shell.words(line)]
+        words = [word for line in _lines(command) for word in shell.words(line)]
         above = [wdir, wdir / "src", self.root, self.root / "src"]
         given = [wdir / path for word in words if word.startswith("PYTHONPATH=") for path in word[11:].split(":")]
         found = []
@@ -45,7 +47,7 @@ class Code:
             place = Path(os.path.normpath(place / word)) if before == "cd" else place
             name = word.rpartition("=")[2]
             script = self._script(name, place) or self._script(name, wdir)
-            if script is None and re.fullmatch(r"python[\d.]*", Path(before).name):
+            if script is None and PYTHON.fullmatch(Path(before).name):
                 script = self._script(f"{name}/__main__.py", place)
             if script:
                 found.append(([script], [script.parent, *given, *above]))
@@ -59,6 +61,36 @@ class Code:
                     roots = [place, *given, *above]
                     found.append((self._imported_by(source.nodes(word), place / "-c", roots), roots))
         return [(files, roots) for files, roots in found if files]
+
+    def unfollowed(self, command: str | list[str], wdir: Path) -> list[str]:
+        """List the commands of a stage's `cmd` that may run code, and are no Python that is read here."""
+        found = []
+        place, given = wdir, list[str]()
+        for words in (words for line in _lines(command) for words in shell.commands(line)):
+            program = shell.program(words)
+            given += [word for word in words if word.startswith("PYTHONPATH=")]
+            if program == "cd":
+                place = Path(os.path.normpath(place.joinpath(*words[1:2])))
+            elif not shell.HARMLESS.fullmatch(program) and (
+                shell.starts_shell(words) or not self._is_python(program, [*given, *words], (place, wdir))
+            ):
+                found.append(" ".join(words))
+        return found
+
+    def may_use(self, command: str | list[str], wdir: Path, path: Path, declared: Iterable[Path] = ()) -> bool:
+        """Return whether a stage may use a file, or a folder beside what is `declared` of it.
+
+        It may where it runs it, where its code, its command or a shell script has its name in a string, or where not
+        all that it runs is followed.
+        """
+        below = self.files(path)
+        inside = {file for file in below or {path} if not any(file.is_relative_to(one) for one in declared)}
+        inside = {file for file in inside if not self.is_trivial(file)}
+        if not inside or self.unfollowed(command, wdir):
+            return bool(inside)
+        ran = self.of_command(command, wdir)
+        own = {file.name for file in inside} | ({path.stem} if inside >= below else set())
+        return bool(inside & {self.place(file) for file in ran} or own & self._names(_lines(command), ran, wdir))
 
     def files(self, folder: Path) -> set[Path]:
         """List the Python files below `folder`, without hidden folders and bytecode; none if it is a file."""
@@ -105,6 +137,24 @@ class Code:
             names |= {name for name in strings(part) if re.fullmatch(r"\w+(\.\w+)*", name)}
         tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
         return {top for top in tops if not self._find(top, [self.root, self.root / "src", file.parent])}
+
+    def _is_python(self, program: str, words: list[str], places: tuple[Path, Path]) -> bool:
+        """Return whether a command runs code that is on its line, or a file that is here."""
+        code = PYTHON.fullmatch(program) and any(CODE.fullmatch(word) for word in words)
+        return bool(code or any(self.started(shlex.join(words), place) for place in places))
+
+    def _names(self, lines: list[str], files: set[Path], wdir: Path) -> set[str]:
+        """List the parts of all paths and dotted names in command lines, code, and the shell scripts that both name."""
+        waiting = [word for line in lines for word in shell.words(line)]
+        waiting += [word for file in files for word in strings(self._parse(file)[0])]
+        found: set[str] = set()
+        while waiting:
+            word = waiting.pop()
+            named = {place / name for name in re.findall(r"\S+\.sh\b", word) for place in (wdir, self.root)}
+            for script in filter(self._is_file, named if word not in found else ()):
+                waiting += shell.words(self._fs.cat_file(str(script)).decode("utf-8", "replace"))
+            found.add(word)
+        return set().union(*map(shell.name_parts, found))
 
     def _closure(self, entries: list[Path], roots: list[Path], wdir: Path) -> set[Path]:
         found: set[tuple[Path, ...]] = set()
@@ -236,3 +286,7 @@ class Code:
                 reason = str(getattr(error, "msg", error)) or "nested too deep"  # all that MemoryError means here
                 raise UserError(f"{where}: invalid Python ({reason}); fix it") from None
         return self._nodes[file]
+
+
+def _lines(command: str | list[str]) -> list[str]:
+    return [command] if isinstance(command, str) else command

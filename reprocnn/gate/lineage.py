@@ -65,9 +65,10 @@ def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[D
         useless_file = path.suffix == ".py" and path not in ran
         useless_folder = below and not below & imported and _is_mostly(code, path, below)
         if useless_file or useless_folder:
-            yield Difference(*place, "remove", text)
+            if not code.may_use(stage.cmd, Path(stage.wdir), path):
+                yield Difference(*place, "remove", text)
         elif below & imported:
-            for file in sorted(below - imported):
+            for file in sorted(one for one in below - imported if not code.may_use(stage.cmd, Path(stage.wdir), one)):
                 yield Difference(*place, "keep", text, _relative(file, wdir))
 
 

@@ -1,7 +1,8 @@
 """What stages read and make, and what a branch takes out of dvc.yaml, so that its changes go unseen."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ class StageFiles:
     outs: set[str]
     deps: set[str]
     params: set[tuple[str, str]]  # a file and a key in it, "" for all of the file
-    code: set[str] | None  # the deps that lineage compares with imports; None for a command in which it sees no Python
+    code: set[str]  # the deps that lineage compares with imports; none for a command in which it sees no Python
+    may_use: Callable[[str, set[str]], bool]  # whether it may use code at a path, beside declared deps
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def read_stages(repo: Repo) -> dict[str, StageFiles]:
             {(_path(repo, dep), key) for dep in params for key in dep.params or [""]},
             {path for path, dep in deps.items() if path not in made and is_local(dep) and is_code(code, dep.fs_path)}
             if stage.cmd and code.started(stage.cmd, Path(stage.wdir))
-            else None,
+            else set(),
+            partial(_may_use, code, stage),
         )
     return found
 
@@ -139,16 +142,21 @@ def _params(stages: list[StageFiles]) -> set[tuple[str, str]]:
 
 
 def _gone(was: list[StageFiles], now: list[StageFiles]) -> list[str]:
-    """List the deps that are no longer declared, except code where imports say, here too, what a stage depends on."""
+    """List the deps that are no longer declared, except code that no stage here can use, as far as all is followed."""
     deps = _deps(now)
-    known = set().union(*(one.code or set() for one in was)) if all(one.code is not None for one in now) else set()
+    code = set().union(*(one.code for one in was))
     gone = (path for one in was for path in one.deps if not _is_within(path, deps))
-    return sorted({path for path in gone if path not in known or _holds_data(path, deps)})
+    return sorted({path for path in gone if path not in code or _holds_data(path, deps) or _is_used(path, now)})
+
+
+def _is_used(path: str, stages: list[StageFiles]) -> bool:
+    """Return whether code that is still there, and no dep of these stages, may be used by one of them."""
+    return Path(path).exists() and any(one.may_use(path, _deps(stages)) for one in stages)
 
 
 def _new(was: list[StageFiles], now: list[StageFiles], here: dict[str, StageFiles]) -> set[str]:
     """Name the data that no stage makes and that are new deps."""
-    return {dep for one in now for dep in one.deps - (one.code or set()) if not makes(here, dep)} - _deps(was)
+    return {dep for one in now for dep in one.deps - one.code if not makes(here, dep)} - _deps(was)
 
 
 def _holds_data(folder: str, deps: set[str]) -> bool:
@@ -188,6 +196,11 @@ def _leaves(value: Any, key: str) -> set[str]:
     below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = (_leaves(one, f"{key}.{name}") for name, one in below if not (isinstance(value, list) and one is None))
     return set().union(*found) or ({key} if key or value else set())
+
+
+def _may_use(code: Code, stage: PipelineStage, path: str, deps: set[str]) -> bool:
+    declared = [code.root / dep for dep in deps]
+    return code.may_use(stage.cmd, Path(stage.wdir), code.place(code.root / path), declared)
 
 
 def _outs(stages: dict[str, StageFiles]) -> set[str]:

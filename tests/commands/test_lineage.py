@@ -559,3 +559,43 @@ def test_strings_beside_a_plain_import_by_name_are_no_imports(foreign):
     code = "import importlib\nimportlib.import_module('numpy')\nname = 'other'\n"
     foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": code, "other.py": "x = 1\n"})
     assert lines(Path()) == []
+
+
+@pytest.mark.parametrize(
+    ("cmd", "code"),
+    [
+        ("python a.py && sh run.sh", ""),
+        ("bash -c 'set -e; python a.py; ./run'", ""),
+        ("python a.py; make b", ""),
+        ("python a.py && python -m installed", ""),
+        ("python a.py --model b", ""),
+        ("python a.py --model=b", ""),
+        ("python a.py", "open('conf/b.py')"),
+        ("python a.py", "names = ['b']"),
+        ("python a.py", "build('conf.b.Net')"),
+        ("python a.py", "system('nice run.sh')"),
+    ],
+)
+def test_a_dep_that_a_stage_may_use_is_left(foreign, cmd, code):
+    """Where not all that a stage runs is followed, or where it has the name of the dep in a string."""
+    files = {"a.py": f"x = 1\n{code}\n", "conf/b.py": "x = 1\n", "run.sh": "sh more.sh\n", "more.sh": "cat conf/b.py\n"}
+    foreign({"dvc.yaml": stage(cmd, "a.py", "conf/b.py", "run.sh", "more.sh"), **files})
+    assert lines(Path()) == []
+    Path("dvc.yaml").write_text(stage(cmd, "a.py", "conf", "run.sh", "more.sh"))
+    alone = "--model" in cmd or "['b']" in code  # the name of a file may be a word for anything
+    assert lines(Path()) == ["dvc.yaml: a: deps: remove conf"] * alone
+
+
+@pytest.mark.parametrize(
+    "cmd",
+    [
+        "mkdir -p out && cd . && PYTHONHASHSEED=0 python a.py 2>&1 | tee out/log",
+        "python -c 'print(1)'; if [ -e x ]; then python a.py -c 1; fi",
+        '"# first\npython a.py \\\n  --big -b 1\n"',
+        "python a.py && export PYTHONPATH=. && cd code && python -m c",
+    ],
+)
+def test_a_dep_that_no_command_of_several_uses_is_not_left(foreign, cmd):
+    files = {"a.py": "print('make b of it')\n", "b.py": "x = 1\n", "code/c.py": "'Nothing.'\n"}
+    foreign({"dvc.yaml": stage(cmd, "a.py", "b.py"), **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: remove b.py"]

@@ -154,6 +154,31 @@ def test_a_stage_that_runs_no_python_is_held_to_its_code_too(branch):
     assert reasons() == ["code/train.py: LOOSENED (no longer a dep of metrics/m.json)"]
 
 
+@pytest.mark.parametrize(
+    ("cmd", "code", "lost"),
+    [
+        ("python code/train.py", "", False),
+        ("python code/train.py && sh code/run.sh", "", True),
+        ("python code/train.py", "open('lib/a.py').read()", True),
+        ("python code/train.py", "import lib.c", False),  # declared beside it
+        ("python code/train.py", "import lib.a", True),  # which is said, and refused unless it is so at the base
+    ],
+)
+def test_code_that_is_dropped_may_go_unseen_if_lineage_sees_that_nothing_uses_it(branch, monkeypatch, cmd, code, lost):
+    monkeypatch.setattr(lock, "undeclared_code", lambda rev=None: [])
+    Path("code/train.py").write_text(f"{code}\n")
+    Path("lib/words.txt").unlink()
+    Path("lib/c.py").write_text("x = 1\n")
+    train = STAGE | {"cmd": cmd, "deps": ["code/train.py", "code/run.sh", "lib"]}
+    declare(train=train)
+    call(branch, "git", "add", "--all")
+    commit(branch)
+    declare(train=train | {"deps": ["code/train.py", "code/run.sh", "lib/c.py"]})
+    assert reasons() == ["lib: LOOSENED (no longer a dep of metrics/m.json)"] * lost
+    declare(train=train | {"deps": ["code/train.py", "code/run.sh", "lib/a.py", "lib/c.py"]})
+    assert reasons() == []
+
+
 def test_a_data_file_with_another_in_its_place_is_a_warning(branch):
     Path("data/more.csv").rename("data/most.csv")
     declare(train=without("deps", "data/more.csv", deps=[*STAGE["deps"][:2], *STAGE["deps"][3:], "data/most.csv"]))
@@ -433,4 +458,5 @@ def test_a_file_is_made_with_the_folder_that_it_is_in():
 
 
 def stage(**fields: Any) -> StageFiles:
-    return StageFiles(**{"outs": {"m.json"}, "deps": set(), "params": set(), "code": set()} | fields)
+    none: dict[str, Any] = {"deps": set(), "params": set(), "code": set(), "may_use": lambda path, deps: False}
+    return StageFiles(**{"outs": {"m.json"}} | none | fields)
