@@ -7,8 +7,9 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import shell, source
@@ -17,6 +18,16 @@ from reprocnn.gate.source import last_name, running, strings
 MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
 PYTHON = re.compile(r"python[\d.]*")
 CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
+NOT_CODE = {"__pycache__", "site-packages", "node_modules"}
+# What may take the place of the standard library or run before a program; builtins always come first.
+SHADOWED = sys.stdlib_module_names - set(sys.builtin_module_names) | {"sitecustomize", "usercustomize"}
+
+
+class Roots(NamedTuple):
+    """The folders that a program imports from."""
+
+    first: tuple[Path, ...]  # before the standard library: that of the script, or where -m looks, and PYTHONPATH
+    others: tuple[Path, ...]  # perhaps, after what is installed
 
 
 class Code:
@@ -27,7 +38,9 @@ class Code:
         self.root = root
         self._fs = fs
         self._nodes: dict[Path, list[ast.AST]] = {}
-        self._next: dict[tuple[Path, ...], list[tuple[Path, list[Path]]]] = {}
+        self._next: dict[tuple[Path, Roots], list[tuple[Path, Roots]]] = {}
+        self._installed: dict[str, bool] = {}
+        self._homes: dict[str, set[Path]] | None = None
 
     def of_command(self, command: str | list[str], wdir: Path) -> set[Path]:
         """Return the files that a stage's `cmd` runs in `wdir`, directly or through others; none if it runs no Python.
@@ -36,31 +49,31 @@ class Code:
         """
         return set().union(*(self._closure(files, roots, wdir) for files, roots in self.started(command, wdir)))
 
-    def started(self, command: str | list[str], wdir: Path) -> list[tuple[list[Path], list[Path]]]:
+    def started(self, command: str | list[str], wdir: Path) -> list[tuple[list[Path], Roots]]:
         """List the files that the command names, each script or module with the folders that it imports from."""
         words = [word for line in _lines(command) for word in shell.words(line)]
-        above = [wdir, wdir / "src", self.root, self.root / "src"]
-        given = [wdir / path for word in words if word.startswith("PYTHONPATH=") for path in word[11:].split(":")]
+        others = (wdir, wdir / "src", self.root, self.root / "src")
         found = []
-        place = wdir
+        place, given = wdir, list[str]()
         for word, before in zip(words, ["", *words], strict=False):
             place = Path(os.path.normpath(place / word)) if before == "cd" else place
+            given = word[11:].split(":") if word.startswith("PYTHONPATH=") else given
+            path = [Path(os.path.normpath(start / name)) for name in given for start in (place, wdir)]
             name = word.rpartition("=")[2]
             script = self._script(name, place) or self._script(name, wdir)
             if script is None and PYTHON.fullmatch(Path(before).name):
                 script = self._script(f"{name}/__main__.py", place)
             if script:
-                found.append(([script], [script.parent, *given, *above]))
+                found.append(([script], Roots((script.parent, *path), others)))
+            roots = Roots((place, *path), others)
             flag, flag_before = MODULE.fullmatch(word), MODULE.fullmatch(before)
             module = word if flag_before and not flag_before[1] else flag[1] if flag else ""
             if module:
-                roots = [place, *given, *above]
-                found.append((self._as_main(self._find(module, roots)), roots))
+                found.append((self._as_main(self._find(module, roots, place)), roots))
             if CODE.fullmatch(before):
                 with suppress(*source.INVALID):  # a shell's command
-                    roots = [place, *given, *above]
                     found.append((self._imported_by(source.nodes(word), place / "-c", roots), roots))
-        return [(files, roots) for files, roots in found if files]
+        return [(files + self._shadowing(roots), roots) for files, roots in found if files]
 
     def unfollowed(self, command: str | list[str], wdir: Path) -> list[str]:
         """List the commands of a stage's `cmd` that may run code, and are no Python that is read here."""
@@ -93,10 +106,13 @@ class Code:
         return bool(inside & {self.place(file) for file in ran} or own & self._names(_lines(command), ran, wdir))
 
     def files(self, folder: Path) -> set[Path]:
-        """List the Python files below `folder`, without hidden folders and bytecode; none if it is a file."""
+        """List the Python files below `folder`, without hidden folders, bytecode and what is installed.
+
+        None if it is a file.
+        """
         found = set()
         for place, folders, names in self._fs.walk(str(folder)):
-            folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
+            folders[:] = [name for name in folders if not name.startswith(".") and name not in NOT_CODE]
             found |= {Path(place) / name for name in names if name.endswith(".py")}
         return found
 
@@ -136,7 +152,7 @@ class Code:
         for part in source.importing_by_name(nodes):
             names |= {name for name in strings(part) if re.fullmatch(r"\w+(\.\w+)*", name)}
         tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
-        return {top for top in tops if not self._find(top, [self.root, self.root / "src", file.parent])}
+        return {top for top in tops if not self._find(top, Roots((self.root, self.root / "src", file.parent), ()))}
 
     def _is_python(self, program: str, words: list[str], places: tuple[Path, Path]) -> bool:
         """Return whether a command runs code that is on its line, or a file that is here."""
@@ -156,12 +172,12 @@ class Code:
             found.add(word)
         return set().union(*map(shell.name_parts, found))
 
-    def _closure(self, entries: list[Path], roots: list[Path], wdir: Path) -> set[Path]:
-        found: set[tuple[Path, ...]] = set()
+    def _closure(self, entries: list[Path], roots: Roots, wdir: Path) -> set[Path]:
+        found: set[tuple[Path, Roots]] = set()
         waiting = [(file, roots) for file in entries]
         while waiting:
             file, roots = waiting.pop()
-            key = (file, *roots)
+            key = (file, roots)
             if key not in found:
                 found.add(key)
                 if key not in self._next:
@@ -169,22 +185,22 @@ class Code:
                     self._next[key] = [(one, roots) for one in self._imported_by(nodes, file, roots)]
                     self._next[key] += self._started_by(nodes, file, wdir)
                 waiting += self._next[key]
-        return {file for file, *_ in found}
+        return {file for file, _ in found}
 
-    def _started_by(self, nodes: list[ast.AST], file: Path, wdir: Path) -> Iterator[tuple[Path, list[Path]]]:
+    def _started_by(self, nodes: list[ast.AST], file: Path, wdir: Path) -> Iterator[tuple[Path, Roots]]:
         """Yield the files that calls in one file start, each with the folders that it imports from."""
         for command in source.commands(nodes):
             for place in (wdir, file.parent):
                 for files, roots in self.started(command, place):
                     yield from ((one, roots) for one in files)
 
-    def _imported_by(self, nodes: list[ast.AST], file: Path, roots: list[Path]) -> list[Path]:
+    def _imported_by(self, nodes: list[ast.AST], file: Path, roots: Roots) -> list[Path]:
         """List the files that the imports of one file run; a name imported from a package counts if it is a module."""
         files = []
         for node in nodes:
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    files += self._find(alias.name, roots)
+                    files += self._find(alias.name, roots, file.parent)
             elif isinstance(node, ast.ImportFrom):
                 names = [alias.name for alias in node.names]
                 package = self._from(file, node, "", roots) if names == ["*"] else []
@@ -194,11 +210,11 @@ class Code:
             files += self._named(file, part, roots)
         return [file for file in files if file.is_relative_to(self.root)]
 
-    def _from(self, file: Path, node: ast.ImportFrom, name: str, roots: list[Path]) -> list[Path]:
+    def _from(self, file: Path, node: ast.ImportFrom, name: str, roots: Roots) -> list[Path]:
         """Return the files that an import of `name` from a package runs."""
         if node.level:
             return self._files(file.parents[node.level - 1], [*(node.module or "").split("."), name])
-        return self._find(f"{node.module}.{name}", roots)
+        return self._find(f"{node.module}.{name}", roots, file.parent)
 
     def _exported(self, package: list[Path]) -> list[str]:
         """List the strings of a package's `__all__`, which `import *` imports where they are modules."""
@@ -207,7 +223,7 @@ class Code:
         named = [node for node in lists if any(last_name(one) == "__all__" for one in ast.walk(node))]
         return [name for node in named for name in strings(node)]
 
-    def _named(self, file: Path, tree: ast.AST, roots: list[Path]) -> list[Path]:
+    def _named(self, file: Path, tree: ast.AST, roots: Roots) -> list[Path]:
         """List what code that imports by name may import: each of its strings that is a module or a Python file.
 
         If a name is completed at run time, as in f"networks.{name}", every module of the package counts.
@@ -224,7 +240,7 @@ class Code:
                         files += self.files(init.parent) if init.name == "__init__.py" else []
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 if node.value.endswith(".py"):
-                    places = [root / node.value for root in (*roots, file.parent)]
+                    places = [root / node.value for root in (*roots.first, *roots.others, file.parent)]
                     files += [path for path in places if self._is_file(path)]
                 elif re.fullmatch(r"\.+\w+(\.\w+)*", node.value):
                     level = len(node.value) - len(node.value.lstrip("."))
@@ -235,17 +251,53 @@ class Code:
                     files += self._find(node.value, roots)
         return files
 
-    def _find(self, module: str, roots: list[Path]) -> list[Path]:
-        """Return the files that importing `module` runs, from the first root that has any."""
+    def _find(self, module: str, roots: Roots, near: Path | None = None) -> list[Path]:
+        """Return the files that importing `module` runs, from the first root that has any.
+
+        A module that is nowhere else is looked for in all folders, those `near` another first: the path may be set at
+        run time.
+        """
         parts = module.split(".")
-        for index, root in enumerate(roots):
-            # Only the first place of sys.path comes before the standard library for sure.
-            if index and root != roots[0] and parts[0] in sys.stdlib_module_names:
-                continue
-            files = self._files(root, parts) if root.is_relative_to(self.root) else []
+        elsewhere = parts[0] in sys.stdlib_module_names or self._is_installed(parts[0])
+        places = [*roots.first, *(() if elsewhere else roots.others)]
+        if near and not elsewhere:
+            homes = self._folders_with(parts[0])
+            places += sorted(homes, key=lambda home: (len(os.path.relpath(home, near).split(os.sep)), home))
+        for root in places:
+            files = self._files(root, parts) if self._holds(root) else []
             if files:
                 return files
         return []
+
+    def _is_installed(self, module: str) -> bool:
+        """Return whether Python has a module of its own, not of the repository; a folder alone is none."""
+        if module not in self._installed:
+            places = [path for path in sys.path if "site-packages" in path or not self._holds(Path(path).resolve())]
+            spec = PathFinder.find_spec(module, places)
+            self._installed[module] = bool(spec and spec.origin)
+        return self._installed[module]
+
+    def _holds(self, path: Path) -> bool:
+        return path.is_relative_to(self.root)
+
+    def _folders_with(self, module: str) -> set[Path]:
+        """List the folders, other than packages, in which a top module or package is."""
+        if self._homes is None:
+            files = self.files(self.root)
+            self._homes = {}
+            for place in files.union(*(file.parents for file in files)):
+                if self._holds(place.parent) and place.parent / "__init__.py" not in files:
+                    self._homes.setdefault(place.name.removesuffix(".py"), set()).add(place.parent)
+        return self._homes.get(module, set())
+
+    def _shadowing(self, roots: Roots) -> list[Path]:
+        """List the modules that programs find in the place of the standard library's, which imports them itself."""
+        found: list[Path] = []
+        for root in filter(self._holds, dict.fromkeys(roots.first)):
+            _, folders, names = next(iter(self._fs.walk(str(root))), ("", [], []))
+            for name in sorted(SHADOWED & {*folders, *(name.removesuffix(".py") for name in names)}):
+                found += self._files(root, [name])
+        return found
 
     def _script(self, word: str, wdir: Path) -> Path | None:
         for place in (wdir, self.root):

@@ -58,7 +58,8 @@ def name_parts(text: str) -> set[str]:
 
 
 def _split(command: str) -> list[str]:
-    lexer = shlex.shlex(command.replace("\\\n", " "), posix=True, punctuation_chars="();<>|&\n")
+    command = re.sub(r"\$PWD\b|\$\{PWD\}|\$\(pwd\)|`pwd`", ".", command.replace("\\\n", " "))
+    lexer = shlex.shlex(command, posix=True, punctuation_chars="();<>|&\n")
     lexer.whitespace = " \t\r"
     lexer.whitespace_split = True
     lexer.commenters = ""

@@ -1,6 +1,7 @@
 """Deps beside the code that a stage runs, in repositories of somebody else."""
 
 import shutil
+import sys
 import textwrap
 from pathlib import Path
 
@@ -189,7 +190,7 @@ def test_a_file_imports_for_each_stage_what_is_on_its_path(foreign):
 
 
 def test_paths_are_those_of_the_stages_wdir(foreign):
-    files = {"work/a.py": "import b, common\n", "work/b.py": "x = 1\n", "common.py": "x = 1\n"}
+    files = {"work/a.py": "import b\n__import__('common')\n", "work/b.py": "x = 1\n", "common.py": "x = 1\n"}
     foreign({"dvc.yaml": stage("python a.py", "a.py", more="    wdir: work\n"), **files})
     assert lines(Path()) == ["dvc.yaml: a: deps: add ../common.py", "dvc.yaml: a: deps: add b.py"]
     foreign({"dvc.yaml": stage("cd .. && python common.py", more="    wdir: work\n")})
@@ -421,8 +422,7 @@ def test_a_script_that_another_one_starts_is_followed(foreign, code):
     real = {"code/real.py": "import beside\n", "code/beside.py": "x = 1\n"}
     start = {"lib/start.py": "import os\nos.system('python code/real.py')\n"}
     foreign({"dvc.yaml": stage("python lib/a.py", "lib/a.py"), "lib/a.py": code, **real, **start})
-    alone = "'-m'" in code or "runpy" in code  # it imports from elsewhere
-    assert f"dvc.yaml: a: deps: add code{'/real.py' if alone else ''}" in lines(Path())
+    assert "dvc.yaml: a: deps: add code" in lines(Path())
 
 
 def test_words_of_other_calls_start_nothing(foreign):
@@ -599,3 +599,82 @@ def test_a_dep_that_no_command_of_several_uses_is_not_left(foreign, cmd):
     files = {"a.py": "print('make b of it')\n", "b.py": "x = 1\n", "code/c.py": "'Nothing.'\n"}
     foreign({"dvc.yaml": stage(cmd, "a.py", "b.py"), **files})
     assert lines(Path()) == ["dvc.yaml: a: deps: remove b.py"]
+
+
+@pytest.mark.parametrize(
+    ("cmd", "code", "found"),
+    [
+        ("python s/a.py", "import sys\nsys.path.insert(0, '../libs')\nimport model", "libs/model.py"),
+        ("python s/a.py", "from model import x", "libs/model.py"),
+        ("python s/a.py", "import foo.core as core", "libs/foo/src/foo/core.py"),
+        ("cd s && python -m foo.core", "", "libs/foo/src/foo/core.py"),
+        ("python s/a.py", "import deep", "s/t/deep.py"),  # the nearest of two
+        ("python s/a.py", "import core", None),  # a module of a package, which Python finds by another name
+        ("python s/a.py", "import yaml", None),
+        ("python s/a.py", "import statistics", None),
+        ("python s/a.py", "import nosuch", None),
+    ],
+)
+def test_an_import_from_a_path_set_at_run_time_is_looked_for_in_all_folders(foreign, cmd, code, found):
+    names = ["libs/model.py", "libs/foo/src/foo/core.py", "s/t/deep.py", "libs/deep.py", "libs/yaml.py"]
+    files = dict.fromkeys([*names, "libs/statistics.py", "libs/site-packages/nosuch.py", ".venv/nosuch.py"], "x = 1\n")
+    packages = {"libs/foo/src/foo/__init__.py": "", "s/a.py": f"y = 1\n{code}\n"}
+    foreign({"dvc.yaml": stage(cmd, "s/a.py"), **files, **packages})
+    added = [line for line in lines(Path()) if "add" in line]
+    assert added == [f"dvc.yaml: a: deps: add {found}"] * bool(found)
+
+
+@pytest.mark.parametrize(
+    "cmd",
+    [
+        "cd src && PYTHONPATH=../lib python a.py",
+        "PYTHONPATH=$PWD/lib python src/a.py",
+        r"PYTHONPATH=\${PWD}/lib:$PYTHONPATH python \${PWD}/src/a.py",
+        "export PYTHONPATH=$(pwd)/lib && python src/a.py",
+        "PYTHONPATH=lib && cd src && python a.py",  # from the folder where it stands
+    ],
+)
+def test_a_pythonpath_starts_in_the_folder_of_its_command(foreign, cmd):
+    files = {"src/a.py": "import b\n", "lib/b.py": "x = 1\n", "src/nearer/b.py": "x = 1\n"}
+    foreign({"dvc.yaml": stage(cmd, "src/a.py"), **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add lib/b.py"]
+
+
+@pytest.mark.parametrize(
+    ("cmd", "shadow"),
+    [
+        ("PYTHONPATH=lib python a.py", "lib/bisect.py"),
+        ("PYTHONPATH=lib python a.py", "lib/sitecustomize.py"),
+        ("PYTHONPATH=lib python a.py", "lib/json/__init__.py"),
+        ("python s/b.py", "s/numbers.py"),  # which the library's statistics imports
+        ("cd s && python -m b", "s/numbers.py"),
+    ],
+)
+def test_files_in_the_place_of_the_standard_library_count(foreign, cmd, shadow):
+    files = {
+        shadow: "x = 1\n",
+        "a.py": "import bisect\n",
+        "s/b.py": "import statistics\n",
+        "lib/c.py": "",
+        "calendar.py": "",
+        "sys.py": "x = 1\n",
+    }
+    foreign({"dvc.yaml": stage(cmd, "a.py", "s/b.py"), **files})
+    assert [line for line in lines(Path()) if "add" in line] == [f"dvc.yaml: a: deps: add {shadow}"]
+
+
+def test_what_is_installed_comes_before_a_folder_that_is_not_on_the_path(foreign, tmp_path_factory, monkeypatch):
+    installed = tmp_path_factory.mktemp("installed")
+    (installed / "evaluate.py").touch()
+    (installed / "folder").mkdir()
+    monkeypatch.syspath_prepend(installed)
+    files = {"src/a.py": "import evaluate, folder.b\n", "evaluate.py": "x = 1\n", "folder/b.py": "x = 1\n"}
+    root = foreign({"dvc.yaml": stage("python src/a.py", "src/a.py"), **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add folder/b.py"]
+    (root / "dvc.yaml").write_text(stage("PYTHONPATH=. python src/a.py", "src/a.py", "folder/b.py"))
+    assert lines(Path()) == ["dvc.yaml: a: deps: add evaluate.py"]
+    (root / "dvc.yaml").write_text(stage("python src/a.py", "src/a.py", "folder/b.py"))
+    monkeypatch.syspath_prepend(root)  # as it is where the code of the repository is installed as it stands
+    monkeypatch.delitem(sys.path_importer_cache, str(installed))
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(installed)])
+    assert lines(Path()) == ["dvc.yaml: a: deps: add evaluate.py"]

@@ -244,7 +244,7 @@ def test_metrics_of_other_images_are_not_compared(then, now):
 
 
 def making(path: str) -> dict[str, StageFiles]:
-    return {"evaluate": StageFiles(outs={path}, deps=set(), params=set(), code=None)}
+    return {"evaluate": StageFiles(outs={path}, deps=set(), params=set(), code=set(), may_use=lambda path, deps: True)}
 
 
 def test_predictions_that_a_stage_makes_are_not_done_without(tmp_path, monkeypatch):
