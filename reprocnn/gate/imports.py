@@ -206,8 +206,12 @@ class Code:
                 package = self._from(file, node, "", roots) if names == ["*"] else []
                 for name in names + self._exported(package):
                     files += self._from(file, node, name, roots)
+        known = source.constants(nodes)
         for part in source.importing_by_name(nodes):
-            files += self._named(file, part, roots)
+            for text in {source.text_of(node, known) for node in running(part)}:
+                files += self._named(file, text, strings(part), roots)
+        for name in source.walked_packages(nodes):
+            files += self._below(name, file, roots)
         return [file for file in files if file.is_relative_to(self.root)]
 
     def _from(self, file: Path, node: ast.ImportFrom, name: str, roots: Roots) -> list[Path]:
@@ -223,33 +227,37 @@ class Code:
         named = [node for node in lists if any(last_name(one) == "__all__" for one in ast.walk(node))]
         return [name for node in named for name in strings(node)]
 
-    def _named(self, file: Path, tree: ast.AST, roots: Roots) -> list[Path]:
-        """List what code that imports by name may import: each of its strings that is a module or a Python file.
+    def _named(self, file: Path, text: str, beside: list[str], roots: Roots) -> list[Path]:
+        """List what code that imports by name may import with a string: a module or a Python file.
 
-        If a name is completed at run time, as in f"networks.{name}", every module of the package counts.
+        If a name is completed at run time, as in f"networks.{name}", every module of the package counts. A relative
+        name may start from any string `beside` it.
         """
-        files: list[Path] = []
-        for node in running(tree):
-            if isinstance(node, ast.JoinedStr) or (
-                isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mod)
-            ):
-                start = next((one for one in ast.walk(node) if isinstance(one, ast.Constant)), None)
-                package = start.value.partition("%")[0] if start and isinstance(start.value, str) else ""
-                if re.fullmatch(r"(\w+\.)+\w*", package):
-                    for init in self._find(package.rpartition(".")[0], roots)[-1:]:
-                        files += self.files(init.parent) if init.name == "__init__.py" else []
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                if node.value.endswith(".py"):
-                    places = [root / node.value for root in (*roots.first, *roots.others, file.parent)]
-                    files += [path for path in places if self._is_file(path)]
-                elif re.fullmatch(r"\.+\w+(\.\w+)*", node.value):
-                    level = len(node.value) - len(node.value.lstrip("."))
-                    files += self._files(file.parents[level - 1], node.value.lstrip(".").split("."))
-                    for package in strings(tree):
-                        files += self._find(package + node.value, roots)
-                elif re.fullmatch(r"\w+(\.\w+)*", node.value):
-                    files += self._find(node.value, roots)
-        return files
+        start, unknown, _ = text.partition(source.UNKNOWN)
+        if unknown:
+            package = (start.replace("/", ".") if text.endswith(".py") else start).rpartition(".")[0]
+            return self._below(package, file, roots) if re.fullmatch(r"\w+(\.\w+)*", package) else []
+        if text.endswith(".py"):
+            places = [root / text for root in (*roots.first, *roots.others, file.parent)]
+            return [path for path in places if self._is_file(path)]
+        name = re.fullmatch(r"(\.*)(\w+(?:\.\w+)*)(:[\w.]+)?", text)  # the last of pkgutil.resolve_name
+        if not name:
+            return []
+        own = self._files(file.parents[max(len(name[1]), 1) - 1], name[2].split("."))
+        names = [package + text for package in beside] if name[1] else [name[2]]
+        return own + [path for one in names for path in self._find(one, roots)]
+
+    def _below(self, package: str, file: Path, roots: Roots) -> list[Path]:
+        """List all files of a package; of that which `file` is in, for an empty name, unless it is a top module."""
+        if not package:
+            top = file.parent in (*roots.first, *roots.others) and not self._is_file(file.with_name("__init__.py"))
+            return [] if top else [*self.files(file.parent)]
+        parts = package.split(".")
+        for place in filter(self._holds, [*self._places(parts[0], roots), file.parent]):
+            below = self.files(place.joinpath(*parts))
+            if below:
+                return [*self._files(place, parts), *below]
+        return []
 
     def _find(self, module: str, roots: Roots, near: Path | None = None) -> list[Path]:
         """Return the files that importing `module` runs, from the first root that has any.
@@ -258,9 +266,8 @@ class Code:
         run time.
         """
         parts = module.split(".")
-        elsewhere = parts[0] in sys.stdlib_module_names or self._is_installed(parts[0])
-        places = [*roots.first, *(() if elsewhere else roots.others)]
-        if near and not elsewhere:
+        places = self._places(parts[0], roots)
+        if near and not self._is_installed(parts[0]):
             homes = self._folders_with(parts[0])
             places += sorted(homes, key=lambda home: (len(os.path.relpath(home, near).split(os.sep)), home))
         for root in places:
@@ -269,12 +276,16 @@ class Code:
                 return files
         return []
 
+    def _places(self, module: str, roots: Roots) -> list[Path]:
+        """List the folders from which a top module may come: if it is installed, only those that come before that."""
+        return [*roots.first, *(() if self._is_installed(module) else roots.others)]
+
     def _is_installed(self, module: str) -> bool:
-        """Return whether Python has a module of its own, not of the repository; a folder alone is none."""
+        """Return whether Python has a top module of its own, not of the repository; a folder alone is none."""
         if module not in self._installed:
             places = [path for path in sys.path if "site-packages" in path or not self._holds(Path(path).resolve())]
-            spec = PathFinder.find_spec(module, places)
-            self._installed[module] = bool(spec and spec.origin)
+            spec = PathFinder.find_spec(module, places) if module not in sys.stdlib_module_names else None
+            self._installed[module] = module in sys.stdlib_module_names or bool(spec and spec.origin)
         return self._installed[module]
 
     def _holds(self, path: Path) -> bool:

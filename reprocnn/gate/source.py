@@ -6,7 +6,10 @@ import shlex
 import warnings
 from collections.abc import Iterator
 
+WALKING = {"iter_modules", "walk_packages"}  # pkgutil's, over all modules of a package
 BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
+BY_NAME |= {"find_spec", "resolve_name", "attach", *WALKING}  # attach: of lazy_loader
+UNKNOWN = "\0"  # in a text, what is not written out
 # What starts a program, or runs code that it is given: of subprocess, os, asyncio and Python itself.
 STARTING = re.compile(
     r"run|call|check_call|check_output|Popen|getoutput|getstatusoutput|system|popen|create_subprocess_(exec|shell)|"
@@ -23,10 +26,8 @@ def nodes(code: str | bytes) -> list[ast.AST]:
 
 def importing_by_name(nodes: list[ast.AST]) -> list[ast.AST]:
     """Return the calls that import or run what a string in them names; all nodes if one's name is made elsewhere."""
-    imported = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
-    known = BY_NAME | {alias.asname for alias in imported if alias.name in BY_NAME and alias.asname}
+    known, calls = _calls_by_name(nodes)
     uses = [node for node in nodes if last_name(node) in known]
-    calls = [node for node in nodes if isinstance(node, ast.Call) and last_name(node.func) in known]
     plain = len(uses) == len(calls) and all(
         all(isinstance(one, ast.Constant) for one in [*call.args[:1], *(word.value for word in call.keywords)])
         and (call.args or call.keywords)
@@ -34,6 +35,72 @@ def importing_by_name(nodes: list[ast.AST]) -> list[ast.AST]:
         if last_name(call.func) != "spec_from_file_location"
     )
     return [*calls] if plain else nodes[:1]
+
+
+def walked_packages(nodes: list[ast.AST]) -> set[str]:
+    """Name the packages of which a name made at run time may be any module; "" is that of the file itself."""
+    found = set()
+    for call in _calls_by_name(nodes)[1]:
+        walks = last_name(call.func) in WALKING
+        given = [*call.args, *(one.value for one in call.keywords)]
+        if walks or not isinstance(given[0] if given else None, ast.Constant):
+            texts = [text.strip(".") for one in given[not walks :] for text in strings(one)]
+            names = {*texts, *(name for one in given for node in ast.walk(one) for name in _packages(node))}
+            found |= names or ({""} if walks else set())
+    return found
+
+
+def _packages(node: ast.AST) -> list[str]:
+    match node:
+        case ast.Name("__name__" | "__package__" | "__path__"):
+            return [""]
+        case ast.Attribute(ast.Name(name), "__name__" | "__package__" | "__path__"):
+            return ["" if name == "self" else name]
+    return []
+
+
+def _calls_by_name(nodes: list[ast.AST]) -> tuple[set[str], list[ast.Call]]:
+    """Return what the functions that import by name are called in a file, and their calls."""
+    imported = [alias for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names]
+    known = BY_NAME | {alias.asname for alias in imported if alias.name in BY_NAME and alias.asname}
+    return known, [node for node in nodes if isinstance(node, ast.Call) and last_name(node.func) in known]
+
+
+def constants(nodes: list[ast.AST]) -> dict[str, str]:
+    """Return the names of a file's strings."""
+    return {
+        target.id: node.value.value
+        for node in nodes
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def text_of(node: ast.AST, known: dict[str, str]) -> str:
+    """Return the text of a string as far as it is written out, there or in `known`, with UNKNOWN for the rest."""
+    match node:
+        case ast.Constant(str(text)):
+            return text
+        case ast.Name(name):
+            return known.get(name, UNKNOWN)
+        case ast.FormattedValue(value):
+            return text_of(value, known)
+        case ast.JoinedStr(values):
+            return "".join(text_of(one, known) for one in values)
+        case ast.BinOp(left, ast.Mod()):
+            return re.sub(r"%\w", UNKNOWN, text_of(left, known))
+        case ast.BinOp(op=ast.Add()):
+            right = ""
+            while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):  # a sum nests as deep as it is long
+                right = text_of(node.right, known) + right
+                node = node.left
+            return text_of(node, known) + right
+        case ast.Call(ast.Attribute(ast.Constant(str(text)), "format")):
+            return re.sub(r"{.*?}", UNKNOWN, text)
+        case ast.Call(ast.Attribute(ast.Constant(str(text)), "join"), [ast.List(items) | ast.Tuple(items)]):
+            return text.join(text_of(one, known) for one in items)
+    return UNKNOWN
 
 
 def commands(nodes: list[ast.AST]) -> Iterator[str]:

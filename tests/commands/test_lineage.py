@@ -678,3 +678,70 @@ def test_what_is_installed_comes_before_a_folder_that_is_not_on_the_path(foreign
     monkeypatch.delitem(sys.path_importer_cache, str(installed))
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(installed)])
     assert lines(Path()) == ["dvc.yaml: a: deps: add evaluate.py"]
+
+
+@pytest.mark.parametrize("init", [True, False])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "importlib.import_module('nets.' + sys.argv[1])",
+        "importlib.import_module('nets.{}'.format(sys.argv[1]))",
+        "importlib.import_module('nets.%s' % sys.argv[1])",
+        "importlib.import_module('.'.join(['nets', sys.argv[1]]))",
+        "importlib.import_module('.' + sys.argv[1], package='nets')",
+        "PACKAGE = 'nets'\nimportlib.import_module(f'{PACKAGE}.{sys.argv[1]}')",
+        "PACKAGE = 'nets'\nname = PACKAGE + '.' + sys.argv[1]\nimportlib.import_module(name)",
+        "import nets\nfor one in pkgutil.iter_modules(nets.__path__):\n    importlib.import_module('nets.' + one.name)",
+        "for one in pkgutil.walk_packages(['nets']):\n    one.module_finder.find_spec(one.name).loader.load_module()",
+        "importlib.util.spec_from_file_location('any', f'nets/{sys.argv[1]}.py')",
+        "importlib.util.find_spec('nets.' + sys.argv[1])",
+    ],
+)
+def test_of_a_name_that_is_made_at_run_time_the_whole_package_counts(foreign, code, init):
+    text = f"import importlib.util, pkgutil, sys\n{code}\nif __name__ == '__main__':\n    pass\n"
+    files = {"a.py": text, "nets/one.py": "x = 1\n", "nets/two.py": "x = 1\n", "c.py": "x = 1\n"}
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), **files, **({"nets/__init__.py": ""} if init else {})})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add nets"]
+
+
+@pytest.mark.parametrize("name", ["pkg/__init__.py", "pkg/load.py"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "importlib.import_module(f'{__name__}.{name}')",
+        "importlib.import_module(f'.{name}', __name__)",
+        "importlib.import_module('.' + name, __package__)",
+        "importlib.import_module('.' + name, self.__name__)",
+        "importlib.import_module('.'.join([__package__, name]))",
+        "for one in pkgutil.iter_modules(__path__):\n    importlib.import_module('.' + one.name, __package__)",
+        "for one in pkgutil.iter_modules([os.path.dirname(__file__)]):\n    load(one)",
+        "__getattr__ = lazy.attach(__name__, submodules=['one'])",
+    ],
+)
+def test_modules_that_a_package_loads_by_its_own_name_count(foreign, code, name):
+    files = {name: f"import importlib\n{code}\n", "pkg/one.py": "x = 1\n", "c.py": "x = 1\n"}
+    module = name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    foreign({"dvc.yaml": stage("python a.py", "a.py", name), "a.py": f"import {module}\n", **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add pkg/one.py"]
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("pkgutil.resolve_name('pkg.b:x')", ["pkg/b.py"]),
+        ("for name in ['b']:\n    importlib.import_module(name)", ["pkg/b.py"]),  # of the file's own package
+        ("importlib.import_module('.b', __package__)", ["pkg/b.py"]),
+        ("importlib.util.find_spec('torch')", []),
+    ],
+)
+def test_of_a_name_that_is_written_out_its_module_counts(foreign, code, found):
+    files = {"a.py": "import pkg.load\n", "pkg/load.py": f"import importlib\n{code}\n"}
+    modules = {"pkg/b.py": "x = 1\n", "pkg/c.py": "x = 1\n"}
+    foreign({"dvc.yaml": stage("python a.py", "a.py", "pkg/load.py"), **files, **modules})
+    assert lines(Path()) == [f"dvc.yaml: a: deps: add {path}" for path in found]
+
+
+def test_a_top_script_that_imports_by_its_own_name_is_in_no_package(foreign):
+    text = "import importlib\nimportlib.import_module(name, __package__)\n"
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": text, "b.py": "x = 1\n"})
+    assert lines(Path()) == []
