@@ -9,6 +9,7 @@ from collections.abc import Iterator
 WALKING = {"iter_modules", "walk_packages"}  # pkgutil's, over all modules of a package
 BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 BY_NAME |= {"find_spec", "resolve_name", "attach", *WALKING}  # attach: of lazy_loader
+TYPING = {"typing", "typing_extensions"}
 UNKNOWN = "\0"  # in a text, what is not written out
 # What starts a program, or runs code that it is given: of subprocess, os, asyncio and Python itself.
 STARTING = re.compile(
@@ -118,12 +119,30 @@ def last_name(node: ast.AST) -> str | None:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
 
 
-def _is_types_only(test: ast.AST) -> bool:
-    """Return whether only type checkers take a condition for true."""
-    match test:
-        case ast.Name("TYPE_CHECKING") | ast.Attribute(ast.Name("typing"), "TYPE_CHECKING"):
-            return True
-    return False
+def _types_only(tree: ast.AST) -> set[str]:
+    """Return what a file calls typing's TYPE_CHECKING, or a name of its own that is always False, for type checkers."""
+    names, stored, false = set[str](), set[str | None](), set[ast.AST]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(aliases):
+                names |= {f"{one.asname or one.name}.TYPE_CHECKING" for one in aliases if one.name in TYPING}
+            case ast.ImportFrom(module, aliases) if module in TYPING:
+                names |= {one.asname or one.name for one in aliases if one.name == "TYPE_CHECKING"}
+            case ast.Assign([ast.Name("TYPE_CHECKING") as target], ast.Constant(False)):
+                names.add("TYPE_CHECKING")
+                false.add(target)
+            case ast.Name(ctx=ast.Store()) | ast.Attribute(ctx=ast.Store()) if node not in false:
+                stored.add(_dotted(node))
+    return names - stored
+
+
+def _dotted(node: ast.AST) -> str | None:
+    match node:
+        case ast.Name(name):
+            return name
+        case ast.Attribute(ast.Name(module), name):
+            return f"{module}.{name}"
+    return None
 
 
 def strings(tree: ast.AST) -> list[str]:
@@ -132,11 +151,12 @@ def strings(tree: ast.AST) -> list[str]:
 
 def running(tree: ast.AST) -> Iterator[ast.AST]:
     """Walk over all nodes but those that only type checkers see."""
+    types_only = _types_only(tree)
     waiting = [tree]
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, ast.If) and _is_types_only(node.test):
+        if isinstance(node, ast.If) and _dotted(node.test) in types_only:
             waiting += node.orelse
         else:
             waiting += ast.iter_child_nodes(node)

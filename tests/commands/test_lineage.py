@@ -146,11 +146,26 @@ def test_long_expressions_are_no_harder_to_read(foreign):
     assert lines(Path()) == ["dvc.yaml: a: deps: add pkg"]
 
 
-@pytest.mark.parametrize("word", ["TYPE_CHECKING", "typing.TYPE_CHECKING"])
-def test_what_only_type_checkers_see_is_not_code(foreign, word):
-    text = f"import typing\nfrom typing import TYPE_CHECKING\nif {word}:\n    import b\nelse:\n    import c\n"
+@pytest.mark.parametrize(
+    ("start", "word", "seen"),
+    [
+        ("from typing import TYPE_CHECKING", "TYPE_CHECKING", False),
+        ("from typing_extensions import TYPE_CHECKING as TYPES", "TYPES", False),
+        ("import typing", "typing.TYPE_CHECKING", False),
+        ("import typing as t", "t.TYPE_CHECKING", False),
+        ("TYPE_CHECKING = False", "TYPE_CHECKING", False),
+        ("TYPE_CHECKING = True", "TYPE_CHECKING", True),
+        ("TYPE_CHECKING = False\nTYPE_CHECKING = 1", "TYPE_CHECKING", True),
+        ("from typing import TYPE_CHECKING\nTYPE_CHECKING: bool = True", "TYPE_CHECKING", True),
+        ("import typing\ntyping.TYPE_CHECKING = True", "typing.TYPE_CHECKING", True),
+        ("from settings import TYPE_CHECKING", "TYPE_CHECKING", True),
+        ("from settings import typing", "typing.TYPE_CHECKING", True),
+    ],
+)
+def test_what_only_type_checkers_see_is_not_code(foreign, start, word, seen):
+    text = f"{start}\nif {word}:\n    import b\nelse:\n    import c\n"
     foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": text, "b.py": "x = 1\n", "c.py": "x = 1\n"})
-    assert lines(Path()) == ["dvc.yaml: a: deps: add c.py"]
+    assert lines(Path()) == ["dvc.yaml: a: deps: add b.py"] * seen + ["dvc.yaml: a: deps: add c.py"]
 
 
 def test_a_package_is_its_main_and_its_inits(foreign):
