@@ -140,6 +140,11 @@ class Code:
             return False
         return all(isinstance(node, ast.Module | ast.Expr | ast.Constant) for node in nodes)
 
+    def body(self, file: Path) -> list[ast.stmt]:
+        """Return the statements of a file; none if it is not there."""
+        module = self._parse(file)[0] if self._is_file(file) else None
+        return module.body if isinstance(module, ast.Module) else []
+
     def foreign_modules(self, file: Path) -> set[str]:
         """Name the top modules that a file imports from neither the standard library nor, it seems, the repository."""
         names = set()

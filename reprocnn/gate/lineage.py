@@ -1,7 +1,9 @@
 """The code deps that dvc.yaml declares, beside the code that each stage imports."""
 
+import ast
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,8 @@ def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[D
     deps = {code.place(path): text for path, text in _declared(stage).items()}
     declared = {path: text for path, text in deps.items() if not _is_within(path, outs)}
     hidden = {file for file in imported if stage.repo.dvcignore.is_ignored_file(str(file))}
-    missing = {file for file in imported - hidden if not _is_within(file, declared)}
+    values = _declared_values(code, stage)
+    missing = {file for file in imported - hidden if not _is_within(file, declared) and file not in values}
     place = (_relative(Path(stage.path), root), stage.name)
     for file in sorted(hidden):
         yield Difference(*place, "show", _relative(file, wdir))
@@ -78,6 +81,32 @@ def _declared(stage: Any) -> dict[Path, str]:
 
     deps = [dep for dep in stage.deps if is_local(dep) and not isinstance(dep, ParamsDependency)]
     return {Path(dep.fs_path): dep.def_path for dep in deps}
+
+
+def _declared_values(code: Code, stage: Any) -> set[Path]:
+    """Return the Python files of which the stage's params declare all that is in them, so that DVC sees each change."""
+    from dvc.dependency.param import ParamsDependency
+
+    params = {code.place(Path(dep.fs_path)): dep.params for dep in stage.deps if isinstance(dep, ParamsDependency)}
+    return {path for path, keys in params.items() if path.suffix == ".py" and _are_params(code.body(path), keys)}
+
+
+def _are_params(body: list[ast.stmt], keys: list[str], above: str = "") -> bool:
+    """Return whether statements only give values to names, each of which is declared by itself or with its class."""
+    for node in body:
+        match node:
+            case ast.Expr(ast.Constant()) | ast.Pass():
+                continue
+            case ast.ClassDef(name=name, bases=[], keywords=[], body=inner, decorator_list=[]):
+                if _are_params(inner, keys, f"{above}{name}."):
+                    continue
+            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), ast.Name(), ast.expr() as value):
+                with suppress(ValueError, TypeError, RecursionError):
+                    ast.literal_eval(value)
+                    if not keys or any(f"{above}{name}.".startswith(f"{key}.") for key in keys):
+                        continue
+        return False
+    return True
 
 
 def _with_folders(code: Code, missing: set[Path], wdir: Path, outs: list[Path]) -> list[Path]:

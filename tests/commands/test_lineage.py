@@ -760,3 +760,25 @@ def test_a_top_script_that_imports_by_its_own_name_is_in_no_package(foreign):
     text = "import importlib\nimportlib.import_module(name, __package__)\n"
     foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": text, "b.py": "x = 1\n"})
     assert lines(Path()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "declared"),
+    [
+        ("width = 3\nsizes: list = [1, 2]\n", "[width, sizes]", True),
+        ("'Settings.'\nwidth = 3\n", "", True),
+        ("class Net:\n    'Its size.'\n    width = 3\n", "[Net.width]", True),
+        ("class Net:\n    width = 3\n", "[Net]", True),
+        ("width = 3\ndepth = 2\n", "[width]", False),
+        ("class Net:\n    width = 3\n    depth = 2\n", "[Net.width]", False),
+        ("class Net(Base):\n    width = 3\n", "[Net]", False),
+        ("width = int('3')\n", "[width]", False),
+        ("width = 3\nimport b\n", "[width]", False),
+        ("width = 3\ndef make():\n    return 4\n", "", False),
+    ],
+)
+def test_a_python_file_of_which_params_declare_all_is_no_dep(foreign, text, keys, declared):
+    more = f"    params: [{{conf.py: {keys}}}]\n"
+    files = {"a.py": "import conf\n", "conf.py": text, "b.py": ""}
+    foreign({"dvc.yaml": stage("python a.py", "a.py", more=more), **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add conf.py"] * (not declared)
