@@ -14,8 +14,6 @@ def edit(text: str, stage_name: str, action: Literal["add", "remove"], path: str
     Unchanged for a stage of foreach or matrix, for a list or stage that another shares by an alias, and for a list that
     cannot be edited line by line.
     """
-    if "\r\n" in text:
-        return edit(text.replace("\r\n", "\n"), stage_name, action, path).replace("\n", "\r\n")
     edited = _edit(text, stage_name, action, path)
     if edited == text:
         return text
@@ -63,9 +61,11 @@ def _add(text: str, stage: Any, deps: Any, item: str) -> str:
     end = _line(text, last)[1]
     if not isinstance(last.value, str):  # a path with settings, which may take several lines
         end = _line(text, deps.value[0])[0]
-    newline = "" if text[:end].endswith("\n") else "\n"
-    start, first = _line(text, deps.value[0])[0], deps.value[0].start_mark.index
-    return f"{text[:end]}{newline}{text[start:first]}{item}\n{text[end:]}"
+    (start, _), first = _line(text, deps.value[0]), deps.value[0].start_mark.index
+    newline = _newline(text, first)
+    return (
+        f"{text[:end]}{'' if text[:end].endswith(newline) else newline}{text[start:first]}{item}{newline}{text[end:]}"
+    )
 
 
 def _begin(text: str, stage: Any, item: str) -> str:
@@ -73,8 +73,8 @@ def _begin(text: str, stage: Any, item: str) -> str:
     first = stage.value[0][0].start_mark
     if stage.flow_style:
         return f"{text[: first.index]}deps: [{item}], {text[first.index :]}"
-    indent = " " * first.column
-    return f"{text[: first.index]}deps:\n{indent}  - {item}\n{indent}{text[first.index :]}"
+    indent, newline = " " * first.column, _newline(text, first.index)
+    return f"{text[: first.index]}deps:{newline}{indent}  - {item}{newline}{indent}{text[first.index :]}"
 
 
 def _remove(text: str, key: Any, deps: Any, index: int) -> str:
@@ -102,3 +102,10 @@ def _line(text: str, node: Any) -> tuple[int, int]:
     """Return where the line begins that a node begins on, and where the next one does."""
     end = text.find("\n", node.start_mark.index)
     return text.rfind("\n", 0, node.start_mark.index) + 1, len(text) if end < 0 else end + 1
+
+
+def _newline(text: str, place: int) -> str:
+    """Return how the line at a place ends, or the one before the last."""
+    end = text.find("\n", place)
+    end = text.rfind("\n") if end < 0 else end
+    return "\r\n" if end > 0 and text[end - 1] == "\r" else "\n"

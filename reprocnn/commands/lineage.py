@@ -58,12 +58,13 @@ def fix(root: Path, found: list[Difference]) -> None:
     from reprocnn.commands import deps_lists
 
     for file in sorted({difference.file for difference in found}):
-        text = (root / file).read_bytes().decode("utf-8")
+        path = (root / file).resolve()  # behind a link, which stays
+        text = path.read_bytes().decode("utf-8")
         for action in ("add", "remove"):  # in this order, so that no list is empty in between
             for difference in found:
                 if (difference.file, difference.action) == (file, action):
                     text = deps_lists.edit(text, difference.stage, action, difference.path)
-        write_text(root / file, text)
+        write_text(path, text)
     if any(one.action == "add" and not one.path.endswith(".py") for one in found):
         _ignore_bytecode(root)
 
@@ -73,7 +74,8 @@ def _ignore_bytecode(root: Path) -> None:
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        path = Path(repo.root_dir, ".dvcignore")
+        path = Path(repo.root_dir, ".dvcignore").resolve()
         if not repo.dvcignore.is_ignored_dir(str(Path(repo.root_dir, "__pycache__"))):
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            write_text(path, "\n".join([*lines, "__pycache__", ""]))
+            text = path.read_bytes().decode("utf-8") if path.exists() else ""
+            newline = "\r\n" if "\r\n" in text else "\n"
+            write_text(path, f"{text}{newline if text and not text.endswith(newline) else ''}__pycache__{newline}")

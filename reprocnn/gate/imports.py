@@ -98,7 +98,7 @@ class Code:
         """
         below = self.files(path)
         inside = {file for file in below or {path} if not any(file.is_relative_to(one) for one in declared)}
-        inside = {file for file in inside if not self.is_trivial(file)}
+        inside = {file for file in inside if self._is_file(file) and not self.is_trivial(file)}
         if not inside or self.unfollowed(command, wdir):
             return bool(inside)
         ran = self.of_command(command, wdir)

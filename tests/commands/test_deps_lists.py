@@ -94,3 +94,16 @@ def test_another_stage_is_left_alone():
     assert edit(BLOCK, "b", "add", "a.py") == BLOCK.replace("  b:\n", "  b:\n    deps:\n      - a.py\n")
     text = "stages:\n  train_all: {cmd: x}\n  train: {cmd: y}\n"
     assert edit(text, "train", "add", "a.py") == text.replace("{cmd: y", "{deps: [a.py], cmd: y")
+
+
+@pytest.mark.parametrize("action", ["add", "remove"])
+@pytest.mark.parametrize(
+    "text", [BLOCK, FLOW, "stages:\n  a:\n    cmd: x\n", "stages:\n  a:\n    cmd: x\n    deps:\n    - b.py"]
+)
+def test_a_line_ends_as_its_neighbour_does(text, action):
+    path = "d.py" if action == "add" else "b.py"
+    windows = text.replace("\n", "\r\n")
+    assert edit(windows, "a", action, path) == edit(text, "a", action, path).replace("\n", "\r\n")
+    mixed = f"# comment\r\n{text}".replace("outs: [b.py]\n", "outs: [b.py]\r\n")
+    expected = f"# comment\r\n{edit(text, 'a', action, path)}".replace("outs: [b.py]\n", "outs: [b.py]\r\n")
+    assert edit(mixed, "a", action, path) == expected

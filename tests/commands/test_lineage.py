@@ -381,13 +381,22 @@ def test_fix_edits_the_lists_and_nothing_else(foreign, capsys):
     assert lines(Path()) == []
 
 
-def test_fix_adds_no_folder_whose_bytecode_counts(foreign):
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"*.tmp", b"*.tmp\n__pycache__\n"),
+        (b"*.tmp\r\n*.log\r\n", b"*.tmp\r\n*.log\r\n__pycache__\r\n"),
+        (b"*.tmp\r\n*.log", b"*.tmp\r\n*.log\r\n__pycache__\r\n"),
+        (b"", b"__pycache__\n"),
+    ],
+)
+def test_fix_adds_no_folder_whose_bytecode_counts(foreign, before, after):
     package = {"pkg/__init__.py": "", "pkg/b.py": "x = 1\n", "pkg/c.py": "x = 1\n"}
     root = foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": "import pkg.b, pkg.c\n", **package})
-    (root / ".dvcignore").write_text("*.tmp")
+    (root / ".dvcignore").write_bytes(before)
     for _ in range(2):
         lineage.fix(Path(), lineage.differences(Path()))
-    assert (root / ".dvcignore").read_text() == "*.tmp\n__pycache__\n"
+    assert (root / ".dvcignore").read_bytes() == after
 
 
 def test_code_behind_a_linked_folder_is_declared_by_its_own_place(foreign):
@@ -601,6 +610,11 @@ def test_a_dep_that_a_stage_may_use_is_left(foreign, cmd, code):
     assert lines(Path()) == ["dvc.yaml: a: deps: remove conf"] * alone
 
 
+def test_a_dep_that_is_not_there_is_not_left(foreign):
+    foreign({"dvc.yaml": stage("python a.py && sh run.sh", "a.py", "gone.py"), "a.py": "open('gone.py')\n"})
+    assert lines(Path()) == ["dvc.yaml: a: deps: remove gone.py"]
+
+
 @pytest.mark.parametrize(
     "cmd",
     [
@@ -760,6 +774,23 @@ def test_a_top_script_that_imports_by_its_own_name_is_in_no_package(foreign):
     text = "import importlib\nimportlib.import_module(name, __package__)\n"
     foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": text, "b.py": "x = 1\n"})
     assert lines(Path()) == []
+
+
+def test_fix_edits_what_a_link_leads_to(foreign):
+    files = {
+        "real/pipeline.yaml": stage("python a.py", "a.py"),
+        "real/ignored": "*.tmp\n",
+        "a.py": "import pkg.b, pkg.c\n",
+    }
+    root = foreign({**files, "pkg/b.py": "x = 1\n", "pkg/c.py": "x = 1\n"})
+    (root / "dvc.yaml").symlink_to("real/pipeline.yaml")
+    (root / ".dvcignore").symlink_to("real/ignored")
+    found = lineage.differences(Path())
+    lineage.fix(Path(), [one for one in found if one.file == "dvc.yaml"])
+    assert (root / "dvc.yaml").is_symlink()
+    assert (root / ".dvcignore").is_symlink()
+    assert (root / "real/pipeline.yaml").read_text() == stage("python a.py", "a.py", "pkg")
+    assert (root / "real/ignored").read_text() == "*.tmp\n__pycache__\n"
 
 
 @pytest.mark.parametrize(
