@@ -6,7 +6,8 @@ with `subprocess.run([sys.executable, "x.py"])`, if their names are written out 
 `importlib.import_module`, the strings of the call count, or all strings of a file that builds the name elsewhere.
 A dep may be a folder: it stands for all Python files below it. DVC must see what is imported, so files that .dvcignore
 names are differences too. Stages that run no Python file of the repository are skipped, and so are modules that hold
-nothing but a docstring.
+nothing but a docstring. A dep is unneeded only if all that its stage runs is followed, and if neither the code nor the
+command has its name in a string; a line names what is not followed, such as shell scripts and notebooks.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 
 from reprocnn.core.files import write_text
-from reprocnn.gate.lineage import Difference, compare
+from reprocnn.gate.lineage import Difference, compare, not_followed
 from reprocnn.gate.lock import open_repository
 
 
@@ -35,7 +36,10 @@ def main(arguments: list[str]) -> None:
         left = differences(Path())
         print("".join(f"fixed: {difference}\n" for difference in found if difference not in left), end="")
         found = left
-    print("\n".join(map(str, found)) or "dvc.yaml declares the code of each stage")
+    with open_repository("workspace") as repo:
+        unread = not_followed(repo, Path())
+    none = f"dvc.yaml declares {'all other code' if unread else 'the code of each stage'}"
+    print("\n".join([*unread, *map(str, found)] if found else [*unread, none]))
     if found and options.fix:
         print(
             "Edit these yourself: --fix changes neither lists of foreach, matrix and aliases nor .dvcignore, and "

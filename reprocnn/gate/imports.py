@@ -5,8 +5,10 @@ import os
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cached_property
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,8 +62,9 @@ class Code:
             given = word[11:].split(":") if word.startswith("PYTHONPATH=") else given
             path = [Path(os.path.normpath(start / name)) for name in given for start in (place, wdir)]
             name = word.rpartition("=")[2]
-            script = self._script(name, place) or self._script(name, wdir)
-            if script is None and PYTHON.fullmatch(Path(before).name):
+            after_python = bool(PYTHON.fullmatch(Path(before).name))
+            script = self._script(name, place, after_python) or self._script(name, wdir, after_python)
+            if script is None and after_python:
                 script = self._script(f"{name}/__main__.py", place)
             if script:
                 found.append(([script], Roots((script.parent, *path), others)))
@@ -70,6 +73,9 @@ class Code:
             module = word if flag_before and not flag_before[1] else flag[1] if flag else ""
             if module:
                 found.append((self._as_main(self._find(module, roots, place)), roots))
+            if word in self._project:
+                roots = Roots((*path,), others)
+                found.append((self._find(self._project[word], roots, place), roots))
             if CODE.fullmatch(before):
                 with suppress(*source.INVALID):  # a shell's command
                     found.append((self._imported_by(source.nodes(word), place / "-c", roots), roots))
@@ -287,6 +293,8 @@ class Code:
 
     def _is_installed(self, module: str) -> bool:
         """Return whether Python has a top module of its own, not of the repository; a folder alone is none."""
+        if module in {target.partition(".")[0] for target in self._project.values()}:
+            return False
         if module not in self._installed:
             places = [path for path in sys.path if "site-packages" in path or not self._holds(Path(path).resolve())]
             spec = PathFinder.find_spec(module, places) if module not in sys.stdlib_module_names else None
@@ -315,12 +323,27 @@ class Code:
                 found += self._files(root, [name])
         return found
 
-    def _script(self, word: str, wdir: Path) -> Path | None:
+    def _script(self, word: str, wdir: Path, any_name: bool = False) -> Path | None:
         for place in (wdir, self.root):
             path = Path(os.path.normpath(place / word))
-            if path.suffix == ".py" and path.is_relative_to(self.root) and self._is_file(path):
+            if self._holds(path) and self._is_file(path) and (any_name or self._is_script(path)):
                 return path
         return None
+
+    def _is_script(self, path: Path) -> bool:
+        start = b"" if path.suffix else self._fs.cat_file(str(path), end=100)
+        return path.suffix == ".py" or bool(re.match(rb"#!.*python", start))
+
+    @cached_property
+    def _project(self) -> dict[str, str]:
+        """The commands that pyproject.toml declares, with their modules."""
+        file = self.root / "pyproject.toml"
+        try:
+            values = tomllib.loads(self._fs.cat_file(str(file)).decode()) if self._is_file(file) else {}
+            scripts = {**values.get("tool", {}).get("poetry", {}).get("scripts", {}), **values["project"]["scripts"]}
+            return {name: target.partition(":")[0] for name, target in scripts.items()}
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return {}
 
     def _as_main(self, files: list[Path]) -> list[Path]:
         """Return the files that `-m` runs: of a package its __main__ too."""
@@ -352,7 +375,10 @@ class Code:
             except source.INVALID as error:
                 where = f"{Path(os.path.relpath(file, self.root)).as_posix()}:{getattr(error, 'lineno', None) or 1}"
                 reason = str(getattr(error, "msg", error)) or "nested too deep"  # all that MemoryError means here
-                raise UserError(f"{where}: invalid Python ({reason}); fix it") from None
+                version = f"Python {sys.version_info[0]}.{sys.version_info[1]}"
+                raise UserError(
+                    f"{where}: invalid {version} ({reason}); fix it, or use the Python that runs it"
+                ) from None
         return self._nodes[file]
 
 

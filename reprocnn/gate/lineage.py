@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from reprocnn.gate.imports import Code
@@ -31,12 +32,9 @@ class Difference:
 
 def compare(repo: Any, root: Path) -> list[Difference]:
     """Compare each stage of an open DVC repository; `root` is where paths start. Raises UserError for a bad module."""
-    from dvc.stage import PipelineStage
-
     code = Code(Path(repo.root_dir), repo.fs)
     outs = [code.place(Path(out.fs_path)) for out in repo.index.outs if is_local(out)]
-    stages = [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and stage.cmd]
-    return [difference for stage in stages for difference in _compare(code, stage, outs, root.resolve())]
+    return [difference for stage in _stages(repo) for difference in _compare(code, stage, outs, root.resolve())]
 
 
 def missing(repo: Any) -> list[str]:
@@ -44,6 +42,24 @@ def missing(repo: Any) -> list[str]:
     remedies = {"add": "run `reprocnn lineage --fix`", "show": "change .dvcignore or move the file"}
     found = compare(repo, Path(repo.root_dir))
     return [f"{one}; {remedies[one.action]}" for one in found if one.action in remedies]
+
+
+def not_followed(repo: Any, root: Path) -> list[str]:
+    """Return a line for each stage that runs what lineage cannot read: another program, a shell script, a notebook."""
+    code = Code(Path(repo.root_dir), repo.fs)
+    found = {stage: code.unfollowed(stage.cmd, Path(stage.wdir)) for stage in _stages(repo)}
+    return [
+        f"{_relative(Path(stage.path), root.resolve())}: {stage.name}: not followed: "
+        f"{', '.join(shorten(command, 60, placeholder='...') for command in commands)}"
+        for stage, commands in found.items()
+        if commands
+    ]
+
+
+def _stages(repo: Any) -> list[Any]:
+    from dvc.stage import PipelineStage
+
+    return [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and stage.cmd]
 
 
 def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[Difference]:

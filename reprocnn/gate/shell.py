@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 SHELLS = {"sh", "bash", "dash", "ksh", "zsh", "source", "."}
 # What runs no code of a repository, and a shell's own words.
@@ -12,6 +13,7 @@ HARMLESS = re.compile(
     r"gzip|head|ln|ls|mkdir|mv|printf|pwd|rm|rmdir|sed|set|sleep|sort|tail|tar|tee|test|touch|tr|trap|true|uniq|unset|"
     r"unzip|wait|wc|wget|zip|"
 )
+HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1([^\n]*)\n(.*?)^[ \t]*\2[ \t]*$", re.DOTALL | re.MULTILINE)
 BEFORE = {"!", "do", "elif", "else", "exec", "if", "then", "time", "until", "while", "{"}  # words before a command
 
 
@@ -58,6 +60,7 @@ def name_parts(text: str) -> set[str]:
 
 
 def _split(command: str) -> list[str]:
+    command = HERE_DOCUMENT.sub(lambda found: f"-c {shlex.quote(dedent(found[4]))} {found[3]}", command)
     command = re.sub(r"\$PWD\b|\$\{PWD\}|\$\(pwd\)|`pwd`", ".", command.replace("\\\n", " "))
     lexer = shlex.shlex(command, posix=True, punctuation_chars="();<>|&\n")
     lexer.whitespace = " \t\r"

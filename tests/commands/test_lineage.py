@@ -484,7 +484,7 @@ def test_invalid_code_is_named(foreign):
         lineage.differences(Path())
     for text in ("x = '\0'\n", f"x = 1{' + 1' * 100_000}\n", f"x = {'-' * 100_000}1\n"):
         (root / "b.py").write_text(text)
-        with pytest.raises(UserError, match=r"^b\.py:1: invalid Python \(\w.*\); fix it"):
+        with pytest.raises(UserError, match=r"^b\.py:1: invalid Python 3\.\d+ \(\w.*\); fix it"):
             lineage.differences(Path())
     (root / "b.py").write_text("print 1\n")
     assert call(root, "python", "-m", "reprocnn", "lineage", code=2, PYTHONPATH=str(ROOT)).startswith("error: b.py:1")
@@ -813,3 +813,64 @@ def test_a_python_file_of_which_params_declare_all_is_no_dep(foreign, text, keys
     files = {"a.py": "import conf\n", "conf.py": text, "b.py": ""}
     foreign({"dvc.yaml": stage("python a.py", "a.py", more=more), **files})
     assert lines(Path()) == ["dvc.yaml: a: deps: add conf.py"] * (not declared)
+
+
+PROJECT = """
+[project]
+name = "tool"
+scripts = {mytool = "pkg.cli:main"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("cmd", "found"),
+    [
+        ("mytool train", "src/pkg/cli.py"),
+        ("uv run mytool", "src/pkg/cli.py"),
+        ("./start --fast", "b.py"),
+        ("python start", "b.py"),
+        ("python plain", "b.py"),
+        ("'cat start.txt'", None),
+        ("./plain", None),
+        ('"python - a <<E\\n  import b\\n\\n  b.run()\\n  E\\n"', "b.py"),
+        ("\"python3 <<-'END' > log\\nimport b\\nEND\\nls\"", "b.py"),
+        ('"sh <<E\\npython b.py\\nE"', "b.py"),
+    ],
+)
+def test_programs_that_are_no_python_files_by_their_names_are_followed(foreign, cmd, found):
+    scripts = {
+        "start": "#!/usr/bin/env python3\nimport b\n",
+        "plain": "import b\n",
+        "start.txt": "#!python\nimport b\n",
+    }
+    package = {"src/pkg/__init__.py": "", "src/pkg/cli.py": "x = 1\n", "pyproject.toml": PROJECT}
+    foreign({"dvc.yaml": stage(cmd, "start", "plain"), "b.py": "x = 1\n", **scripts, **package})
+    assert lines(Path()) == [f"dvc.yaml: a: deps: add {found}"] * bool(found)
+
+
+@pytest.mark.parametrize("text", ["[project", "project = 1", "[project]\nscripts = {mytool = 1}"])
+def test_a_project_file_of_another_form_names_no_program(foreign, text):
+    foreign({"dvc.yaml": stage("mytool"), "pyproject.toml": text, "b.py": "x = 1\n"})
+    assert lines(Path()) == []
+
+
+@pytest.mark.parametrize("cmd", ["mytool", "python src/pkg/cli.py"])
+def test_what_the_project_installs_is_its_own_code(foreign, tmp_path_factory, monkeypatch, cmd):
+    installed = tmp_path_factory.mktemp("installed")
+    (installed / "pkg.py").touch()
+    monkeypatch.syspath_prepend(installed)
+    package = {"src/pkg/__init__.py": "", "src/pkg/cli.py": "import pkg.b\n", "src/pkg/b.py": "x = 1\n"}
+    foreign({"dvc.yaml": stage(cmd, "src/pkg/cli.py"), "pyproject.toml": PROJECT, **package})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add src/pkg/b.py"]
+
+
+def test_what_is_not_followed_is_named(foreign, capsys):
+    run = "jupyter nbconvert --execute one.ipynb && mkdir -p out && python a.py && sh run.sh"
+    text = stage(run, "a.py", "b.py") + "  c:\n    cmd: echo\n  d:\n    cmd: python a.py\n    deps: [a.py]\n"
+    root = foreign({"dvc.yaml": text, "a.py": "x = 1\n", "b.py": "x = 1\n"})
+    noted = "dvc.yaml: a: not followed: jupyter nbconvert --execute one.ipynb, sh run.sh\n"
+    for end, code in (("dvc.yaml declares all other code\n", 0), ("dvc.yaml: d: deps: add b.py\n", 1)):
+        with pytest.raises(SystemExit) as stopped:
+            lineage.main([])
+        assert (stopped.value.code, capsys.readouterr().out) == (code, noted + end)
+        (root / "a.py").write_text("import b\n")
