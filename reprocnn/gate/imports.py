@@ -331,8 +331,10 @@ class Code:
         return None
 
     def _is_script(self, path: Path) -> bool:
-        start = b"" if path.suffix else self._fs.cat_file(str(path), end=100)
-        return path.suffix == ".py" or bool(re.match(rb"#!.*python", start))
+        if path.suffix:
+            return path.suffix == ".py"
+        with self._fs.open(str(path), "rb") as file:
+            return bool(re.match(rb"#!.*python", file.read(100)))
 
     @cached_property
     def _project(self) -> dict[str, str]:

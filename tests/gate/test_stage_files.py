@@ -451,6 +451,20 @@ def test_stages_of_one_name_in_two_files_are_two(branch):
     assert stages["lib/dvc.yaml:train"].deps == {"lib/a.py"}
 
 
+@pytest.mark.parametrize("cmd", ["./start", "tool", "PYTHONPATH=none:lib python code/train.py", "python code/far.py"])
+def test_code_of_a_revision_is_read_as_the_code_here_is(branch, cmd):
+    Path("start").write_text("#!/usr/bin/env python\nimport lib.a\n")
+    Path("pyproject.toml").write_text("[project]\nscripts = {tool = 'lib.a:main'}\n")
+    Path("lib/sitecustomize.py").write_text("import lib.a\n")
+    Path("code/far.py").write_text("import a, importlib\nimportlib.import_module(f'lib.{a.name}')\n")
+    declare(train=STAGE | {"cmd": cmd, "deps": ["start", "code"]})
+    call(branch, "git", "add", "--all")
+    commit(branch)
+    found = lock.undeclared_code()
+    assert "add lib" in found[0]
+    assert lock.undeclared_code("HEAD") == found
+
+
 def test_a_file_is_made_with_the_folder_that_it_is_in():
     stages = {"train": stage(outs={"models", "a.json"})}
     made = [makes(stages, path) for path in ("a.json", "models/m/w", "models", "model", "models.json", None)]
