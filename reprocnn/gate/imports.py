@@ -72,7 +72,8 @@ class Code:
             flag, flag_before = MODULE.fullmatch(word), MODULE.fullmatch(before)
             module = word if flag_before and not flag_before[1] else flag[1] if flag else ""
             if module:
-                found.append((self._as_main(self._find(module, roots, place)), roots))
+                files = self._find(module, roots, place) or self._find(module, Roots(others, ()))
+                found.append((self._as_main(files), roots))
             if word in self._project:
                 roots = Roots((*path,), others)
                 found.append((self._find(self._project[word], roots, place), roots))
@@ -99,22 +100,23 @@ class Code:
     def may_use(self, command: str | list[str], wdir: Path, path: Path, declared: Iterable[Path] = ()) -> bool:
         """Return whether a stage may use a file, or a folder beside what is `declared` of it.
 
-        It may where it runs it, where its code, its command or a shell script has its name in a string, or where not
-        all that it runs is followed.
+        It may where it runs it, where its code, its command or a shell script names it, in a string or as a module that
+        is installed too, or where not all that it runs is followed.
         """
-        below = self.files(path)
-        inside = {file for file in below or {path} if not any(file.is_relative_to(one) for one in declared)}
-        inside = {file for file in inside if self._is_file(file) and not self.is_trivial(file)}
-        if not inside or self.unfollowed(command, wdir):
-            return bool(inside)
+        below = self.files(path) or {path}
+        beside = {file for file in below if not any(file.is_relative_to(one) for one in declared)}
+        code = {file for file in beside if self._is_file(file) and not self.is_trivial(file)}
+        if not code or self.unfollowed(command, wdir):
+            return bool(code)
         ran = self.of_command(command, wdir)
-        own = {file.name for file in inside} | ({path.stem} if inside >= below else set())
-        return bool(inside & {self.place(file) for file in ran} or own & self._names(_lines(command), ran, wdir))
+        own = {name for file in code for name in (file.name, *file.relative_to(path).parts)}
+        own |= {path.stem} if beside == below else set()
+        return bool(code & {self.place(file) for file in ran} or own & self._names(_lines(command), ran, wdir))
 
     def files(self, folder: Path) -> set[Path]:
         """List the Python files below `folder`, without hidden folders, bytecode and what is installed.
 
-        None if it is a file.
+        Empty if it is a file.
         """
         found = set()
         for place, folders, names in self._fs.walk(str(folder)):
@@ -153,13 +155,8 @@ class Code:
 
     def foreign_modules(self, file: Path) -> set[str]:
         """Name the top modules that a file imports from neither the standard library nor, it seems, the repository."""
-        names = set()
         nodes = self._parse(file)
-        for node in nodes:
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names.add(node.module)
+        names = source.imported(nodes)
         for part in source.importing_by_name(nodes):
             names |= {name for name in strings(part) if re.fullmatch(r"\w+(\.\w+)*", name)}
         tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
@@ -173,7 +170,8 @@ class Code:
     def _names(self, lines: list[str], files: set[Path], wdir: Path) -> set[str]:
         """List the parts of all paths and dotted names in command lines, code, and the shell scripts that both name."""
         waiting = [word for line in lines for word in shell.words(line)]
-        waiting += [word for file in files for word in strings(self._parse(file)[0])]
+        for file in files:
+            waiting += [*strings(self._parse(file)[0]), *source.imported(self._parse(file))]
         found: set[str] = set()
         while waiting:
             word = waiting.pop()
@@ -273,11 +271,12 @@ class Code:
     def _find(self, module: str, roots: Roots, near: Path | None = None) -> list[Path]:
         """Return the files that importing `module` runs, from the first root that has any.
 
-        A module that is nowhere else is looked for in all folders, those `near` another first: the path may be set at
-        run time.
+        What the package of the folder `near` imports of itself is there, wherever else it is installed. A module that
+        is nowhere is looked for in all folders, the nearest first: the path may be set at run time.
         """
         parts = module.split(".")
-        places = self._places(parts[0], roots)
+        own = [folder.parent for folder in ((near, *near.parents) if near else ()) if folder.name == parts[0]]
+        places = [*self._places(parts[0], roots), *own]
         if near and not self._is_installed(parts[0]):
             homes = self._folders_with(parts[0])
             places += sorted(homes, key=lambda home: (len(os.path.relpath(home, near).split(os.sep)), home))
@@ -342,9 +341,12 @@ class Code:
         file = self.root / "pyproject.toml"
         try:
             values = tomllib.loads(self._fs.cat_file(str(file)).decode()) if self._is_file(file) else {}
-            scripts = {**values.get("tool", {}).get("poetry", {}).get("scripts", {}), **values["project"]["scripts"]}
+            scripts = {
+                **values.get("tool", {}).get("poetry", {}).get("scripts", {}),
+                **values.get("project", {}).get("scripts", {}),
+            }
             return {name: target.partition(":")[0] for name, target in scripts.items()}
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError):  # no TOML, or of another form
             return {}
 
     def _as_main(self, files: list[Path]) -> list[Path]:

@@ -25,6 +25,17 @@ def nodes(code: str | bytes) -> list[ast.AST]:
         return list(running(ast.parse(code)))
 
 
+def imported(nodes: list[ast.AST]) -> set[str]:
+    """Name the modules that a file imports, without relative ones."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return names
+
+
 def importing_by_name(nodes: list[ast.AST]) -> list[ast.AST]:
     """Return the calls that import or run what a string in them names; all nodes if one's name is made elsewhere."""
     known, calls = _calls_by_name(nodes)

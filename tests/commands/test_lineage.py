@@ -854,14 +854,28 @@ def test_a_project_file_of_another_form_names_no_program(foreign, text):
     assert lines(Path()) == []
 
 
-@pytest.mark.parametrize("cmd", ["mytool", "python src/pkg/cli.py"])
-def test_what_the_project_installs_is_its_own_code(foreign, tmp_path_factory, monkeypatch, cmd):
+@pytest.mark.parametrize(
+    ("cmd", "deps", "found"),
+    [
+        ("mytool", ["src/pkg/cli.py"], ["add src/pkg/b.py"]),
+        ("python src/pkg/cli.py", ["src/pkg/cli.py"], ["add src/pkg/b.py"]),
+        ("python -m other.run", ["src/other/run.py"], ["add src/other/c.py"]),
+        ("python s/a.py", ["s/a.py"], []),
+        ("python s/a.py", ["s/a.py", "src/other"], []),  # which may be what is installed
+        ("python s/a.py", ["s/a.py", "src"], []),
+        ("python s/a.py", ["s/a.py", "src/third"], ["remove src/third"]),
+    ],
+)
+def test_what_the_project_installs_may_be_its_own_code(foreign, tmp_path_factory, monkeypatch, cmd, deps, found):
     installed = tmp_path_factory.mktemp("installed")
-    (installed / "pkg.py").touch()
+    for name in ("pkg", "other", "third"):
+        (installed / f"{name}.py").touch()
     monkeypatch.syspath_prepend(installed)
     package = {"src/pkg/__init__.py": "", "src/pkg/cli.py": "import pkg.b\n", "src/pkg/b.py": "x = 1\n"}
-    foreign({"dvc.yaml": stage(cmd, "src/pkg/cli.py"), "pyproject.toml": PROJECT, **package})
-    assert lines(Path()) == ["dvc.yaml: a: deps: add src/pkg/b.py"]
+    other = {"src/other/__init__.py": "", "src/other/run.py": "from other import c\n", "src/other/c.py": "x = 1\n"}
+    files = {"s/a.py": "import other.run\n", "src/third/d.py": "x = 1\n", "pyproject.toml": PROJECT}
+    foreign({"dvc.yaml": stage(cmd, *deps), **files, **package, **other})
+    assert lines(Path()) == [f"dvc.yaml: a: deps: {one}" for one in found]
 
 
 def test_what_is_not_followed_is_named(foreign, capsys):
