@@ -1,13 +1,16 @@
 """Compare the code deps that dvc.yaml declares with the code that each stage imports, in any DVC repository.
 
-A stage's code is the Python files that its `cmd` names, as scripts or behind `-m`, and what they import, found in the
-source without running it: inside functions too, but not behind `if TYPE_CHECKING`. So are scripts that they start, as
-with `subprocess.run([sys.executable, "x.py"])`, if their names are written out there. If code imports by name, as with
-`importlib.import_module`, the strings of the call count, or all strings of a file that builds the name elsewhere.
-A dep may be a folder: it stands for all Python files below it. DVC must see what is imported, so files that .dvcignore
-names are differences too. Stages that run no Python file of the repository are skipped, and so are modules that hold
-nothing but a docstring. A dep is unneeded only if all that its stage runs is followed, and if neither the code nor the
-command has its name in a string; a line names what is not followed, such as shell scripts and notebooks.
+A stage's code is the Python files that its `cmd` names, as scripts, behind `-m` or by a command of pyproject.toml, and
+what they import, found in the source without running it: inside functions too, but not behind `if TYPE_CHECKING`. So
+are scripts that they start, as with `subprocess.run([sys.executable, "x.py"])`, if their names are written out there.
+If code imports by name, as with `importlib.import_module`, the strings of the call count, or all strings of a file that
+builds the name elsewhere; of a name that is completed at run time, the whole package. A module that is nowhere on the
+path and not installed is looked for in all folders, since code may extend `sys.path`.
+
+A dep may be a folder: it stands for all Python files below it. Params may declare a Python file that only sets values.
+DVC must see what is imported, so files that .dvcignore names are differences too. Stages that run no Python file of the
+repository are skipped, and so are modules that hold nothing but a docstring. A dep is unneeded only if all that its
+stage runs is followed, and nothing there names it; a line names what is not followed, such as a shell script.
 """
 
 import argparse
