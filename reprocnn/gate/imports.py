@@ -322,16 +322,20 @@ class Code:
                 found += self._files(root, [name])
         return found
 
-    def _script(self, word: str, wdir: Path, any_name: bool = False) -> Path | None:
+    def _script(self, word: str, wdir: Path, after_python: bool = False) -> Path | None:
         for place in (wdir, self.root):
             path = Path(os.path.normpath(place / word))
-            if self._holds(path) and self._is_file(path) and (any_name or self._is_script(path)):
+            if self._holds(path) and self._is_file(path) and self._is_script(path, after_python):
                 return path
         return None
 
-    def _is_script(self, path: Path) -> bool:
+    def _is_script(self, path: Path, after_python: bool) -> bool:
         if path.suffix:
             return path.suffix == ".py"
+        if after_python:
+            with suppress(UserError):  # of what is rather an argument
+                return bool(self._parse(path))
+            return False
         with self._fs.open(str(path), "rb") as file:
             return bool(re.match(rb"#!.*python", file.read(100)))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 WALKING = {"iter_modules", "walk_packages"}  # pkgutil's, over all modules of a package
 BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
-BY_NAME |= {"find_spec", "resolve_name", "attach", *WALKING}  # attach: of lazy_loader
+BY_NAME |= {"find_spec", "resolve_name", *WALKING}
 TYPING = {"typing", "typing_extensions"}
 UNKNOWN = "\0"  # in a text, what is not written out
 # What starts a program, or runs code that it is given: of subprocess, os, asyncio and Python itself.
@@ -52,7 +52,7 @@ def importing_by_name(nodes: list[ast.AST]) -> list[ast.AST]:
 def walked_packages(nodes: list[ast.AST]) -> set[str]:
     """Name the packages of which a name made at run time may be any module; "" is that of the file itself."""
     found = set()
-    for call in _calls_by_name(nodes)[1]:
+    for call in [*_calls_by_name(nodes)[1], *_lazy_loaders(nodes)]:
         walks = last_name(call.func) in WALKING
         given = [*call.args, *(one.value for one in call.keywords)]
         if walks or not isinstance(given[0] if given else None, ast.Constant):
@@ -60,6 +60,14 @@ def walked_packages(nodes: list[ast.AST]) -> set[str]:
             names = {*texts, *(name for one in given for node in ast.walk(one) for name in _packages(node))}
             found |= names or ({""} if walks else set())
     return found
+
+
+def _lazy_loaders(nodes: list[ast.AST]) -> Iterator[ast.Call]:
+    """Yield the calls of lazy_loader, which imports a package's modules when they are used."""
+    for node in nodes:
+        match node:
+            case ast.Call(ast.Attribute(attr="attach" | "attach_stub"), [ast.Name("__name__"), *_]):
+                yield node
 
 
 def _packages(node: ast.AST) -> list[str]:

@@ -210,6 +210,9 @@ def test_paths_are_those_of_the_stages_wdir(foreign):
     assert lines(Path()) == ["dvc.yaml: a: deps: add ../common.py", "dvc.yaml: a: deps: add b.py"]
     foreign({"dvc.yaml": stage("cd .. && python common.py", more="    wdir: work\n")})
     assert lines(Path()) == ["dvc.yaml: a: deps: add ../common.py"]
+    started = {"work/a.py": "import os\nos.system(f'python {TOP}/' + 'code/c.py')\n", "code/c.py": "x = 1\n"}
+    foreign({"dvc.yaml": stage("python a.py", "a.py", more="    wdir: work\n"), **started})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add ../code/c.py"]
 
 
 def test_a_folder_that_a_stage_writes_to_is_no_dep(foreign):
@@ -450,7 +453,9 @@ def test_a_script_that_another_one_starts_is_followed(foreign, code):
 
 
 def test_words_of_other_calls_start_nothing(foreign):
-    files = {"a.py": "print('run b.py first')\nlog.run('b.md')\n", "b.py": "x = 1\n"}
+    code = "print('run b.py first')\nlog.run('b.md')\nplot.attach('b', data)\n"
+    code += "subprocess.run([tool, 'notes'])\nsubprocess.run([tool, 'data.csv'])\n"
+    files = {"a.py": code, "b.py": "x = 1\n", "notes": "No program.\n", "data.csv": "1 2\n"}
     foreign({"dvc.yaml": stage("python a.py", "a.py"), **files})
     assert lines(Path()) == []
 
