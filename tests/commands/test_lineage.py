@@ -626,7 +626,8 @@ def test_a_dep_that_is_not_there_is_not_left(foreign):
         "mkdir -p out && cd . && PYTHONHASHSEED=0 python a.py 2>&1 | tee out/log",
         "python -c 'print(1)'; if [ -e x ]; then python a.py -c 1; fi",
         '"# first\npython a.py \\\n  --big -b 1\n"',
-        "python a.py && export PYTHONPATH=. && cd code && python -m c",
+        "python a.py && export PYTHONPATH=. && cd code && python -m c && python ./c.py",
+        "(cd code; ls); python a.py",
     ],
 )
 def test_a_dep_that_no_command_of_several_uses_is_not_left(foreign, cmd):
