@@ -145,13 +145,9 @@ def _gone(was: list[StageFiles], now: list[StageFiles]) -> list[str]:
     """List the deps that are no longer declared, except code that no stage here can use, as far as all is followed."""
     deps = _deps(now)
     code = set().union(*(one.code for one in was))
-    gone = (path for one in was for path in one.deps if not _is_within(path, deps))
-    return sorted({path for path in gone if path not in code or _holds_data(path, deps) or _is_used(path, now)})
-
-
-def _is_used(path: str, stages: list[StageFiles]) -> bool:
-    """Return whether code that is still there, and no dep of these stages, may be used by one of them."""
-    return Path(path).exists() and any(one.may_use(path, _deps(stages)) for one in stages)
+    gone = {path for one in was for path in one.deps if not _is_within(path, deps)}
+    kept = {path for path in gone & code if _holds_data(path, deps) or any(one.may_use(path, deps) for one in now)}
+    return sorted(gone - code | kept)
 
 
 def _new(was: list[StageFiles], now: list[StageFiles], here: dict[str, StageFiles]) -> set[str]:

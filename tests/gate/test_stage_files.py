@@ -151,7 +151,9 @@ def test_a_stage_that_runs_no_python_is_held_to_its_code_too(branch):
     call(branch, "git", "add", "--all")
     commit(branch)
     declare(train=without("deps", "code/train.py", cmd="sh code/run.sh", deps=[*STAGE["deps"][1:], "code/run.sh"]))
-    assert reasons() == ["code/train.py: LOOSENED (no longer a dep of metrics/m.json)"]
+    for _ in range(2):
+        assert reasons() == ["code/train.py: LOOSENED (no longer a dep of metrics/m.json)"]
+        Path("code/train.py").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
