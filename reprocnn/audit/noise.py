@@ -35,7 +35,7 @@ def given(model: keras.Model, x: Any) -> Any:
 def by_input(inputs: list[Any], x: Any) -> list[np.ndarray]:
     """Return the part of `x` of each input, as `fit` takes it; raises UserError if they do not belong together."""
     names = [tensor.name for tensor in inputs]
-    if isinstance(x, dict) and inputs and set(names) != set(x):
+    if isinstance(x, dict) and inputs and not set(names) <= set(x):
         raise UserError(
             f"x: expected a part for each input ({', '.join(names)}), got {', '.join(map(str, x)) or 'none'}."
         )

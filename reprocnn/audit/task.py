@@ -140,8 +140,9 @@ def _head(output: Call, shape: tuple[int | None, ...], signal: Signal) -> Head:
 
 
 def _shape(model: keras.Model, graph: Graph, place: int) -> tuple[int | None, ...]:
-    outputs = getattr(model, "outputs", None)
-    return tuple(outputs[place].shape) if outputs and len(outputs) == len(graph.results) else graph.results[place].shape
+    outputs, found = getattr(model, "outputs", None), graph.results[place].shape
+    declared = tuple(outputs[place].shape) if outputs and len(outputs) == len(graph.results) else found
+    return declared if len(declared) == len(found) else (None, *found[1:])  # Keras is wrong on TextVectorization
 
 
 def _by_output(given: Any, names: list[str], what: str, spread: bool = True) -> list[Any]:
@@ -206,7 +207,7 @@ def _read_loss(given: Any, units: int) -> Loss | None:
     same = None if is_known else recognize.loss(given, units)
     if same:
         return Loss(*same, function=given)
-    from_logits = kind == "ctc" or bool(options.get("from_logits", getattr(given, "from_logits", False)))
+    from_logits = (is_known and kind == "ctc") or bool(options.get("from_logits", getattr(given, "from_logits", False)))
     return Loss(kind, from_logits, is_known, options, given)
 
 

@@ -484,6 +484,10 @@ def wasserstein(y, p):
     return ops.mean(y * p)
 
 
+def without_missing(y, p):
+    return ops.mean(ops.square(ops.where(ops.isnan(y), 0.0, y - p)))
+
+
 # the optimizer and the metrics
 OPT = keras.optimizers
 S = OPT.schedules
@@ -1062,11 +1066,49 @@ def own_loss(function, units=4, last="sigmoid", y=None):
     return mlp(units=units, last=last, loss=function), {"x": X8, "y": classes(N, 2, (units,)) if y is None else y}
 
 
+def twins(kind, *sizes):
+    inputs = Input((12,), dtype="int32" if kind is layers.Embedding else "float32")
+    x = layers.Add()([kind(*sizes)(inputs), kind(*sizes)(inputs)])
+    x = layers.GlobalAveragePooling1D()(x) if kind is layers.Embedding else layers.ReLU()(x)
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
 def dice(y, p):
     return (2 * ops.sum(y * p) + 1) / (ops.sum(y) + ops.sum(p) + 1)
 
 
 fault("dice coefficient as the loss", "reversed-loss", lazy(own_loss, dice))
+fault(
+    "missing labels in a custom loss that takes them",
+    "missing-labels",
+    lazy(own_loss, lambda y, p: ops.mean((y - p) ** 2), 1, None, np.where(np.arange(N) == 3, np.nan, 1.0)),
+)
+fault(
+    "a rate for a dense layer behind a recurrent one",
+    "learning-rate",
+    lambda: compiled(chain((12, 4), layers.LSTM(8), layers.Dense(3, activation="softmax")), OPT.Adam(0.5)),
+)
+fault(
+    "the label in another unit among the columns",
+    "label-among-inputs",
+    lazy(mlp, units=1, last=None, loss="mse"),
+    x=X8,
+    y=1.8 * X8[:, 2] + 32,
+)
+fault("two embeddings of the same words, added", "joined-with-itself", lambda: twins(layers.Embedding, 50, 8))
+fault("two dense layers of one tensor, added", "joined-with-itself", lambda: twins(layers.Dense, 8))
+fault(
+    "categorical accuracy of one unit",
+    "metric-and-output",
+    lambda: mlp(units=1, last="sigmoid", loss="binary_crossentropy", metrics=[M.CategoricalAccuracy()]),
+)
+fault("f1 score of class numbers", "metric-and-output", lambda: mlp(metrics=[M.F1Score(average="macro")]))
+fault(
+    "brightness of 0 to 255 behind a rescaling",
+    "value-range",
+    lambda: cnn(layers.Rescaling(1 / 255), layers.RandomBrightness(0.2), conv()),
+    x=RNG.uniform(0, 255, (N, 16, 16, 3)),
+)
 fault(
     "r2 score as the loss",
     "reversed-loss",
@@ -1247,6 +1289,16 @@ NEAR = {
         lambda: shifted(layers.Conv1D(8, 3, padding="causal")),
     ],
     "order-blind": [lambda: classifier_of_bags(positions=True), lambda: forecast(layers.LSTM(8))],
+    "value-range": [
+        lambda: (
+            cnn(layers.Rescaling(1 / 255), layers.RandomBrightness(0.2, value_range=(0, 1)), conv()),
+            {"x": RNG.uniform(0, 255, (N, 16, 16, 3))},
+        ),
+        lambda: (
+            cnn(layers.RandomBrightness(0.2), layers.Rescaling(1 / 255), conv()),
+            {"x": RNG.uniform(0, 255, (N, 16, 16, 3))},
+        ),
+    ],
     "label-among-inputs": [lambda: (mlp(units=1, last=None, loss="mse"), {"x": X8, "y": X8[:, 2] + X8[:, 3]})],
     "labels-range": [
         lambda: (scaled_head(), {"y": RNG.normal(0, 2, N)}),
@@ -1260,7 +1312,12 @@ NEAR = {
         lambda: unet(y=classes(8, 3, (32, 32))),
     ],
     "missing-values": [lambda: (nan_aware(), {"x": np.where(X8 > 2, np.nan, X8)}), lambda: (mlp(), {"x": X8})],
-    "missing-labels": [lambda: (mlp(units=1, last=None, loss=wasserstein), {"y": np.full(N, np.nan)})],
+    "missing-labels": [
+        lambda: (
+            mlp(units=1, last=None, loss=without_missing),
+            {"y": np.where(np.arange(N) % 5, 1.0, np.nan)},
+        )
+    ],
     "class-numbers": [
         lambda: (mlp(loss=L.SparseCategoricalCrossentropy(ignore_class=-1)), {"y": classes(N, 4) - 1}),
         lambda: (mlp(), {"y": classes(N, 3).astype("float32")}),

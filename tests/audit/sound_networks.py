@@ -1355,7 +1355,141 @@ def batch_in_matrices():
     return K.Model([left, right], ops.matmul(a, ops.transpose(b)))
 
 
-NOT_NETWORKS = ("compiled", "classes", "tokens", "chain", "unet", "_backbone", "Queries", "InverseRoot", "Annealed")
+def contrastive_pairs():
+    """The label is 1 for a pair of one class, whose distance is to be 0."""
+    left, right = Input((8,)), Input((8,))
+    base = chain((8,), layers.Dense(16, activation="relu"), layers.Dense(8))
+    distance = ops.sqrt(ops.maximum(ops.sum(ops.square(base(left) - base(right)), axis=1, keepdims=True), 1e-7))
+
+    def contrastive(y, d):
+        return ops.mean(y * ops.square(d) + (1 - y) * ops.square(ops.maximum(1 - d, 0)))
+
+    known = {"x": [RNG.normal(size=(40, 8)), RNG.normal(size=(40, 8))], "y": np.tile([1.0, 0.0], 20)}
+    return compiled(K.Model([left, right], distance), loss=contrastive), known
+
+
+class Experts(layers.Layer):
+    """Each row goes to one of several experts, so that a small batch may leave some out."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.gate = layers.Dense(count, activation="softmax")
+        self.experts = [layers.Dense(8, activation="relu") for _ in range(count)]
+
+    def call(self, x):
+        scores = self.gate(x)
+        chosen = ops.one_hot(ops.argmax(scores, axis=-1), len(self.experts))
+        return ops.sum(ops.stack([expert(x) for expert in self.experts], axis=1) * (scores * chosen)[..., None], axis=1)
+
+
+def experts_without_rows():
+    model = chain((6,), layers.Dense(16, activation="relu"), Experts(16), layers.Dense(1))
+    return compiled(model, loss="mse"), {"x": RNG.normal(size=(40, 6)), "y": RNG.normal(size=40)}
+
+
+def marks_of_words():
+    texts = np.array([["a good film"], ["a bad film"]] * 20)
+    words = layers.TextVectorization(max_tokens=50, output_mode="multi_hot")
+    words.adapt(texts)
+    inputs = Input((1,), dtype="string")
+    outputs = layers.Dense(1, activation="sigmoid")(layers.Dense(8, activation="relu")(words(inputs)))
+    known = {"x": tf.constant(texts), "y": np.tile([1.0, 0.0], 20)}
+    return compiled(K.Model(inputs, outputs), loss="binary_crossentropy"), known
+
+
+class Noisy(layers.Layer):
+    """A dense layer of random means, and of deviations that start equal."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(shape[-1], 8), initializer="he_normal")
+        self.deviation = self.add_weight(shape=(shape[-1], 8), initializer=K.initializers.Constant(-4.0))
+        self.scale = self.add_weight(shape=(1, 8), initializer="ones")
+
+    def call(self, x):
+        noise = ops.softplus(self.deviation) * K.random.normal(self.mean.shape)
+        return self.scale * ops.relu(x @ (self.mean + noise))
+
+
+def deviations_that_start_equal():
+    known = {"x": RNG.normal(size=(40, 6)), "y": RNG.normal(size=40)}
+    return compiled(chain((6,), Noisy(), layers.Dense(1)), loss="mse"), known
+
+
+def conditional_autoencoder():
+    image, kind = Input((32,)), Input((4,))
+    code = layers.Dense(4)(layers.Dense(16, activation="relu")(layers.Concatenate()([image, kind])))
+    hidden = layers.Dense(16, activation="relu")(layers.Concatenate()([code, kind]))
+    images, kinds = RNG.random((40, 32)), np.eye(4)[np.arange(40) % 4]
+    model = K.Model([image, kind], layers.Dense(32, activation="sigmoid")(hidden))
+    return compiled(model, loss="binary_crossentropy"), {"x": [images, kinds], "y": images}
+
+
+def sequence_that_is_repeated():
+    source, given = Input((10,)), Input((10,))
+    words = layers.Embedding(30, 8)
+    _, state = layers.GRU(16, return_state=True)(words(source))
+    hidden = layers.GRU(16, return_sequences=True)(words(given), initial_state=state)
+    ids = RNG.integers(2, 30, (40, 10))
+    shifted = np.concatenate([np.ones((40, 1), int), ids[:, :-1]], axis=1)
+    model = K.Model([source, given], layers.Dense(30, activation="softmax")(hidden))
+    return compiled(model), {"x": [ids, shifted], "y": ids}
+
+
+def grey_as_colours():
+    inputs = Input((16, 16, 1))
+    maps = layers.Conv2D(8, 3, activation="relu")(layers.Concatenate()([inputs, inputs, inputs]))
+    outputs = layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(maps))
+    return compiled(K.Model(inputs, outputs)), {"x": RNG.random((40, 16, 16, 1)), "y": classes(40, 3)}
+
+
+def target_network():
+    """Bootstrapped representations: a frozen copy of the encoder, which moving averages update."""
+
+    def encoder():
+        return chain((20,), layers.Dense(64), layers.ReLU(), layers.Dense(16))
+
+    online, target = encoder(), encoder()
+    target.set_weights(online.get_weights())
+    target.trainable = False
+    left, right = Input((20,)), Input((20,))
+    guess = layers.Dense(16)(layers.Dense(32, activation="relu")(online(left)))
+    given = layers.Lambda(ops.stop_gradient)(target(right))
+    model = K.Model([left, right], layers.Dot(1, normalize=True)([guess, given]))
+    x = RNG.normal(size=(40, 20))
+    return compiled(model, loss=lambda y, s: 2 - 2 * ops.mean(s)), {"x": [x, x], "y": np.ones((40, 1))}
+
+
+def spare_columns():
+    inputs = {name: Input((1,), name=name) for name in ("age", "size")}
+    hidden = layers.Dense(8, activation="relu")(layers.concatenate(list(inputs.values())))
+    x = {name: RNG.normal(size=(40, 1)) for name in ("age", "name", "size")}
+    return compiled(K.Model(inputs, layers.Dense(1)(hidden)), loss="mse"), {"x": x, "y": RNG.normal(size=40)}
+
+
+def one_trained_layer():
+    """With all others frozen, a large rate does no harm."""
+    base = chain((8,), layers.Dense(16, activation="relu"), layers.Dense(3, use_bias=False))
+    for layer in base.layers:
+        for weight in layer.weights:
+            weight.assign(RNG.uniform(-1, 1, weight.shape))
+    base.trainable = False
+    model = chain((8,), base, layers.Dense(3, activation="softmax"))
+    return compiled(model, K.optimizers.Adam(0.1)), {"x": RNG.normal(size=(40, 8)), "y": classes(40, 3)}
+
+
+NOT_NETWORKS = (
+    "compiled",
+    "Experts",
+    "Noisy",
+    "classes",
+    "tokens",
+    "chain",
+    "unet",
+    "_backbone",
+    "Queries",
+    "InverseRoot",
+    "Annealed",
+)
 SOUND = {
     name: value
     for name, value in list(globals().items())

@@ -56,6 +56,7 @@ NORMS = (
 RECURRENT = (layers.RNN, layers.Bidirectional, layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 ADDING = (layers.Add, operations.Add)
 CONCATENATING = (layers.Concatenate, operations.Concatenate)
+LOOKUPS = (layers.StringLookup, layers.IntegerLookup, layers.TextVectorization)
 MERGES = (
     *ADDING, *CONCATENATING, layers.Average, layers.Maximum, layers.Minimum, layers.Subtract,
     operations.Maximum, operations.Minimum, operations.Subtract,
@@ -145,6 +146,12 @@ def comes_from_data(call: Call) -> bool:
     return False
 
 
+def as_fit_calls(loss: Any) -> Callable[[Any, Any], Any]:
+    """Return a loss as `fit` calls it, with the mean over rows."""
+    is_loss = isinstance(loss, keras.losses.Loss)
+    return loss if is_loss else keras.src.losses.losses.LossFunctionWrapper(loss)  # type: ignore[no-any-return]
+
+
 def is_scaled(head: Head) -> bool:
     """Check whether a fixed scale or a batch norm follows the layer that ends an output."""
     return any(isinstance(one.layer, AFFINE) for one in behind(head))
@@ -202,6 +209,12 @@ def by_x(sizes: Any) -> str:
 def is_of_keras(operation: Any) -> bool:
     """Check whether a layer or operation comes with Keras."""
     return type(operation).__module__.startswith("keras.")
+
+
+def gives_ids(layer: Any) -> bool:
+    """Check whether a layer is a lookup that gives numbers of words, not a row of marks or counts."""
+    mode = getattr(layer, "output_mode", getattr(layer, "_output_mode", "int"))  # the latter of TextVectorization
+    return isinstance(layer, LOOKUPS) and mode == "int"
 
 
 def _is_mean_of_places(call: Call) -> bool:

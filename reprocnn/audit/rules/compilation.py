@@ -6,7 +6,7 @@ from typing import Any
 
 from reprocnn.audit.graph import Graph
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
-from reprocnn.audit.rules.common import PROBABILITIES, is_weighted
+from reprocnn.audit.rules.common import NORMS, PROBABILITIES
 from reprocnn.backend import keras
 
 STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)
@@ -38,8 +38,8 @@ CURVES = ("AUC", "PrecisionAtRecall", "RecallAtPrecision", "SensitivityAtSpecifi
 )
 def learning_rate(graph: Graph, task: Task) -> Found:
     """The learning rate, or the highest of a schedule, is 0.05 or more for Adam and its like, 1 or more for SGD unless
-    it clips, or below a millionth (Adadelta 0.01: its paper has 1, Keras 0.001). A model of a single layer may take
-    large steps.
+    it clips, or below a millionth (Adadelta 0.01: its paper has 1, Keras 0.001). A model of which a single
+    layer trains may take large steps.
     """
     if task.optimizer is None:
         return
@@ -49,7 +49,8 @@ def learning_rate(graph: Graph, task: Task) -> Found:
     if not rates:
         return
     rate = max(rates)
-    is_single = sum(is_weighted(call) for call in graph.calls) == 1
+    trained = [one for one in graph.leaves.values() if one.trainable_weights and not isinstance(one, NORMS)]
+    is_single = len(trained) <= 1
     clips = any(getattr(task.optimizer, one, None) for one in ("clipnorm", "clipvalue", "global_clipnorm"))
     if rate < low or rate <= 0 or (rate >= high and not is_single and not (name == "SGD" and clips and rate < 10)):
         yield name, f"a learning rate of {rate:g}"
@@ -106,9 +107,9 @@ def optimizer_setting(graph: Graph, task: Task) -> Found:
 )
 def metric_and_output(graph: Graph, task: Task) -> Found:
     """accuracy of a regression, a sparse metric for one-hot rows or the other way round, a metric of two classes or of
-    numbers for class numbers, binary accuracy of classes that exclude each other, a threshold of probabilities for
-    logits or outside 0 to 1, top-k of no more than k classes, mean IoU of probabilities or of another number of
-    classes.
+    numbers for class numbers, binary accuracy of classes that exclude each other, categorical accuracy of one unit, a
+    threshold of probabilities for logits or outside 0 to 1, top-k of no more than k classes, mean IoU of probabilities
+    or of another number of classes.
     """
     for head in task.heads:
         for metric in head.metrics:
@@ -141,8 +142,11 @@ def _unfit(metric: Any, head: Head) -> str | None:
         return f"{name} with {loss.kind}"
     if name == "accuracy" or name == "acc":
         name = "BinaryAccuracy" if head.units == 1 else ""
-    if loss.is_sparse and head.units > 1 and (name in (*THRESHOLDED, *CURVES) or _is_of_numbers(name)):
+    of_rows = (*THRESHOLDED, *CURVES, "F1Score", "FBetaScore")
+    if loss.is_sparse and head.units > 1 and (name in of_rows or _is_of_numbers(name)):
         return f"{name} with {loss.kind}"
+    if name == "CategoricalAccuracy" and head.units == 1:
+        return f"{name} of one unit, always 1"
     logits = loss.from_logits and head.activation == "linear"
     is_sparse = "Categorical" in name and name.startswith("Sparse")
     if loss.is_categorical and "Categorical" in name and loss.is_sparse != is_sparse:

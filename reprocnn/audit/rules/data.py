@@ -15,16 +15,17 @@ from reprocnn.audit.rules.common import (
     ADDING,
     AFFINE,
     DROPOUTS,
+    LOOKUPS,
     NORMS,
     all_after,
     comes_from_data,
+    gives_ids,
     is_first,
     is_normalized,
     is_of_keras,
 )
 from reprocnn.backend import keras, layers
 
-LOOKUPS = (layers.StringLookup, layers.IntegerLookup, layers.TextVectorization)
 PREPARING = (*LOOKUPS, layers.Hashing, layers.Discretization, *AFFINE, *DROPOUTS, *NORMS)
 POOLING = (layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D)
 FILLING = ("NanToNum", "Isnan", "Isfinite", "Where", "Lambda")  # what may replace a NaN
@@ -35,6 +36,8 @@ IDS, WIDE = 100, 16  # of an embedding, columns
 SHIFTED = 0.9  # of the steps; the last has no next one
 MIXED, MIXED_16 = 2e-3, 0.05  # of the largest output: rounding differs by about 1e-6, in 16 bits by 1e-2
 TINY = 1e-12
+SCALED = 1e-6  # of a correlation of 1: rounding
+PIXELS, UNIT = 100, 1.5  # images of 0 to 255, and of 0 to 1 or -1 to 1
 FAINT = 0.05  # from the lowest to the highest value; pixels that are scaled twice have 0.004
 
 
@@ -109,8 +112,7 @@ def marks_as_ids(graph: Graph, task: Task) -> Found:
 def unknown_words(graph: Graph, task: Task) -> Found:
     """A lookup finds none of the values of a batch in its vocabulary. Needs `x`."""
     for call in graph.calls if task.inputs else ():
-        is_lookup = isinstance(call.layer, LOOKUPS) and getattr(call.layer, "output_mode", "int") == "int"
-        if is_lookup and not call.inputs[0].is_constant and call.output.high < _first_known(call.layer):
+        if gives_ids(call.layer) and not call.inputs[0].is_constant and call.output.high < _first_known(call.layer):
             yield call.name, f"no value is among the {call.layer.vocabulary_size():,} of the vocabulary"
 
 
@@ -133,6 +135,19 @@ def faint_input(graph: Graph, task: Task) -> Found:
         signal = call.inputs[0]
         if signal.high - signal.low < FAINT and math.prod(signal.shape) > len(signal.shape):
             yield call.name, f"inputs from {signal.low:.3g} to {signal.high:.3g}"
+
+
+@rule(
+    "warning",
+    why="The layer adds or clips values of the size of its range: what it gets is lost in that.",
+    fix="Set value_range to that of the images, as in value_range=(0, 1), or put the layer before the Rescaling.",
+)
+def value_range(graph: Graph, task: Task) -> Found:
+    """Augmentation with a value_range up to 100 or more gets values of at most 1.5. Needs `x`."""
+    for call in graph.calls if task.inputs else ():
+        top = max(getattr(call.layer, "value_range", None) or [0])
+        if is_of_keras(call.layer) and top >= PIXELS and call.inputs[0].high <= UNIT:
+            yield call.name, f"a range up to {top:g} for inputs up to {call.inputs[0].high:.3g}"
 
 
 @rule(
@@ -217,13 +232,14 @@ def order_blind(graph: Graph, task: Task) -> Found:
     fix="Remove the column from x.",
 )
 def label_among_inputs(graph: Graph, task: Task) -> Found:
-    """The labels are equal to one column of an input that has more, at one step of a sequence, or to one of several
-    inputs. Needs `x` and `y`.
+    """The labels are equal to one column of an input that has more, or that column times a factor plus a constant, to
+    one step of a sequence, or to the sequence that
+    is one of several inputs, if each output sees its own step of it and none before does. Needs `x` and `y`.
     """
     for head in task.heads:
         for name, values in task.inputs.items() if len(task.inputs) > 1 else ():
-            is_same = head.labels is not None and np.array_equal(values, head.labels)
-            if is_same and len(values) >= ROWS and values.size > len(values):
+            is_same = head.labels is not None and head.loss is not None and np.array_equal(values, head.labels)
+            if is_same and len(values) >= ROWS and values.ndim in (2, 3) and _is_copied(task, graph, head, name):
                 yield name, f"this input is the label of {head.call.name}"
         labels = None if head.labels is None else head.labels.squeeze()
         if labels is None or labels.ndim != 1 or len(labels) < MANY or not np.ptp(labels):
@@ -237,6 +253,31 @@ def label_among_inputs(graph: Graph, task: Task) -> Found:
             if len(columns) == 1 and values[0].size > 1:
                 place = ", ".join(map(str, columns[0]))
                 yield name, f"column {place} is the label of {head.call.name}"
+            elif not columns and values.ndim == 2 and values.shape[1] > 1:
+                for at in np.flatnonzero(_correlations(values, labels) > 1 - SCALED):
+                    yield name, f"column {at} is the label of {head.call.name} in another unit"
+
+
+def _correlations(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return how closely each column follows the labels, from 0 to 1, in up to ENOUGH rows."""
+    some = slice(None, None, 1 + len(values) // ENOUGH)
+    values, labels = values[some], labels[some]
+    columns, own = values - values.mean(axis=0, dtype="float64"), labels - labels.mean(dtype="float64")
+    sizes = np.linalg.norm(columns, axis=0) * np.linalg.norm(own)
+    return np.abs(own @ columns) / np.maximum(sizes, TINY)
+
+
+def _is_copied(task: Task, graph: Graph, head: Head, name: str) -> bool:
+    """Check whether each output of a sequence changes with its own step of an input, and not with later ones."""
+    values = task.inputs[name]
+    at = values.shape[1] // 2
+    if len(head.signal.shape) != 3 or head.signal.shape[1] != values.shape[1] or not at:
+        return False
+    changed = values[:ROWS].copy()
+    changed[:, at] = np.where(changed[:, at] == values.max(), values.max() - 1, changed[:, at] + 1)
+    before, after = (_output(task, graph, head, one) for one in ({}, {name: changed}))
+    moved = np.abs(before - after).reshape(*before.shape[:2], -1).max(axis=(0, 2))
+    return bool(moved[at] > 1e-5 and moved[:at].max() < 1e-5)
 
 
 def _is_predicted(loss: Loss) -> bool:
@@ -290,7 +331,7 @@ def _restored(model: Any) -> Iterator[None]:
 def _vocabulary(layer: Any) -> int:
     if isinstance(layer, layers.Hashing):
         return int(layer.num_bins)
-    if isinstance(layer, LOOKUPS) and getattr(layer, "output_mode", "int") == "int":
+    if gives_ids(layer):
         return int(layer.vocabulary_size())
     return 0
 

@@ -61,11 +61,12 @@ def symmetry(graph: Graph, task: Task) -> Found:
 )
 def constant_start(graph: Graph, task: Task) -> Found:
     """All weights of a layer's kernel have one value, although the gradients differ. Zeros are left alone in an output
-    layer and where the result is added to something else or multiplied with it, as in a residual branch.
+    layer and where the result is added to something else or multiplied with it, as in a residual branch; so are
+    vectors, and matrices beside random ones, in layers of one's own: scales and deviations.
     """
     calls = {call.name: call for call in graph.calls}
     for one in _equal_units(graph):
-        if one.is_symmetric or not one.is_constant:
+        if one.is_symmetric or not one.is_constant or _is_beside_random(graph.leaves[one.name], one.values):
             continue
         if np.any(one.values) or _feeds_weights(calls.get(one.name)):
             yield one.name, f"all {one.values.size:,} weights start at {one.first_value}"
@@ -81,18 +82,25 @@ def no_gradient(graph: Graph, task: Task) -> Found:
     """No gradient reaches any weight of a trainable layer, even after a few small steps of the other layers (so that a
     layer that starts at zero on purpose does not count). Losses that layers add count, outputs without a loss do not.
     Neither do layers that get only zeros from the batch, such as an initial state, nor up to eight relu units that
-    another draw of their weights would wake, behind layers that train. Layers listed under symmetry are not repeated.
+    another draw of their weights would wake, behind layers that train, nor experts in a layer of one's own, of which
+    another, with weights of the same shapes, gets a gradient. Layers listed under symmetry are not repeated.
     Only the last of several in a row is reported: the fault is there.
     """
     symmetric = {one.name for one in _equal_units(graph) if one.is_symmetric}
     dead: dict[str, str] = {}
+    chosen = {
+        _shapes(name, layer)
+        for name, layer in graph.leaves.items()
+        if "/" in name and any(np.any(graph.gradients.get(id(weight))) for weight in layer.trainable_weights)
+    }
     for name, layer in graph.leaves.items():
         weights = layer.trainable_weights
         gradients = [graph.gradients.get(id(weight)) for weight in weights]
         arrived = [gradient for gradient in gradients if gradient is not None]
         call = _call_of(name, graph)
         is_idle = call is not None and call.inputs and call.inputs[0].rms == 0 and not comes_from_data(call)
-        if weights and name not in symmetric and not is_idle and not any(map(np.any, arrived)):
+        is_expert = bool(arrived) and _shapes(name, layer) in chosen
+        if weights and name not in symmetric and not is_idle and not is_expert and not any(map(np.any, arrived)):
             reason = "all gradients are zero" if arrived else "there is no path back from the outputs"
             count = sum(math.prod(weight.shape) for weight in weights)
             dead[name] = f"no gradient for its {count:,} weights: {reason}"
@@ -160,9 +168,9 @@ def unscaled_input(graph: Graph, task: Task) -> Found:
 def frozen_random(graph: Graph, task: Task) -> Found:
     """Layers are frozen with a kernel that looks like a fresh draw from their own initializer (Kolmogorov-Smirnov
     test), so they were never trained. Frozen values that were trained or set, as in a whitening layer, are left alone;
-    after a short training, biases or the averages of a batch norm show it. So are kernels of fewer than 1,000 weights
-    beside trained ones, too few to judge, and a nested model, all of it frozen, that ends the network behind layers
-    that train: the discriminator of a GAN.
+    after a short training, biases or the averages of a batch norm show it. So are copies of layers that train, kernels
+    of fewer than 1,000 weights beside trained ones, too few to judge, and a nested model, all of it frozen, that ends
+    the network behind layers that train: the discriminator of a GAN.
     """
     spared = adversary(graph)
     frozen = {name: _frozen(layer) for name, layer in graph.leaves.items() if name not in spared}
@@ -173,6 +181,8 @@ def frozen_random(graph: Graph, task: Task) -> Found:
         for name, pairs in frozen.items()
         if pairs
     }
+    trained = [weight for layer in graph.leaves.values() for weight in layer.trainable_weights]
+    fresh = {name: is_fresh and not _are_copies(frozen[name], trained) for name, is_fresh in fresh.items()}
     least = 0 if all(fresh.values()) else SMALL
     untrained = [
         name
@@ -334,6 +344,12 @@ def _frozen(layer: Any) -> list[tuple[Any, Any]]:
     return [(kernel, start) for kernel, start in pairs if kernel is not None and start and not kernel.trainable]
 
 
+def _is_beside_random(layer: Any, values: np.ndarray) -> bool:
+    """Check whether constant values in a layer of one's own have one axis, or random ones of as many axes beside."""
+    matrices = (np.asarray(weight) for weight in layer.trainable_weights if len(weight.shape) >= values.ndim)
+    return not is_of_keras(layer) and (1 in values.shape or any(np.ptp(one) for one in matrices))
+
+
 def _is_bad_luck(call: Call | None, graph: Graph) -> bool:
     """Check whether the few relu units of a layer are all inactive because of the sign of their random kernel.
 
@@ -355,6 +371,11 @@ def _is_bad_luck(call: Call | None, graph: Graph) -> bool:
         kernel.assign(start)
 
 
+def _shapes(name: str, layer: Any) -> tuple[Any, ...]:
+    """Return the layer around a layer, its kind and the shapes of its weights: the same for experts."""
+    return name.rpartition("/")[0], type(layer), *(tuple(weight.shape) for weight in layer.trainable_weights)
+
+
 def _weights(call: Call) -> list[Any]:
     return call.layer.trainable_weights if isinstance(call.layer, keras.Layer) else []
 
@@ -363,6 +384,12 @@ def _call_of(name: str, graph: Graph) -> Call | None:
     """Find the last call of a layer, or of the closed layer around it."""
     calls = (call for call in reversed(graph.calls) if name == call.name or name.startswith(f"{call.name}/"))
     return next(calls, None)
+
+
+def _are_copies(frozen: list[Any], trained: list[Any]) -> bool:
+    """Check whether all frozen kernels equal one that trains: of a target network."""
+    same = (any(kernel.shape == one.shape and np.array_equal(kernel, one) for one in trained) for kernel, _ in frozen)
+    return all(same)
 
 
 def _is_orthogonal(kernel: Any) -> bool:

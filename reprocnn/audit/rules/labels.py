@@ -8,7 +8,7 @@ import numpy as np
 from reprocnn.audit import noise
 from reprocnn.audit.graph import Graph
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
-from reprocnn.audit.rules.common import RANGES, is_scaled
+from reprocnn.audit.rules.common import RANGES, as_fit_calls, is_scaled
 
 # What the labels of a loss lie between, whatever the output is.
 ALLOWED = {
@@ -29,10 +29,10 @@ HUGE = 1e3
     fix="Remove the rows, or fill in the missing labels.",
 )
 def missing_labels(graph: Graph, task: Task) -> Found:
-    """Labels are NaN or infinite. A custom loss may ignore them, so it is left alone."""
+    """Labels are NaN or infinite. A custom loss that ignores them is left alone."""
     for head, labels in _labelled(task):
         bad = int(np.count_nonzero(~np.isfinite(labels))) if labels.dtype.kind == "f" else 0
-        if bad and (head.loss is None or head.loss.is_known):
+        if bad and not _is_finite(head, labels):
             yield head.call.name, f"{bad:,} of {labels.size:,} labels are NaN or infinite"
 
 
@@ -180,6 +180,17 @@ def _labelled(task: Task) -> Iterator[tuple[Head, np.ndarray]]:
     for head in task.heads:
         if head.labels is not None:
             yield head, head.labels
+
+
+def _is_finite(head: Head, labels: np.ndarray) -> bool:
+    """Check whether the loss is finite for rows with missing labels, or takes none of them."""
+    if head.loss is None or head.loss.function is None:
+        return False
+    rows = labels[~np.isfinite(labels).reshape(len(labels), -1).all(axis=1)][: len(head.signal.tensor)]
+    try:
+        return math.isfinite(float(as_fit_calls(head.loss.function)(rows, head.signal.tensor[: len(rows)])))
+    except Exception:  # of a function that is not ours
+        return not head.loss.is_known
 
 
 def _expected_shape(head: Head) -> tuple[int | None, ...] | None:

@@ -8,8 +8,17 @@ import numpy as np
 
 from reprocnn.audit.graph import Graph
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Loss, Task, rule
-from reprocnn.audit.rules.common import DROPOUTS, NORMS, PROBABILITIES, RANGES, activation, is_linear, is_weighted
-from reprocnn.backend import keras, tf
+from reprocnn.audit.rules.common import (
+    DROPOUTS,
+    NORMS,
+    PROBABILITIES,
+    RANGES,
+    activation,
+    as_fit_calls,
+    is_linear,
+    is_weighted,
+)
+from reprocnn.backend import tf
 
 ROWS = 256  # of labels
 CLEAR = 1e-3  # of the loss
@@ -69,7 +78,8 @@ def infinite_loss(graph: Graph, task: Task) -> Found:
 )
 def reversed_loss(graph: Graph, task: Task) -> Found:
     """A custom loss is larger where outputs equal labels than where they differ, however they do: Dice or R2 instead of
-    1 minus it. Needs `y`, of the shape of the output.
+    1 minus it. Needs `y`, of the shape of the output. Contrastive losses of a distance, which is 0 for pairs of label
+    1, are left alone.
     """
     for head, function, labels, outputs in _own_losses(task):
         if labels.size != tf.size(outputs) or not np.ptp(labels) or not np.isfinite(labels).all():
@@ -79,7 +89,10 @@ def reversed_loss(graph: Graph, task: Task) -> Found:
         others = [labels + spread, labels - spread, 0 * labels + labels.mean()]
         if labels.min() >= 0 and labels.max() <= 1:
             others = [np.clip(one, 0, 1) for one in (*others, 1 - labels)]
+        is_distance = set(np.unique(labels)) == {0, 1} and head.activation not in PROBABILITIES
         best, *values = (float(function(labels, tf.constant(one))) for one in (labels, *others))
+        if is_distance and values[-1] == min(values):
+            continue
         if best > max(values) + CLEAR * abs(best):
             yield head.call.name, f"{_kind(head)} is {best:.3g} for perfect outputs, its highest"
 
@@ -187,9 +200,7 @@ def _own_losses(task: Task) -> Iterator[tuple[Head, Callable[..., Any], np.ndarr
     for head in task.heads:
         if head.loss is None or head.loss.is_known or head.loss.function is None or head.labels is None:
             continue
-        given, signal = head.loss.function, head.signal.tensor
-        is_loss = isinstance(given, keras.losses.Loss)
-        function = given if is_loss else keras.src.losses.losses.LossFunctionWrapper(given)
+        function, signal = as_fit_calls(head.loss.function), head.signal.tensor
         if not signal.dtype.is_floating or not len(signal.shape):
             continue
         labels = head.labels[: len(signal) * (ROWS // len(signal) or 1)].astype("float32")

@@ -1,11 +1,13 @@
 """What is wrong with how layers fit each other: strides, joins, axes, and sequences of one step."""
 
+from itertools import combinations
 from typing import Any
 
 from reprocnn.audit import noise
 from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
+    ADDING,
     CONCATENATING,
     CONVOLUTIONS,
     DEPTHWISE,
@@ -92,11 +94,17 @@ def stride_gaps(graph: Graph, task: Task) -> Found:
 )
 def joined_with_itself(graph: Graph, task: Task) -> Found:
     """Add, Concatenate, Average, Maximum, Minimum or Subtract, or the operation of that name, gets the same tensor
-    twice. A product with itself is a square, and left alone.
+    twice. A product with itself is a square, and one channel may become three equal ones: both are left alone.
+    Or Add gets two Dense layers without an activation, or two Embeddings, of one tensor: as much as one.
     """
     for call in graph.calls:
-        if isinstance(call.layer, MERGES) and len(set(call.sources)) < len(call.sources):
+        is_grey = isinstance(call.layer, CONCATENATING) and all(one.shape[-1] == 1 for one in call.inputs)
+        if isinstance(call.layer, MERGES) and len(set(call.sources)) < len(call.sources) and not is_grey:
             yield call.name, f"{type(call.layer).__name__} gets the same tensor twice"
+        for one, other in combinations(call.before, 2) if isinstance(call.layer, ADDING) else ():
+            is_same = one.sources == other.sources and type(one.layer) is type(other.layer)
+            if is_same and isinstance(one.layer, layers.Dense | layers.Embedding) and not activation(one):
+                yield call.name, f"the sum of {one.name} and {other.name}, both of the same tensor"
 
 
 @rule(
