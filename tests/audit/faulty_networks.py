@@ -1066,6 +1066,38 @@ def own_loss(function, units=4, last="sigmoid", y=None):
     return mlp(units=units, last=last, loss=function), {"x": X8, "y": classes(N, 2, (units,)) if y is None else y}
 
 
+def copied_words(shift):
+    words = tokens(N, 12, 50)
+    y = np.concatenate([np.ones((N, shift), int), words[:, : 12 - shift]], axis=1)
+    model = chain((12,), layers.Embedding(50, 8), layers.GRU(8, return_sequences=True), layers.Dense(50, "softmax"))
+    return compiled(model), {"x": words, "y": y}
+
+
+def masked(value, *before, begin=False, length=6):
+    x = RNG.normal(size=(N, 10, 4))
+    x[:, length:] = 0
+    x = x[:, ::-1].copy() if begin else x
+    model = chain((10, 4), *before, layers.Masking(value), layers.LSTM(8), layers.Dense(3, activation="softmax"))
+    return compiled(model), {"x": x, "y": classes(N, 3)}
+
+
+def counted_items(mask, low=0):
+    x = RNG.integers(low, 8, (N, 12))
+    x[:, 9:] = 0
+    model = chain((12,), layers.Embedding(8, 8, mask_zero=mask), layers.LSTM(8), layers.Dense(3, activation="softmax"))
+    return compiled(model), {"x": x, "y": classes(N, 3)}
+
+
+def cropped(cropping):
+    inputs = Input((16, 16, 3))
+    wide = conv()(inputs)
+    small = layers.Conv2D(8, 5, activation="relu")(wide)
+    size = 16 - sum(cropping[0])
+    joined = layers.Concatenate()([layers.Cropping2D(cropping)(wide), layers.Resizing(size, size)(small)])
+    x = layers.GlobalAveragePooling2D()(conv()(joined))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
 def twins(kind, *sizes):
     inputs = Input((12,), dtype="int32" if kind is layers.Embedding else "float32")
     x = layers.Add()([kind(*sizes)(inputs), kind(*sizes)(inputs)])
@@ -1103,6 +1135,23 @@ fault(
     lambda: mlp(units=1, last="sigmoid", loss="binary_crossentropy", metrics=[M.CategoricalAccuracy()]),
 )
 fault("f1 score of class numbers", "metric-and-output", lambda: mlp(metrics=[M.F1Score(average="macro")]))
+fault(
+    "a schedule that falls every ten steps",
+    "short-schedule",
+    lambda: mlp(optimizer=OPT.Adam(OPT.schedules.ExponentialDecay(1e-3, 10, 0.9))),
+)
+fault("a language model whose labels are its inputs", "label-among-inputs", lambda: copied_words(0))
+fault("a language model whose labels are the words before", "label-among-inputs", lambda: copied_words(1))
+fault("a mask of -1 for sequences that end with 0", "idle-masking", lambda: masked(-1.0))
+fault("a mask behind what scales", "idle-masking", lambda: masked(0.0, layers.Rescaling(1, offset=-3)))
+fault("a mask for sequences that begin with 0", "idle-masking", lambda: masked(-1.0, begin=True))
+fault("items numbered from 0 with a mask", "masked-items", lambda: counted_items(True))
+fault(
+    "a stride right after upsampling",
+    "undone-upsampling",
+    lambda: cnn(conv(), layers.UpSampling2D(), layers.Conv2D(8, 3, strides=2, activation="relu", name="undo")),
+)
+fault("a crop of one corner", "one-sided-crop", lambda: cropped(((0, 4), (0, 4))))
 fault(
     "brightness of 0 to 255 behind a rescaling",
     "value-range",
@@ -1289,6 +1338,22 @@ NEAR = {
         lambda: shifted(layers.Conv1D(8, 3, padding="causal")),
     ],
     "order-blind": [lambda: classifier_of_bags(positions=True), lambda: forecast(layers.LSTM(8))],
+    "idle-masking": [
+        lambda: masked(0.0),
+        lambda: masked(-1.0, length=10),
+        lambda: masked(0.0, begin=True),
+        lambda: (masked(-1.0)[0], {"x": RNG.normal(size=(N, 10, 4))}),
+    ],
+    "masked-items": [lambda: counted_items(False), lambda: counted_items(True, low=1)],
+    "undone-upsampling": [
+        lambda: cnn(conv(), layers.UpSampling2D(), conv(), layers.Conv2D(8, 3, strides=2, activation="relu")),
+        lambda: cnn(conv(), layers.UpSampling2D(3), layers.Conv2D(8, 3, strides=2, activation="relu")),
+    ],
+    "one-sided-crop": [
+        lambda: cropped(((2, 2), (2, 2))),
+        lambda: cropped(((0, 1), (0, 1))),
+        lambda: cropped(((0, 4), (2, 2))),
+    ],
     "value-range": [
         lambda: (
             cnn(layers.Rescaling(1 / 255), layers.RandomBrightness(0.2, value_range=(0, 1)), conv()),
@@ -1371,7 +1436,7 @@ NEAR = {
     ],
     "short-schedule": [
         lambda: mlp(optimizer=OPT.Adam(S.CosineDecay(1e-3, 1000))),
-        lambda: mlp(optimizer=OPT.Adam(S.ExponentialDecay(1e-3, 100, 0.1))),
+        lambda: mlp(optimizer=OPT.Adam(S.ExponentialDecay(1e-3, 20, 0.9))),
         lambda: mlp(optimizer=OPT.Adam(S.CosineDecay(0.0, 5000, warmup_target=1e-3, warmup_steps=1000))),
     ],
     "optimizer-setting": [

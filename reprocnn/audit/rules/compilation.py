@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from reprocnn.audit.graph import Graph
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
 from reprocnn.audit.rules.common import NORMS, PROBABILITIES
 from reprocnn.backend import keras
 
-STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)
+STEPS = (0, 1, 2, 5, 10, 20, 50, 75, 100, 150, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)
 SOON, LEFT = 100, 0.05  # after so many steps, so much of the highest learning rate
 ADAPTIVE = ("Adam", "AdamW", "Nadam", "Adamax", "RMSprop", "Lion", "Muon", "Lamb")  # steps of about the learning rate
 # The learning rates between which each can work.
@@ -62,14 +64,18 @@ def learning_rate(graph: Graph, task: Task) -> Found:
     fix="Set decay_steps to epochs times batches per epoch.",
 )
 def short_schedule(graph: Graph, task: Task) -> Found:
-    """After a hundred steps a schedule has at most 5 % of its highest learning rate left, for good."""
+    """After a hundred steps a schedule has at most 5 % of its highest learning rate left, for good, or all its steps
+    together go as far as a hundred of the highest.
+    """
     rates = _rates(task.optimizer) if task.optimizer is not None else [0.0]
     after = [rate for step, rate in zip(STEPS, rates, strict=False) if step >= SOON]
-    if len(rates) == len(STEPS) and max(rates) > 0 and max(after) <= LEFT * max(rates):
-        yield (
-            type(task.optimizer).__name__,
-            f"a learning rate of {max(rates):g} falls to {after[0]:.2g} in {SOON} steps",
-        )
+    if len(rates) != len(STEPS) or max(rates) <= 0:
+        return
+    name, whole = type(task.optimizer).__name__, float(np.trapezoid(rates, STEPS)) / max(rates)
+    if max(after) <= LEFT * max(rates):
+        yield name, f"a learning rate of {max(rates):g} falls to {after[0]:.2g} in {SOON} steps"
+    elif whole <= SOON:
+        yield name, f"a learning rate of {max(rates):g} ends after as much as {whole:.0f} such steps"
 
 
 @rule(

@@ -106,6 +106,44 @@ def marks_as_ids(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
+    why="What was added to make all sequences equally long is read as if it were data.",
+    fix="Set mask_value to the value that fills the sequences, and put Masking before anything that scales it.",
+)
+def idle_masking(graph: Graph, task: Task) -> Found:
+    """Masking masks no step, although at least half of the sequences end, or begin, with two equal steps that others
+    have too. Needs `x`.
+    """
+    for call in graph.calls if task.inputs else ():
+        values = call.inputs[0].tensor.numpy() if isinstance(call.layer, layers.Masking) else np.zeros((1, 1, 1))
+        if values.shape[1] < 4 or (values == call.layer.mask_value).all(axis=-1).any():
+            continue
+        for end, beside in ((-1, -2), (0, 1)):
+            rows = values[(values[:, end] == values[:, beside]).all(axis=-1), end]
+            if len(rows) > 1 and 2 * len(rows) >= len(values) and (rows == rows[0]).all():
+                where = "end" if end else "begin"
+                yield call.name, f"masks {call.layer.mask_value:g}, but the sequences {where} with {rows[0][0]:.3g}"
+                break
+
+
+@rule(
+    "warning",
+    why="With mask_zero=True, the id 0 is no item but padding: layers that use the mask skip it.",
+    fix="Number the items from 1 and add one to input_dim, or leave out mask_zero.",
+)
+def masked_items(graph: Graph, task: Task) -> Found:
+    """An Embedding with mask_zero gets 0 between other ids in over half of at least 32 rows. Needs `x`."""
+    for call in graph.calls:
+        ids = task.ids.get(id(call.layer))
+        if not isinstance(call.layer, layers.Embedding) or not call.layer.mask_zero or ids is None or ids.ndim != 2:
+            continue
+        before, after = np.maximum.accumulate(ids != 0, axis=1), np.maximum.accumulate((ids != 0)[:, ::-1], axis=1)
+        share = ((ids == 0) & before & after[:, ::-1]).any(axis=1).mean() if len(ids) >= MANY else 0
+        if share > 0.5:
+            yield call.name, f"0 stands between other ids in {share:.0%} of the rows"
+
+
+@rule(
+    "warning",
     why="All values are taken for one, the unknown: nothing of the input is left.",
     fix="Adapt the lookup to the data as it goes in, or give it the vocabulary in that form.",
 )
@@ -233,14 +271,15 @@ def order_blind(graph: Graph, task: Task) -> Found:
 )
 def label_among_inputs(graph: Graph, task: Task) -> Found:
     """The labels are equal to one column of an input that has more, or that column times a factor plus a constant, to
-    one step of a sequence, or to the sequence that
-    is one of several inputs, if each output sees its own step of it and none before does. Needs `x` and `y`.
+    one step of a sequence. Or they are an
+    input sequence itself, or shifted to later steps by one, and each output sees the step that is its label, but none
+    after it. Needs `x` and `y`.
     """
     for head in task.heads:
-        for name, values in task.inputs.items() if len(task.inputs) > 1 else ():
-            is_same = head.labels is not None and head.loss is not None and np.array_equal(values, head.labels)
-            if is_same and len(values) >= ROWS and values.ndim in (2, 3) and _is_copied(task, graph, head, name):
-                yield name, f"this input is the label of {head.call.name}"
+        for name, values in task.inputs.items():
+            shift = _shift(values, head.labels) if head.labels is not None and head.loss else None
+            if shift is not None and len(values) >= ROWS and _is_copied(task, graph, head, name, shift):
+                yield name, f"{('this input', 'the step before in this input')[shift]} is the label of {head.call.name}"
         labels = None if head.labels is None else head.labels.squeeze()
         if labels is None or labels.ndim != 1 or len(labels) < MANY or not np.ptp(labels):
             continue
@@ -267,8 +306,23 @@ def _correlations(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.abs(own @ columns) / np.maximum(sizes, TINY)
 
 
-def _is_copied(task: Task, graph: Graph, head: Head, name: str) -> bool:
-    """Check whether each output of a sequence changes with its own step of an input, and not with later ones."""
+def _shift(values: np.ndarray, labels: np.ndarray) -> int | None:
+    """Say by how many steps, 0 or 1, labels are the input of earlier ones; None if they are not."""
+    if values.shape != labels.shape or values.ndim not in (2, 3):
+        return None
+    moves = values[:, 1:] != values[:, :-1]
+    if not moves.any():
+        return None
+    if np.array_equal(values, labels):
+        return 0
+    return 1 if (labels[:, 1:] == values[:, :-1])[moves].mean() > SHIFTED else None
+
+
+def _is_copied(task: Task, graph: Graph, head: Head, name: str, shift: int) -> bool:
+    """Check whether each output of a sequence changes with the step of an input that is its label, not with later ones.
+
+    Of those, outputs are compared up to the step itself.
+    """
     values = task.inputs[name]
     at = values.shape[1] // 2
     if len(head.signal.shape) != 3 or head.signal.shape[1] != values.shape[1] or not at:
@@ -277,7 +331,7 @@ def _is_copied(task: Task, graph: Graph, head: Head, name: str) -> bool:
     changed[:, at] = np.where(changed[:, at] == values.max(), values.max() - 1, changed[:, at] + 1)
     before, after = (_output(task, graph, head, one) for one in ({}, {name: changed}))
     moved = np.abs(before - after).reshape(*before.shape[:2], -1).max(axis=(0, 2))
-    return bool(moved[at] > 1e-5 and moved[:at].max() < 1e-5)
+    return at + shift < len(moved) and bool(moved[at + shift] > 1e-5 and moved[:at].max() < 1e-5)
 
 
 def _is_predicted(loss: Loss) -> bool:

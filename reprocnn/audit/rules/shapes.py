@@ -3,6 +3,8 @@
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from reprocnn.audit import noise
 from reprocnn.audit.graph import Call, Graph, following, preceding
 from reprocnn.audit.rules.base import Found, Task, rule
@@ -38,6 +40,7 @@ REPEATED = (POOLS, (layers.BatchNormalization,), DROPOUTS)
 FORMATTED = (*MAX_POOLS, *MEAN_POOLS, *CONVOLUTIONS, *TRANSPOSED)
 MOVING = (layers.Permute, layers.Reshape, operations.Reshape, operations.Transpose, operations.Moveaxis)
 WIDE = 4  # units, from which one unit is a bottleneck
+CROPPED = 2  # pixels; one makes up for an odd size
 
 
 @rule(
@@ -105,6 +108,24 @@ def joined_with_itself(graph: Graph, task: Task) -> Found:
             is_same = one.sources == other.sources and type(one.layer) is type(other.layer)
             if is_same and isinstance(one.layer, layers.Dense | layers.Embedding) and not activation(one):
                 yield call.name, f"the sum of {one.name} and {other.name}, both of the same tensor"
+
+
+@rule(
+    "warning",
+    why="The two maps that are joined no longer show the same place: one is shifted by half of what was cut.",
+    fix="Crop as much on each side, as padding='valid' does.",
+)
+def one_sided_crop(graph: Graph, task: Task) -> Found:
+    """A crop takes two pixels or more from one end of two axes and none from the other, before a join. Causal
+    convolutions crop one axis.
+    """
+    for call in graph.calls:
+        if not isinstance(call.layer, layers.Cropping2D | layers.Cropping3D):
+            continue
+        sides = np.reshape(call.layer.cropping, (-1, 2))
+        one_sided = (sides.max(axis=1) >= CROPPED) & (sides.min(axis=1) == 0)
+        if one_sided.sum() > 1 and any(isinstance(one.layer, MERGES) for one in call.after):
+            yield call.name, f"crops {by_x(map(tuple, sides.tolist()))}"
 
 
 @rule(

@@ -8,6 +8,7 @@ from reprocnn.audit.rules.common import (
     CONVOLUTIONS,
     DEPTHWISE,
     DROPOUTS,
+    TRANSPOSED,
     UPSAMPLING,
     all_after,
     all_before,
@@ -133,6 +134,20 @@ def kernel_over_map(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
+    why="Pixels are repeated and dropped again: the two cost time and do next to nothing.",
+    fix="Leave out the upsampling, or set the stride to 1.",
+)
+def undone_upsampling(graph: Graph, task: Task) -> Found:
+    """A convolution or pooling with a stride of the same size directly follows an upsampling."""
+    for call in graph.calls:
+        for after in call.after if isinstance(call.layer, UPSAMPLING) else ():
+            sizes = (call.layer.size,) if isinstance(call.layer.size, int) else tuple(call.layer.size)
+            if max(sizes) > 1 and tuple(getattr(after.layer, "strides", None) or ()) == sizes and not _widens(after):
+                yield after.name, f"a stride of {by_x(sizes)} right after {call.name}"
+
+
+@rule(
+    "warning",
     why="Such a layer memorizes positions, overfits, and ties the network to one image size.",
     fix="Replace Flatten with one value per channel (GlobalAveragePooling2D), or convolve and pool further first.",
 )
@@ -156,6 +171,10 @@ def _flattens_maps(call: Call) -> bool:
     if not any(isinstance(one.layer, layers.Flatten) for one in above):
         return False
     return any(isinstance(one.layer, CONVOLUTIONS + DEPTHWISE) for one in all_before(call))
+
+
+def _widens(call: Call) -> bool:
+    return isinstance(call.layer, TRANSPOSED)
 
 
 def _is_spatial(call: Call) -> bool:
