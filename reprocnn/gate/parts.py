@@ -26,19 +26,22 @@ class Part:
 def judge_parts(here: Iterable[Part], then: Iterable[Part]) -> tuple[list[str], list[Loosening], list[str]]:
     """Return faults, loosenings and warnings of the parts `here` that nothing else can judge.
 
-    The parts `then` are those of the other revision.
+    The parts `then` are those of the other revision, whose stages may have other names.
     """
-    before = {(part.stage, part.dep, part.out): part for part in then}
+    deps, outs = set[tuple[str | None, ...]](), set[tuple[str | None, ...]]()
+    for part in then:
+        deps.add((part.dep, part.out, part.of_dep))
+        outs.add((part.dep, part.out, part.of_out))
     changes: dict[tuple[str, str, bool], list[tuple[Part, bool, bool]]] = {}
     for part in here:
-        was = before.get((part.stage, part.dep, part.out), part)
-        change = part, part.of_dep != was.of_dep, part.of_out != was.of_out
-        changes.setdefault((part.stage, part.out, part.is_inside), []).append(change)
+        dep_changed = (part.dep, part.out, part.of_dep) not in deps
+        out_changed = (part.dep, part.out, part.of_out) not in outs
+        changes.setdefault((part.stage, part.out, part.is_inside), []).append((part, dep_changed, out_changed))
     faults: list[str] = []
     loosened: list[Loosening] = []
     warnings: list[str] = []
     for (stage, out, is_inside), parts in changes.items():
-        out_changed = parts[0][2]
+        out_changed = any(one for *_, one in parts)
         names = ", ".join(part.dep for part, *_ in parts)
         changed = [part.dep for part, dep_changed, _ in parts if dep_changed]
         if is_inside and changed and not out_changed:

@@ -304,6 +304,24 @@ def test_a_part_of_a_folder_that_changed_alone_may_be_stale(clone):
     assert judge("HEAD", accept=[TEST]).exit_code == 0
 
 
+def test_a_part_is_known_by_its_path_whatever_its_stage_is_called(clone):
+    for path in ("dvc.yaml", "dvc.lock"):
+        edit(path, "\n  train:\n", "\n  fit:\n")
+    replace("outs", DATA)
+    replace("deps", TEST)
+    assert judge("HEAD").reasons == [
+        f"{TRAIN}: LOOSENED ({DATA} changed, and fit may not have run since; run `dvc fetch` and judge again)"
+    ]
+
+
+def test_a_part_that_is_new_may_be_of_another_run(clone):
+    edit("dvc.yaml", f"    - {TRAIN}\n", f"    - {TRAIN}/x.npy\n")
+    edit("dvc.lock", f"path: {TRAIN}\n", f"path: {TRAIN}/x.npy\n")
+    judgement = judge("HEAD")
+    remedy = "run `dvc fetch` and judge again"
+    assert judgement.warnings == [f"dvc.lock: train: {TRAIN}/x.npy may be of another run than {DATA}; {remedy}"]
+
+
 def test_a_folder_around_one_that_changed_is_stale(clone):
     replace("outs", "models/digits")
     assert judge("HEAD").reasons == [stale("evaluate", "models/digits changed, but not models around it")]
