@@ -1343,6 +1343,7 @@ NEAR = {
         lambda: masked(-1.0, length=10),
         lambda: masked(0.0, begin=True),
         lambda: (masked(-1.0)[0], {"x": RNG.normal(size=(N, 10, 4))}),
+        lambda: (masked(-1.0)[0], {"x": RNG.normal(size=(N, 10, 4)) * (np.arange(N) > 12)[:, None, None]}),
     ],
     "masked-items": [lambda: counted_items(False), lambda: counted_items(True, low=1)],
     "undone-upsampling": [

@@ -1427,8 +1427,8 @@ def conditional_autoencoder():
 def sequence_that_is_repeated():
     source, given = Input((10,)), Input((10,))
     words = layers.Embedding(30, 8)
-    _, state = layers.GRU(16, return_state=True)(words(source))
-    hidden = layers.GRU(16, return_sequences=True)(words(given), initial_state=state)
+    code = layers.RepeatVector(10)(layers.GRU(16)(words(source)))
+    hidden = layers.GRU(16, return_sequences=True)(layers.Concatenate()([words(given), code]))
     ids = RNG.integers(2, 30, (40, 10))
     shifted = np.concatenate([np.ones((40, 1), int), ids[:, :-1]], axis=1)
     model = K.Model([source, given], layers.Dense(30, activation="softmax")(hidden))
