@@ -114,8 +114,10 @@ def idle_masking(graph: Graph, task: Task) -> Found:
     have too. Needs `x`.
     """
     for call in graph.calls if task.inputs else ():
-        values = call.inputs[0].tensor.numpy() if isinstance(call.layer, layers.Masking) else np.zeros((1, 1, 1))
-        if values.shape[1] < 4 or (values == call.layer.mask_value).all(axis=-1).any():
+        if not isinstance(call.layer, layers.Masking) or len(call.inputs[0].shape) != 3 or call.inputs[0].shape[1] < 4:
+            continue
+        values = call.inputs[0].tensor.numpy()
+        if (values == call.layer.mask_value).all(axis=-1).any():
             continue
         for end, beside in ((-1, -2), (0, 1)):
             rows = values[(values[:, end] == values[:, beside]).all(axis=-1), end]
@@ -183,8 +185,9 @@ def faint_input(graph: Graph, task: Task) -> Found:
 def value_range(graph: Graph, task: Task) -> Found:
     """Augmentation with a value_range up to 100 or more gets values of at most 1.5. Needs `x`."""
     for call in graph.calls if task.inputs else ():
-        top = max(getattr(call.layer, "value_range", None) or [0])
-        if is_of_keras(call.layer) and top >= PIXELS and call.inputs[0].high <= UNIT:
+        given = getattr(call.layer, "value_range", None) if is_of_keras(call.layer) else None
+        top = max(given or (0,))
+        if top >= PIXELS and call.inputs[0].high <= UNIT:
             yield call.name, f"a range up to {top:g} for inputs up to {call.inputs[0].high:.3g}"
 
 
@@ -270,16 +273,15 @@ def order_blind(graph: Graph, task: Task) -> Found:
     fix="Remove the column from x.",
 )
 def label_among_inputs(graph: Graph, task: Task) -> Found:
-    """The labels are equal to one column of an input that has more, or that column times a factor plus a constant, to
-    one step of a sequence. Or they are an
-    input sequence itself, or shifted to later steps by one, and each output sees the step that is its label, but none
-    after it. Needs `x` and `y`.
+    """The labels are equal to one column of an input that has more, to that column times a factor plus a constant, or
+    to one step of a sequence. Or they are an input sequence itself, perhaps one step late, and each output sees the
+    step that is its label and none after it. Needs `x` and `y`.
     """
     for head in task.heads:
         for name, values in task.inputs.items():
             shift = _shift(values, head.labels) if head.labels is not None and head.loss else None
             if shift is not None and len(values) >= ROWS and _is_copied(task, graph, head, name, shift):
-                yield name, f"{('this input', 'the step before in this input')[shift]} is the label of {head.call.name}"
+                yield name, f"the labels of {head.call.name} are this input{', one step late' * shift}"
         labels = None if head.labels is None else head.labels.squeeze()
         if labels is None or labels.ndim != 1 or len(labels) < MANY or not np.ptp(labels):
             continue

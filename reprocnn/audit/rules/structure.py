@@ -142,7 +142,8 @@ def undone_upsampling(graph: Graph, task: Task) -> Found:
     for call in graph.calls:
         for after in call.after if isinstance(call.layer, UPSAMPLING) else ():
             sizes = (call.layer.size,) if isinstance(call.layer.size, int) else tuple(call.layer.size)
-            if max(sizes) > 1 and tuple(getattr(after.layer, "strides", None) or ()) == sizes and not _widens(after):
+            is_same = tuple(getattr(after.layer, "strides", None) or ()) == sizes
+            if is_same and max(sizes) > 1 and not isinstance(after.layer, TRANSPOSED):
                 yield after.name, f"a stride of {by_x(sizes)} right after {call.name}"
 
 
@@ -171,10 +172,6 @@ def _flattens_maps(call: Call) -> bool:
     if not any(isinstance(one.layer, layers.Flatten) for one in above):
         return False
     return any(isinstance(one.layer, CONVOLUTIONS + DEPTHWISE) for one in all_before(call))
-
-
-def _widens(call: Call) -> bool:
-    return isinstance(call.layer, TRANSPOSED)
 
 
 def _is_spatial(call: Call) -> bool:
