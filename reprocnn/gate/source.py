@@ -124,14 +124,37 @@ def text_of(node: ast.AST, known: dict[str, str]) -> str:
 
 
 def commands(nodes: list[ast.AST]) -> Iterator[str]:
-    """Yield the commands that calls start, as far as they are written out, with `python` in place of other words."""
+    """Yield the commands that calls start, as far as they are written out, with `python` in place of other words.
+
+    A name stands for all that the file assigns to it.
+    """
+    assigned: dict[str, list[ast.expr]] = {}
+    for statement in sorted((node for node in nodes if isinstance(node, ast.stmt)), key=lambda one: one.lineno):
+        match statement:
+            case (
+                ast.Assign([ast.Name(name)], ast.expr() as value)
+                | ast.AnnAssign(ast.Name(name), value=ast.expr() as value)
+                | ast.AugAssign(ast.Name(name), value=ast.expr() as value)
+            ):
+                assigned.setdefault(name, []).append(value)
     for node in nodes:
         if isinstance(node, ast.Call) and STARTING.fullmatch(last_name(node.func) or ""):
             given = [*node.args, *(one.value for one in node.keywords if one.arg != "cwd")]
-            parts = [one for arg in given for one in (arg.elts if isinstance(arg, ast.List | ast.Tuple) else [arg])]
-            words = [word for one in parts for word in (strings(one) or ["python"])]
+            words = [word for one in given for word in _words(one, assigned)]
             folder = [word for one in node.keywords if one.arg == "cwd" for word in strings(one.value)]
             yield shlex.join(["cd", *folder, *words] if folder else words)
+
+
+def _words(node: ast.expr, assigned: dict[str, list[ast.expr]]) -> list[str]:
+    match node:
+        case ast.List(items) | ast.Tuple(items):
+            return [word for one in items for word in _words(one, assigned)]
+        case ast.Starred(value):
+            return _words(value, assigned)
+        case ast.Name(name) if name in assigned:
+            others = {key: values for key, values in assigned.items() if key != name}  # it may be in its own value
+            return [word for one in assigned[name] for word in _words(one, others)]
+    return strings(node) or ["python"]
 
 
 def last_name(node: ast.AST) -> str | None:
