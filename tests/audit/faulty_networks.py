@@ -443,7 +443,7 @@ fault(
 )
 
 
-def subclassed(units, y):
+def subclassed(units, y, loss="sparse_categorical_crossentropy"):
     class Own(keras.Model):
         def __init__(self):
             super().__init__()
@@ -454,7 +454,7 @@ def subclassed(units, y):
 
     model = Own()
     model(X8.astype("float32"))
-    return compiled(model), {"x": X8.astype("float32"), "y": y}
+    return compiled(model, loss=loss), {"x": X8.astype("float32"), "y": y}
 
 
 fault("linear output of a subclassed model", "logits-as-probabilities", lambda: subclassed(3, classes(N, 3)))
@@ -1014,10 +1014,20 @@ def frozen_einsum():
     return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
 
 
+def of_patches(*cutting, side=24):
+    x = inputs = Input((side, side, 3))
+    for layer in cutting:
+        x = layer(x)
+    x = layers.Dense(16, activation="relu")(x)
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+
+
 # What comes close to each fault and is sound.
 # more of what a graph and a batch show
 fault("an input that nothing reads", "unused-input", lambda: half_read())
 fault("reshape for permute", "reshaped-axes", lambda: cnn(layers.Reshape((16, 16, 3)), conv(), shape=(3, 16, 16)))
+fault("patches by reshape", "reshaped-axes", lambda: of_patches(layers.Reshape((36, 48))))
+fault("a grid of patches by reshape", "reshaped-axes", lambda: of_patches(layers.Reshape((6, 6, 48))))
 fault("attention that sees the next token", "sees-next-step", lambda: language_model(mask=False))
 fault("a bidirectional language model", "sees-next-step", lambda: language_model(layers.Bidirectional))
 fault("a forecast that sees its labels", "sees-next-step", lambda: shifted(layers.Conv1D(8, 3, padding="same")))
@@ -1062,8 +1072,24 @@ fault(
 )  # fmt: skip
 
 
+NUMBERS = RNG.normal(size=(N, 1))
+
+
 def own_loss(function, units=4, last="sigmoid", y=None):
     return mlp(units=units, last=last, loss=function), {"x": X8, "y": classes(N, 2, (units,)) if y is None else y}
+
+
+def undecided():
+    """The loss is the same for all labels, but not its gradient."""
+    last = layers.Dense(1, activation="sigmoid", kernel_initializer="zeros")
+    model = chain((8,), layers.Dense(16, activation="relu"), last)
+    return compiled(model, loss=lambda y, p: ops.mean(ops.abs(y - p) ** 1.5)), {"x": X8, "y": classes(N, 2, (1,))}
+
+
+def of_two_inputs(loss):
+    inputs = [Input((8,)), Input((1,))]
+    x = layers.Dense(16, activation="relu")(layers.Concatenate()(inputs))
+    return compiled(K.Model(inputs, layers.Dense(1)(x)), loss=loss)
 
 
 def copied_words(shift):
@@ -1109,7 +1135,20 @@ def dice(y, p):
     return (2 * ops.sum(y * p) + 1) / (ops.sum(y) + ops.sum(p) + 1)
 
 
+def nearly_level(y, p):
+    """Compute a loss to which a shift of all outputs is all but the same, as rounding makes it."""
+    return ops.var(y - p) - 1e-6 * ops.mean(p - y)
+
+
+def spread_of_outputs(y, p):
+    return ops.mean((p - ops.mean(p)) ** 2)
+
+
 fault("dice coefficient as the loss", "reversed-loss", lazy(own_loss, dice))
+fault("a signed error", "unbounded-loss", lazy(own_loss, lambda y, p: ops.mean(y - p), 1, None, NUMBERS))
+fault("a signed error the other way", "unbounded-loss", lazy(own_loss, lambda y, p: ops.mean(p - y), 1, None, NUMBERS))
+fault("a loss of the outputs alone", "ignored-labels", lazy(own_loss, spread_of_outputs, 1, None, NUMBERS))
+fault("the same, subclassed", "ignored-labels", lambda: subclassed(1, NUMBERS, spread_of_outputs))
 fault(
     "missing labels in a custom loss that takes them",
     "missing-labels",
@@ -1330,7 +1369,13 @@ fault(
 
 NEAR = {
     "unused-input": [lambda: two(["sparse_categorical_crossentropy", "mse"])],
-    "reshaped-axes": [lambda: cnn(layers.Reshape((16, 16, 1)), conv(), shape=(16, 16))],
+    "reshaped-axes": [
+        lambda: cnn(layers.Reshape((16, 16, 1)), conv(), shape=(16, 16)),
+        lambda: of_patches(layers.Reshape((24, 72))),
+        lambda: of_patches(layers.Reshape((16, 48)), side=16),  # a row each
+        lambda: of_patches(layers.Conv2D(48, 4, 4), layers.Reshape((36, 48))),
+        lambda: of_patches(layers.Reshape((6, 4, 6, 4, 3)), layers.Permute((1, 3, 2, 4, 5)), layers.Reshape((36, 48))),
+    ],
     "sees-next-step": [
         language_model,
         lambda: language_model(lambda layer: layer),
@@ -1550,6 +1595,23 @@ NEAR = {
         lambda: (mlp(layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.ReLU()), {"x": X8 / 1000}),
     ],
     "reversed-loss": [lazy(own_loss, lambda y, p: 1 - dice(y, p)), lazy(own_loss, lambda y, p: -dice(y, p))],
+    "unbounded-loss": [
+        lazy(own_loss, pinball, 1, None, NUMBERS),
+        lazy(own_loss, lambda y, p: -ops.mean(y * p), 1, None, np.sign(NUMBERS)),  # of a critic
+        lazy(own_loss, lambda y, p: ops.mean(y - p), 1, "sigmoid", NUMBERS),
+        lazy(own_loss, lambda y, p: ops.mean(y**2) - ops.mean(ops.tanh(p)), 1, None, NUMBERS),
+        lazy(own_loss, nearly_level, 1, None, NUMBERS),
+    ],
+    "ignored-labels": [
+        lazy(own_loss, spread_of_outputs, 1, None, np.zeros((N, 1))),
+        lambda: (
+            two([spread_of_outputs, "mse"], last=(None, None)),
+            {"x": X8, "y": [RNG.normal(size=(N, 3)), NUMBERS]},
+        ),
+        lambda: (of_two_inputs(spread_of_outputs), {"x": [X8, NUMBERS], "y": NUMBERS}),
+        lazy(own_loss, lambda y, p: ops.mean(y - p), 1, "sigmoid", NUMBERS),
+        undecided,
+    ],
     "loss-without-gradient": [lazy(own_loss, lambda y, p: 1 - dice(y, ops.clip(p, 0, 1)))],
     "infinite-loss": [lazy(own_loss, lambda y, p: ops.abs((y - p) / (y + 1)), 1, None, np.arange(N) % 5)],
     "mixed-rows": [

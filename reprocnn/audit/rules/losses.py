@@ -22,6 +22,7 @@ from reprocnn.backend import tf
 
 ROWS = 256  # of labels
 CLEAR = 1e-3  # of the loss
+FURTHER = 5  # times as far at ten times the distance
 HINGES = ("hinge", "squared_hinge", "categorical_hinge")
 FEW = 8  # units of a regression; more are features, which may be normalized
 WEIGHTS = 1e4  # times another output's
@@ -51,10 +52,8 @@ def loss_without_gradient(graph: Graph, task: Task) -> Found:
     add theirs.
     """
     for head, function, labels, outputs in _own_losses(task):
-        with tf.GradientTape() as tape:
-            tape.watch(outputs)
-            value = function(labels, outputs)
-        if tape.gradient(value, outputs) is None and float(value) != 0:
+        value, slope = _value_and_gradient(function, labels, outputs)
+        if slope is None and value != 0:
             yield head.call.name, f"no gradient from {_kind(head)}"
 
 
@@ -95,6 +94,51 @@ def reversed_loss(graph: Graph, task: Task) -> Found:
             continue
         if best > max(values) + CLEAR * abs(best):
             yield head.call.name, f"{_kind(head)} is {best:.3g} for perfect outputs, its highest"
+
+
+@rule(
+    "error",
+    why="Training lowers it without end: the outputs leave the labels behind until they overflow.",
+    fix="Take the square or the absolute value of the error, or the maximum of two terms that rise on either side.",
+)
+def unbounded_loss(graph: Graph, task: Task) -> Found:
+    """A custom loss falls on and on the further linear outputs are above the labels, or below them. Needs `y`, of the
+    shape of the output. A critic's labels, which have two values, are left alone.
+    """
+    for head, function, labels, outputs in _own_losses(task):
+        is_number = head.activation == "linear" and labels.size == tf.size(outputs) and np.isfinite(labels).all()
+        if not is_number or len(np.unique(labels)) <= 2:
+            continue
+        labels, now = labels.reshape(outputs.shape), abs(float(function(labels, outputs)))
+        for side, size in ((1, "large"), (-1, "small")):
+            steps = (side * distance * labels.std() for distance in (0, 10, 100))
+            best, near, far = (float(function(labels, tf.constant(labels + step))) for step in steps)
+            if best - near > CLEAR * max(now, abs(best)) and best - far > FURTHER * (best - near):
+                yield (
+                    head.call.name,
+                    f"{_kind(head)} is {best:.3g} for perfect outputs, {far:.3g} for far too {size} ones",
+                )
+
+
+@rule(
+    "warning",
+    why="Whatever the labels are, training does the same.",
+    fix="Compare the output with the first argument, y_true; give labels of 0 to a loss that needs none.",
+)
+def ignored_labels(graph: Graph, task: Task) -> Found:
+    """A custom loss and its gradient stay the same for other labels. Needs `y`, not the same for all rows, and a model
+    of one input and one output: others may pass their labels as inputs or need none for an output.
+    """
+    for head, function, labels, outputs in _own_losses(task):
+        inputs = getattr(task.model, "inputs", None) or []  # a subclassed model has none
+        if len(task.heads) > 1 or len(inputs) > 1 or (labels == labels[:1]).all():
+            continue
+        others = (labels[::-1], labels.max() + labels.min() - labels, np.broadcast_to(labels[:1], labels.shape))
+        value, slope = _value_and_gradient(function, labels, outputs)
+        if slope is not None and slope.any():
+            changed = (_value_and_gradient(function, tf.constant(one), outputs) for one in others)
+            if all(one == value and own is not None and np.array_equal(own, slope) for one, own in changed):
+                yield head.call.name, f"{_kind(head)} is {value:.3g} for these labels and for others"
 
 
 @rule(
@@ -213,6 +257,14 @@ def _own_losses(task: Task) -> Iterator[tuple[Head, Callable[..., Any], np.ndarr
         except Exception:  # of a function that is not ours
             continue
         yield head, function, labels, outputs
+
+
+def _value_and_gradient(function: Callable[..., Any], labels: Any, outputs: Any) -> tuple[float, np.ndarray | None]:
+    with tf.GradientTape() as tape:
+        tape.watch(outputs)
+        value = function(labels, outputs)
+    slope = tape.gradient(value, outputs)
+    return float(value), None if slope is None else tf.convert_to_tensor(slope).numpy()
 
 
 def _is_absurd(name: str, value: float, head: Head) -> bool:

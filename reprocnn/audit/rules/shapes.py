@@ -1,5 +1,6 @@
 """What is wrong with how layers fit each other: strides, joins, axes, and sequences of one step."""
 
+import math
 from itertools import combinations
 from typing import Any
 
@@ -222,15 +223,22 @@ def mixed_formats(graph: Graph, task: Task) -> Found:
 @rule(
     "warning",
     why="Reshape keeps the order of the numbers: what were rows, columns and channels is mixed.",
-    fix="Move axes with Permute.",
+    fix="Move axes with Permute; cut patches with a Conv2D whose strides are its kernel size.",
 )
 def reshaped_axes(graph: Graph, task: Task) -> Found:
-    """Reshape gives a map or sequence the same sizes in another order. Sizes of 1 do not count."""
+    """Reshape gives a map or sequence the same sizes in another order, where sizes of 1 do not count. Or it gives a map
+    the sizes of square patches, but each is then a run of pixels along the rows.
+    """
     for call in graph.calls:
         if isinstance(call.layer, (layers.Reshape, operations.Reshape)):
-            sizes = [[size for size in signal.shape[1:] if size > 1] for signal in (call.inputs[0], call.output)]
+            before, after = call.inputs[0].shape[1:], call.output.shape[1:]
+            sizes = [[size for size in shape if size > 1] for shape in (before, after)]
+            side = _patch(before, after)
             if sizes[0] != sizes[1] and sorted(sizes[0]) == sorted(sizes[1]):
-                yield call.name, f"reshapes {by_x(call.inputs[0].shape[1:])} to {by_x(call.output.shape[1:])}"
+                yield call.name, f"reshapes {by_x(before)} to {by_x(after)}"
+            elif side:
+                run = f"{side**2} pixels one after the other, not a patch of {side}x{side}"
+                yield call.name, f"reshapes {by_x(before)} to {by_x(after)}: {after[-1]} values are {run}"
 
 
 @rule(
@@ -270,6 +278,17 @@ def norm_of_one(graph: Graph, task: Task) -> Found:
             and (gamma is None or gamma.numpy().any())
         ):
             yield call.name, f"all outputs are {call.output.mean:.2g}, for inputs of {by_x(signal.shape[1:])}"
+
+
+def _patch(before: tuple[int, ...], after: tuple[int, ...]) -> int:
+    """Return the side of the patches into which a map of the shape `before` seems to be cut, 0 if into none."""
+    if len(before) != 3 or len(after) not in (2, 3):
+        return 0
+    height, width, channels = before
+    side = math.isqrt(after[-1] // channels)
+    grid = (height // side, width // side) if side else ()
+    is_cut = side > 1 and after[-1] == side**2 * channels and after[:-1] in (grid, (math.prod(grid),))
+    return side if is_cut and side**2 != width else 0  # a row each
 
 
 def _is_image(call: Call) -> bool:
