@@ -24,6 +24,7 @@ BUILD, MUON, WHITENING = (f"reprocnn/{name}.py" for name in ("networks/build", "
 # Code to change: file, text that occurs once, what replaces it.
 NO_BIAS = ((WHITENING, "    layer.kernel.trainable = False", "    layer.trainable = False"),)
 PYTORCH_SCALE = ((BUILD, '"he_uniform"', 'keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")'),)
+SILU = ((BUILD, 'x = layers.Activation("gelu")(x)', 'x = layers.Activation("silu")(x)'),)
 POOLED = "x = layers.MaxPooling2D(2, dtype=precision)(x) if index == 0 else x"
 POOLED_EARLIER = (
     (BUILD, "for factor in (1, 4, 4):", "for factor, pooled in ((1, (0, 1)), (4, ()), (4, (0,))):"),
@@ -70,6 +71,11 @@ LEVERS = {
     "lr_factor=24": Lever({"lr_factor": 24.0}),
     "first_size=0.5": Lever({"first_size": 0.5}),
     "first_size=1 epochs=6": Lever({"first_size": 1.0, "epochs": 6}),
+    "epochs=6": Lever({"epochs": 6}),
+    "epochs=6, SiLU": Lever({"epochs": 6}, SILU),
+    "filters=24 epochs=10": Lever({"filters": 24, "epochs": 10}),
+    "filters=40 epochs=5": Lever({"filters": 40, "epochs": 5}),
+    "depth=3 epochs=6": Lever({"depth": 3, "epochs": 6}),
     # Where the network spends its operations, all without that bias: a narrower second group, a wider third, pooling
     # earlier.
     "widths 1 1 2 4 4 4, filters=40 epochs=7": Lever(
