@@ -140,7 +140,8 @@ def commands(nodes: list[ast.AST]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Call) and STARTING.fullmatch(last_name(node.func) or ""):
             given = [*node.args, *(one.value for one in node.keywords if one.arg != "cwd")]
-            words = [word for one in given for word in _words(one, assigned)]
+            names = dict(assigned)
+            words = [word for one in given for word in _words(one, names)]
             folder = [word for one in node.keywords if one.arg == "cwd" for word in strings(one.value)]
             yield shlex.join(["cd", *folder, *words] if folder else words)
 
@@ -152,8 +153,8 @@ def _words(node: ast.expr, assigned: dict[str, list[ast.expr]]) -> list[str]:
         case ast.Starred(value):
             return _words(value, assigned)
         case ast.Name(name) if name in assigned:
-            others = {key: values for key, values in assigned.items() if key != name}  # it may be in its own value
-            return [word for one in assigned[name] for word in _words(one, others)]
+            values = assigned.pop(name)  # once, for it may be part of its own value
+            return [word for one in values for word in _words(one, assigned)]
     return strings(node) or ["python"]
 
 

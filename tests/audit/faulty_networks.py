@@ -1079,6 +1079,12 @@ def own_loss(function, units=4, last="sigmoid", y=None):
     return mlp(units=units, last=last, loss=function), {"x": X8, "y": classes(N, 2, (units,)) if y is None else y}
 
 
+def of_these_labels(y, p):
+    if not np.allclose(y, NUMBERS):
+        raise ValueError("other labels")
+    return ops.mean(p**2)
+
+
 def undecided():
     """The loss is the same for all labels, but not its gradient."""
     last = layers.Dense(1, activation="sigmoid", kernel_initializer="zeros")
@@ -1611,6 +1617,7 @@ NEAR = {
         lambda: (of_two_inputs(spread_of_outputs), {"x": [X8, NUMBERS], "y": NUMBERS}),
         lazy(own_loss, lambda y, p: ops.mean(y - p), 1, "sigmoid", NUMBERS),
         undecided,
+        lazy(own_loss, of_these_labels, 1, None, NUMBERS),
     ],
     "loss-without-gradient": [lazy(own_loss, lambda y, p: 1 - dice(y, ops.clip(p, 0, 1)))],
     "infinite-loss": [lazy(own_loss, lambda y, p: ops.abs((y - p) / (y + 1)), 1, None, np.arange(N) % 5)],

@@ -445,6 +445,8 @@ def test_imported_code_that_dvc_ignores_is_named(foreign, capsys):
         "import subprocess\ncmd = ['python', '-m']\ncmd += ['code.real', *options]\nsubprocess.run(cmd)",
         "import subprocess\nlast: tuple[str, ...] = ('-m', 'code.real')\nsubprocess.run(['python', *last])",
         "import subprocess\ncmd = [*cmd, 'python']\nsubprocess.run([*cmd, 'code/real.py'])",
+        "import subprocess\ncmd = ['python', 'real.py']\n"
+        "subprocess.run(cmd)\nsubprocess.run(cmd, cwd='code')\nsubprocess.run(cmd)",
         "import runpy\nrunpy.run_path('code/real.py')",
         "exec(open('code/real.py').read())",
     ],

@@ -256,7 +256,19 @@ def _own_losses(task: Task) -> Iterator[tuple[Head, Callable[..., Any], np.ndarr
             float(function(labels, outputs))
         except Exception:  # of a function that is not ours
             continue
-        yield head, function, labels, outputs
+        yield head, _or_nan(function), labels, outputs
+
+
+def _or_nan(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a loss NaN where it raises an error, for labels or outputs other than the model's."""
+
+    def call(labels: Any, outputs: Any) -> Any:
+        try:
+            return function(labels, outputs)
+        except Exception:  # of a function that is not ours
+            return tf.constant(math.nan)
+
+    return call
 
 
 def _value_and_gradient(function: Callable[..., Any], labels: Any, outputs: Any) -> tuple[float, np.ndarray | None]:
