@@ -126,12 +126,12 @@ def unbounded_loss(graph: Graph, task: Task) -> Found:
     fix="Compare the output with the first argument, y_true; give labels of 0 to a loss that needs none.",
 )
 def ignored_labels(graph: Graph, task: Task) -> Found:
-    """A custom loss and its gradient stay the same for other labels. Needs `y`, not the same for all rows, and a model
-    of one input and one output: others may pass their labels as inputs or need none for an output.
+    """A custom loss and its gradient stay the same for other labels. Needs `y`, of the shape of the output and not the
+    same for all rows, and a model of one input and one output: others may get their labels as inputs, or need none.
     """
     for head, function, labels, outputs in _own_losses(task):
         inputs = getattr(task.model, "inputs", None) or []  # a subclassed model has none
-        if len(task.heads) > 1 or len(inputs) > 1 or (labels == labels[:1]).all():
+        if len(task.heads) > 1 or len(inputs) > 1 or labels.size != tf.size(outputs) or (labels == labels[:1]).all():
             continue
         others = (labels[::-1], labels.max() + labels.min() - labels, np.broadcast_to(labels[:1], labels.shape))
         value, slope = _value_and_gradient(function, labels, outputs)
