@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from reprocnn.backend import tf
 
 ROWS = 256  # of labels
 CLEAR = 1e-3  # of the loss
-FURTHER = 5  # times as far at ten times the distance
+STEPS = (0, 10, 100, 1000, 10_000)  # standard deviations of the labels
+FURTHER = 5  # times as far at the next step
 HINGES = ("hinge", "squared_hinge", "categorical_hinge")
 FEW = 8  # units of a regression; more are features, which may be normalized
 WEIGHTS = 1e4  # times another output's
@@ -111,12 +113,15 @@ def unbounded_loss(graph: Graph, task: Task) -> Found:
             continue
         labels, now = labels.reshape(outputs.shape), abs(float(function(labels, outputs)))
         for side, size in ((1, "large"), (-1, "small")):
-            steps = (side * distance * labels.std() for distance in (0, 10, 100))
-            best, near, far = (float(function(labels, tf.constant(labels + step))) for step in steps)
-            if best - near > CLEAR * max(now, abs(best)) and best - far > FURTHER * (best - near):
+            best, *others = (
+                float(function(labels, tf.constant(labels + side * step * labels.std()))) for step in STEPS
+            )
+            falls = [best - other for other in others]
+            is_endless = all(later > FURTHER * fall for fall, later in pairwise(falls))
+            if is_endless and falls[0] > CLEAR * max(now, abs(best)):
                 yield (
                     head.call.name,
-                    f"{_kind(head)} is {best:.3g} for perfect outputs, {far:.3g} for far too {size} ones",
+                    f"{_kind(head)} is {best:.3g} for perfect outputs, {others[0]:.3g} for too {size} ones",
                 )
 
 
