@@ -20,11 +20,24 @@ from reprocnn.core.files import read_json, write_json, write_text
 from reprocnn.repository import dvc
 
 TABLE, MEASURED = results.FOLDER / "levers.csv", Path("runs/lever.json")
-BUILD, MUON, WHITENING = (f"reprocnn/{name}.py" for name in ("networks/build", "training/muon", "networks/whitening"))
+BUILD, WHITENING = "reprocnn/networks/build.py", "reprocnn/networks/whitening.py"
+LOOP, MUON = "reprocnn/training/loop.py", "reprocnn/training/muon.py"
 # Code to change: file, text that occurs once, what replaces it.
 NO_BIAS = ((WHITENING, "    layer.kernel.trainable = False", "    layer.trainable = False"),)
 PYTORCH_SCALE = ((BUILD, '"he_uniform"', 'keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")'),)
 SILU = ((BUILD, 'x = layers.Activation("gelu")(x)', 'x = layers.Activation("silu")(x)'),)
+# As long a memory in images as airbench's, whose batches have 2,000: 0.6 and 0.85 to the power of 875 / 2,000.
+MOMENTA = (
+    (MUON, "    momentum: float = 0.6", "    momentum: float = 0.8"),
+    (MUON, "sgd_momentum: float = 0.85", "sgd_momentum: float = 0.93"),
+)
+STATISTICS = ((BUILD, "BatchNormalization(momentum=0.6,", "BatchNormalization(momentum=0.8,"),)
+# Of each image, in shares of a standard deviation of all pixels (63) and around their mean (121).
+RESIZE = "    size = image_size(data.x.shape[1:3]"
+JITTER = """\
+    bright, contrast = rng.uniform(-1, 1, (2, len(x), 1, 1, 1)).astype("float32")
+    x = np.clip((x - np.float32(121) + 0.14 * 63 * bright) * (1 + 0.13 * contrast) + 121, 0, 255).astype("uint8")
+"""
 POOLED = "x = layers.MaxPooling2D(2, dtype=precision)(x) if index == 0 else x"
 POOLED_EARLIER = (
     (BUILD, "for factor in (1, 4, 4):", "for factor, pooled in ((1, (0, 1)), (4, ()), (4, (0,))):"),
@@ -71,6 +84,9 @@ LEVERS = {
     "lr_factor=24": Lever({"lr_factor": 24.0}),
     "first_size=0.5": Lever({"first_size": 0.5}),
     "first_size=1 epochs=6": Lever({"first_size": 1.0, "epochs": 6}),
+    "momenta for batches of 875": Lever({}, MOMENTA),
+    "batch norm's momentum 0.8": Lever({}, STATISTICS),
+    "brightness and contrast": Lever({}, ((LOOP, RESIZE, JITTER + RESIZE),)),
     "epochs=6": Lever({"epochs": 6}),
     "epochs=6, SiLU": Lever({"epochs": 6}, SILU),
     "filters=24 epochs=10": Lever({"filters": 24, "epochs": 10}),
