@@ -63,9 +63,8 @@ def _add(text: str, stage: Any, deps: Any, item: str) -> str:
         end = _line(text, deps.value[0])[0]
     (start, _), first = _line(text, deps.value[0]), deps.value[0].start_mark.index
     newline = _newline(text, first)
-    return (
-        f"{text[:end]}{'' if text[:end].endswith(newline) else newline}{text[start:first]}{item}{newline}{text[end:]}"
-    )
+    before = text[:end].removesuffix(newline)  # which the last line of a file may lack
+    return f"{before}{newline}{text[start:first]}{item}{newline}{text[end:]}"
 
 
 def _begin(text: str, stage: Any, item: str) -> str:

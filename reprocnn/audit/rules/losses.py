@@ -112,17 +112,13 @@ def unbounded_loss(graph: Graph, task: Task) -> Found:
         if not is_number or len(np.unique(labels)) <= 2:
             continue
         labels, now = labels.reshape(outputs.shape), abs(float(function(labels, outputs)))
-        for side, size in ((1, "large"), (-1, "small")):
-            best, *others = (
-                float(function(labels, tf.constant(labels + side * step * labels.std()))) for step in STEPS
-            )
+        for size, deviation in (("large", labels.std()), ("small", -labels.std())):
+            best, *others = (float(function(labels, tf.constant(labels + step * deviation))) for step in STEPS)
             falls = [best - other for other in others]
             is_endless = all(later > FURTHER * fall for fall, later in pairwise(falls))
             if is_endless and falls[0] > CLEAR * max(now, abs(best)):
-                yield (
-                    head.call.name,
-                    f"{_kind(head)} is {best:.3g} for perfect outputs, {others[0]:.3g} for too {size} ones",
-                )
+                values = f"{best:.3g} for perfect outputs, {others[0]:.3g} for too {size} ones"
+                yield head.call.name, f"{_kind(head)} is {values}"
 
 
 @rule(
