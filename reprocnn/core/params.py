@@ -8,6 +8,7 @@ import difflib
 import json
 import math
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import jsonschema
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json
@@ -24,6 +25,9 @@ FILE, SCHEMA = Path("params.yaml"), Path("params.schema.json")
 MAX_BYTES = 100_000  # some 50 times the file's size
 MAX_FAULTS = 5  # lines
 MAX_DEPTH = 20  # of nested keys; a deep target has 5
+MAX_VALUES = 100_000  # aliases within aliases can stand for billions
+MAX_BITS = 1024  # the largest float; Python does not even show whole numbers of over 4,300 digits
+PLAIN = (dict, list, str, int, float, type(None))  # the kinds that DVC takes
 View = TypeVar("View")
 FillMode = typing.Literal["constant", "reflect"]
 
@@ -133,7 +137,7 @@ def fill(view: type[View], values: dict[str, Any]) -> View:
 def load(path: Path) -> dict[str, Any]:
     """Read a YAML mapping as DVC does.
 
-    Raises UserError for repeated keys, anchors, aliases, tags, non-finite numbers and deep nesting.
+    Raises UserError for repeated keys, deep nesting and values that DVC does not take, such as dates.
     """
     try:
         with path.open("rb") as file:
@@ -160,56 +164,76 @@ def parse(text: str) -> dict[str, Any]:
 def _parse(text: str) -> dict[str, Any]:
     depth = 0
     for event in YAML(typ="safe").parse(text):
-        line = event.start_mark.line + 1 if event.start_mark else 0
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > MAX_DEPTH:  # the parser in C would crash at some thousands
-            raise ValueError(f"line {line}: nested more than {MAX_DEPTH} deep")
-        if isinstance(event, AliasEvent) or getattr(event, "anchor", None) is not None:
-            raise ValueError(f"line {line}: anchors and aliases are not allowed")
-        if getattr(event, "tag", None) is not None:
-            raise ValueError(f"line {line}: tags are not allowed")
+            raise ValueError(f"line {event.start_mark.line + 1}: nested more than {MAX_DEPTH} deep")
     values = YAML(typ="safe").load(text)
     if not isinstance(values, dict):
         raise ValueError(f"found {_show(values)}, expected keys with values")
-    _refuse_odd(values, "")
+    for number, (where, value, depth) in enumerate(_walk(values)):
+        if number == MAX_VALUES or depth > MAX_DEPTH:
+            raise ValueError(f"{where}: aliases within aliases stand for too many values")
+        if not isinstance(value, PLAIN):
+            raise ValueError(f"{where}: found a {type(value).__name__}, which DVC does not take")
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            raise ValueError(f"{where}: found a whole number of over {MAX_BITS} bits")
     return values
 
 
-def _refuse_odd(values: Any, where: str) -> None:
-    """Raise ValueError for a number that is not finite, and for a key that is not a word."""
+def _walk(values: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, Any, int]]:
+    """Yield keys, mappings, lists and single values, each with the dotted key that leads there and its depth."""
+    yield where, values, depth
     if isinstance(values, dict):
         for key, value in values.items():
-            if not isinstance(key, str):
-                raise ValueError(f"{where}: the key {key!r} is not a word")
-            _refuse_odd(value, f"{where}.{key}".removeprefix("."))
+            yield where, key, depth
+            yield from _walk(value, f"{where}.{key}".removeprefix("."), depth + 1)
     elif isinstance(values, list):
         for value in values:
-            _refuse_odd(value, where)
-    elif isinstance(values, float) and not math.isfinite(values):
-        raise ValueError(f"{where}: {values} is not a finite number")
+            yield from _walk(value, where, depth + 1)
 
 
 def check(values: dict[str, Any]) -> list[str]:
-    """Return a line for each fault: where, what was found, what is allowed, what to do."""
+    """Return a line for each fault: where, what was found, what is allowed, what to do.
+
+    Raises UserError for a schema that cannot be used.
+    """
+    endless = [
+        f"{where}: found {value}, expected a finite number; change it"
+        for where, value, _ in _walk(values)
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+    if endless:  # which the schema would take
+        return endless
     schema = read_json(SCHEMA)
+    sections = schema.get("properties", {}) if isinstance(schema, dict) else {}
     faults = []
-    for error in jsonschema.Draft202012Validator(schema).iter_errors(values):
+    for error in _errors(values, schema):
         where = ".".join(map(str, error.absolute_path))
         prefix = f"{where}." if where else ""
-        if error.validator == "additionalProperties":
-            for key in sorted(set(error.instance) - set(error.schema["properties"]), key=str):
-                faults.append(_unknown(f"{prefix}{key}", error.schema["properties"]))
+        said = error.schema if isinstance(error.schema, dict) else {}  # or true or false
+        known = said.get("properties", {})
+        if error.validator == "additionalProperties" and "patternProperties" not in said:
+            faults += [_unknown(f"{prefix}{key}", known) for key in sorted(set(error.instance) - set(known), key=str)]
         elif error.validator == "required":
             faults += [
                 f"{prefix}{key}: missing; add it" for key in error.validator_value if f"'{key}' is a" in error.message
             ]
-        elif len(error.absolute_path) == 1 and where not in schema["properties"]:
+        elif len(error.absolute_path) == 1 and said.get("type") == "object" and where not in sections:
             # The section of a further data set is checked as one; anything else up there is a mistake.
-            faults.append(_unknown(where, schema["properties"]))
+            faults.append(_unknown(where, sections))
         else:
-            fault = f"{where}: found {_show(error.instance)}, expected {_expected(error.schema)}; change it"
+            expected = _expected(said, error.validator) or f"what {SCHEMA} says ({error.message[:150]})"
+            fault = f"{where or 'all of it'}: found {_show(error.instance)}, expected {expected}; change it"
             faults += [fault] if fault not in faults else []
     return sorted(faults) or _uneven_batches(values)
+
+
+def _errors(values: dict[str, Any], schema: Any) -> list[Any]:
+    try:
+        return list(jsonschema.Draft202012Validator(schema).iter_errors(values))
+    except Exception as error:  # a schema that is none has a dozen ways to fail
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"{SCHEMA}: invalid ({why}); restore it with git checkout") from None
 
 
 def _uneven_batches(values: dict[str, Any]) -> list[str]:
@@ -219,7 +243,7 @@ def _uneven_batches(values: dict[str, Any]) -> list[str]:
     return [
         f"{key}.batch_size: found {size}, expected a multiple of devices, {devices}; change it"
         for key, size in sizes.items()
-        if isinstance(devices, int) and devices > 0 and isinstance(size, int) and size % devices
+        if isinstance(devices, int | float) and devices > 0 and isinstance(size, int | float) and size % devices
     ]
 
 
@@ -243,18 +267,21 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _expected(schema: dict[str, Any]) -> str:
+def _expected(schema: dict[str, Any], keyword: str) -> str:
+    """Put into words what `keyword` of a schema demands, "" for what is not in use here."""
     if "expected" in schema:  # a keyword of ours, where the standard ones do not say why
         return str(schema["expected"])
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
+    if keyword not in ("type", *words) or not isinstance(schema.get("type"), str):
+        return ""
     names = {
         "number": "a number",
         "integer": "a whole number",
         "boolean": "true or false",
         "object": "keys with values",
     }
-    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}
     bounds = [f"{word} {schema[key]}" for key, word in words.items() if key in schema]
     kind = names.get(schema["type"], schema["type"])
     return f"{kind}, {' and '.join(bounds)}" if bounds else kind

@@ -8,7 +8,7 @@ from typing import Any
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json
-from reprocnn.gate.values import flatten, is_number, one_line
+from reprocnn.gate.values import flatten, is_number
 
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
 # What a target may set, and its maximum.
@@ -73,18 +73,13 @@ def _faults_of_schema(values: dict[str, Any]) -> list[str]:
     known = schema.get("properties") if isinstance(schema, dict) and schema.get("title") == str(params.FILE) else None
     if not isinstance(known, dict) or not {"targets", "gate"} <= known.keys():
         return []
-    restore = "restore it with git checkout"
-    try:
-        elsewhere = set(_references({key: value for key, value in schema.items() if key != "$id"}))
-        faults = [] if elsewhere else params.check(values)
-    except Exception as error:  # whatever a schema may do
-        why = f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(f"{params.SCHEMA}: invalid ({why}); {restore}") from None
+    elsewhere = set(_references({key: value for key, value in schema.items() if key != "$id"}))
     raise_faults(
-        f"{params.SCHEMA}: found {reference!a}, expected references within the file, as #/$defs/NAME; {restore}"
+        f"{params.SCHEMA}: found {reference!a}, expected references within the file, as #/$defs/NAME; restore it with "
+        f"git checkout"
         for reference in sorted(elsewhere)
     )
-    return faults
+    return params.check(values)
 
 
 def _references(schema: Any) -> Iterator[str]:

@@ -173,7 +173,7 @@ def linked_folder() -> None:
         (lambda: None, FILES, "nothing has changed since: no result is compared with itself"),
         (Path("house.yaml").unlink, FILES, "house.yaml: missing; name a file of metrics with --metrics"),
         (broken("house: {rmse: 1, rmse: 2}"), FILES, "house.yaml here: "),
-        (broken("house: {rmse: .nan}"), FILES, "house.yaml here: house.rmse: nan is not a finite number"),
+        (broken("house: {rmse: .nan}"), FILES, "house.yaml here: house.rmse: found nan, expected a finite number"),
         (broken(f"house: {' ' * 1_000_000}"), FILES, "house.yaml here: over 1,000,000 bytes"),
         (broken("1200"), FILES, "house.yaml here: found 1200, expected keys with values"),
         (
