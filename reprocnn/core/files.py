@@ -1,5 +1,6 @@
 """Files that are either complete or absent, and digests of files and folders."""
 
+import glob
 import hashlib
 import json
 import os
@@ -15,7 +16,9 @@ from reprocnn.core.errors import UserError
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a name beside `path`, with its ending, to write to; it becomes `path` only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
+    for left in path.parent.glob(f".partial-*-{glob.escape(path.name)}"):
+        left.unlink(missing_ok=True)  # by a killed process
+    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")  # nobody else writes to it
     try:
         yield partial
         with partial.open("rb") as file:

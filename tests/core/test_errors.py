@@ -71,6 +71,27 @@ def test_a_file_is_complete_or_as_it_was(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["file.txt"]
 
 
+def test_of_two_writers_at_once_none_publishes_what_the_other_has_written_so_far(tmp_path, monkeypatch):
+    """As when dvc was killed, and not the stage that it had started."""
+    path = tmp_path / "file.txt"
+    with pytest.raises(FileNotFoundError), atomic_write(path) as first:  # noqa: PT012, it ends with an error
+        first.write_text("fir")
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        with atomic_write(path) as second:
+            second.write_text("second")
+            assert not first.exists()
+    assert path.read_text() == "second"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".partial-1-file.txt").write_text("fir")
+    (tmp_path / ".partial-1-other.txt").write_text("oth")
+    with atomic_write(tmp_path / "file.txt") as partial:
+        partial.write_text("second")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".partial-1-other.txt", "file.txt"]
+
+
 def test_a_file_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     synced: list[int] = []
     replace = os.replace
