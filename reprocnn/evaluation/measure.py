@@ -45,7 +45,7 @@ def measure(dataset: str, recipe: Recipe, seed: int, source: str) -> None:
     details = {
         "source": source,
         "test": {"n": len(y_true), "accuracy_low": low, "accuracy_high": high, "digest": digest(test)},
-        "classes": metrics.per_class(y_true, y_pred, read_class_names(folder)),
+        "classes": metrics.per_class(y_true, y_pred, read_class_names(folder, test.y.shape[1])),
         "reliability": metrics.reliability(y_pred == y_true, confidence),
         "parameters": model.count_params(),
         **model_files.environment(Path("models") / dataset),
@@ -89,16 +89,17 @@ def load_model(dataset: str, test: arrays.Split) -> keras.Model:
     return model
 
 
-def read_class_names(folder: Path) -> list[str]:
-    """Read the names of the classes, in the order of the labels."""
-    names: list[str] = read_json(folder / "classes.json")
+def read_class_names(folder: Path, count: int) -> list[str]:
+    """Read the names of the classes, in the order of the labels. Raises UserError if they are not `count` words."""
+    names = read_json(folder / "classes.json")
+    if not isinstance(names, list) or len(names) != count or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{folder / 'classes.json'}: expected a list of {count} names; run `dvc repro -f prepare`")
     return names
 
 
 def count_classes(split: arrays.Split) -> list[int]:
     """Count the images of each class."""
-    counts: list[int] = split.y.sum(axis=0).astype(int).tolist()
-    return counts
+    return split.y.sum(axis=0).astype(int).tolist()
 
 
 def most_confident_mistakes(y_true: np.ndarray, y_pred: np.ndarray, confidence: np.ndarray) -> np.ndarray:

@@ -15,9 +15,9 @@ def load(folder: Path) -> keras.Model:
     try:
         model = keras.models.model_from_json((folder / "model.json").read_text(encoding="utf-8"))
         model.load_weights(folder / "model.weights.h5")
-    except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # Keras and HDF5 have a dozen kinds for damaged files
         raise UserError(
-            f"{folder}: model.weights.h5 does not fit model.json ({str(error).splitlines()[0][:120]}); "
+            f"{folder}: model.weights.h5 does not fit model.json ({' '.join(str(error).split())[:120]}); "
             f"run `dvc checkout` or `dvc repro -f train_{folder.name}`"
         ) from None
     return model
@@ -25,9 +25,9 @@ def load(folder: Path) -> keras.Model:
 
 def environment(folder: Path) -> dict[str, dict[str, object]]:
     """Read which device, settings and library versions made the weights in models/NAME."""
+    path = folder / "environment.json"
     try:
-        return json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UserError(
-            f"{folder / 'environment.json'}: missing or invalid JSON; run `dvc repro -f train_{folder.name}`"
-        ) from None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {part: dict(found[part]) for part in ("device", "settings", "versions")}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        raise UserError(f"{path}: missing or invalid; run `dvc repro -f train_{folder.name}`") from None

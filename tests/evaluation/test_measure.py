@@ -8,6 +8,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -332,23 +333,47 @@ def test_weights_that_do_not_belong_are_refused(copied):
     measured.network((6, 6, 3), 0).save_weights(path)
     with pytest.raises(UserError, match=message):
         model_files.load(copied)
-    for text in (architecture[:-10], "[]"):
+    for text in (architecture[:-10], "[]", "[" * 100_000):
         (copied / "model.json").write_text(text)
         with pytest.raises(UserError, match=message):
             model_files.load(copied)
 
 
+def test_damage_of_any_kind_is_refused(copied, monkeypatch):
+    """HDF5 raises RuntimeError for some flipped bytes, with nothing or several lines in it."""
+    for words in ("", "wrong signature\nin two lines"):
+        monkeypatch.setattr(keras.Model, "load_weights", Mock(side_effect=RuntimeError(words)))
+        with pytest.raises(UserError, match=rf"does not fit model\.json \({words.replace(chr(10), ' ')}\); run"):
+            model_files.load(copied)
+
+
+@pytest.mark.parametrize("content", ["null", "{}", '["a"]', "[0, 1]", '"ab"', '["a", "b", "c"]'])
+def test_class_names_are_a_word_for_each_class(tmp_path, content):
+    (tmp_path / "classes.json").write_text(content)
+    with pytest.raises(UserError, match=r"classes\.json: expected a list of 2 names; run `dvc repro -f prepare`$"):
+        measure.read_class_names(tmp_path, 2)
+    (tmp_path / "classes.json").write_text('["a", "b"]')
+    assert measure.read_class_names(tmp_path, 2) == ["a", "b"]
+
+
 def test_a_list_of_classes_that_is_cut_off_is_refused(tmp_path):
     (tmp_path / "classes.json").write_text('["zero", "o')
     with pytest.raises(UserError, match=r"classes\.json: invalid JSON"):
-        measure.read_class_names(tmp_path)
+        measure.read_class_names(tmp_path, 2)
 
 
 def test_a_training_without_its_environment_is_refused(copied):
-    message = r"^models/cifar/environment\.json: missing or invalid JSON; run `dvc repro -f train_cifar`$"
-    (copied / "environment.json").write_text("{")
-    with pytest.raises(UserError, match=message):
-        model_files.environment(copied)
+    message = r"^models/cifar/environment\.json: missing or invalid; run `dvc repro -f train_cifar`$"
+    for text in (
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"device": {}, "settings": {}}',
+        '{"device": 1, "settings": 2, "versions": 3}',
+    ):
+        (copied / "environment.json").write_text(text)
+        with pytest.raises(UserError, match=message):
+            model_files.environment(copied)
     (copied / "environment.json").unlink()
     with pytest.raises(UserError, match=message):
         model_files.environment(copied)
