@@ -9,6 +9,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from hydra.core.override_parser.types import Override
 
@@ -156,11 +157,15 @@ def _sweep(
 ) -> Driver:
     """Connect to the cluster, check its machines, and put the parts of the sweep together."""
     revision = git("rev-parse", "HEAD").strip()
-    repo = Repo()
+    try:
+        repo = Repo()
+        stages = pipeline_stages(repo)
+    except DvcException as error:  # no DVC repository, or a faulty dvc.yaml
+        raise UserError(f"sweep: {error}") from None
     watched = None if options.prune is None else find(repo, options.prune, options.metric)
     experiments = Experiments(revision, options.metric, metric_files(repo), watched)
     experiments.check_metric(repo)
-    job, stages = template(repo, revision), pipeline_stages(repo)
+    job = template(repo, revision)
     connect()
     machines = Machines(options.threads, options.gpus or 0)
     job = replace(job, apart=not machines.inspect(job))

@@ -106,6 +106,7 @@ class Experiments:
         record: dict[str, Any] = {"overrides": overrides, "records": outcome.records}
         record |= {"node": outcome.node, "gpus": outcome.gpus, "seconds": outcome.seconds}
         RECORDS.mkdir(parents=True, exist_ok=True)
+        (RECORDS / ".gitignore").write_text("*\n")  # where git does not ignore runs/, the next sweep would refuse
         if outcome.pruned is not None and self.watched:
             by = [self.revision, self.watched.file, self.watched.column]
             self.pruned[name] = record | {"pruned": outcome.pruned, "pruned_by": by}

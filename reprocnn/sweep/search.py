@@ -1,6 +1,7 @@
 """Draw trials with Optuna, at random or guided by the results of earlier ones, and give up those that fall behind."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,24 +104,29 @@ def _earlier_trials(
     overrides: list[Override], space: dict[str, Any], experiments: Experiments
 ) -> dict[Overrides, optuna.trial.FrozenTrial]:
     """Read experiments, and pruned trials, that this search could have drawn, as Optuna's trials."""
-    known = {
-        name: ({key: params.at(values, key) for key in space}, experiments.value(name), experiments.history(name))
-        for name in sorted(experiments.names())
-        for values in [experiments.params(name)]
-    }
-    known |= {
-        name: (as_values(record["overrides"], space), None, record["pruned"])
-        for name, record in experiments.pruned.items()
-    }
     trials = {}
-    for name, (drawn, value, epochs) in known.items():
+    for name in sorted(experiments.names() | experiments.pruned.keys()):
+        record = experiments.pruned.get(name)
+        drawn = as_values(record["overrides"], space) if record else _drawn(experiments, name, space)
         trial = _with_values(overrides, drawn)
-        if drawn.keys() == space.keys() and experiment_name(trial) == name:
+        if drawn.keys() != space.keys() or experiment_name(trial) != name:
+            continue
+        value, epochs = (None, record["pruned"]) if record else (experiments.value(name), experiments.history(name))
+        with suppress(ValueError):  # a value outside of this search's intervals and choices
             trials[trial] = optuna.create_trial(
                 params=drawn,
                 distributions=space,
                 value=value,
                 intermediate_values=dict(enumerate(epochs, 1)),
-                state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
+                state=TrialState.PRUNED if record else TrialState.COMPLETE,
             )
     return trials
+
+
+def _drawn(experiments: Experiments, name: str, space: dict[str, Any]) -> dict[str, Any]:
+    """Return an experiment's values of the keys of `space`, none if it lacks one of them."""
+    try:
+        values = experiments.params(name)
+        return {key: params.at(values, key) for key in space}
+    except (KeyError, TypeError, ValueError):
+        return {}

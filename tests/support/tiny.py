@@ -88,7 +88,7 @@ def make(folder: Path) -> None:
     (folder / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
     (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
     (folder / "params.schema.json").write_text(json.dumps(SCHEMA))
-    (folder / ".gitignore").write_text("runs/\n/data.txt\n/model.txt\n")
+    (folder / ".gitignore").write_text("/data.txt\n/model.txt\n")
     call(folder, "git", "init", "--quiet", "--initial-branch=main")
     call(folder, "dvc", "init", "--quiet")
     call(folder, "git", "add", "--all")

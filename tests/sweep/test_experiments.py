@@ -153,6 +153,7 @@ def test_an_outcome_becomes_an_experiment_with_its_records(repository, monkeypat
     assert made.names() == set()
     made.receive(overrides, Outcome(sent, {"train_it": {"threads": 1}}, False, "host-a", 2.5))
     assert made.names() == {name}
+    assert call(repository, "git", "status", "--porcelain") == ""  # or the next sweep would refuse to start
     assert made.params(name) == {"lr": 0.00001, "seed": 1, "split": 1, "threads": 0}
     assert json.loads(Path(f"runs/sweep/{name}.json").read_text()) == {
         "overrides": ["lr=0.2", "seed=1"], "records": {"train_it": {"threads": 1}}, "node": "host-a", "seconds": 2.5,

@@ -177,6 +177,34 @@ def test_earlier_experiments_of_the_same_search_count(studies):
     assert [proposal.overrides for proposal in again] == earlier
 
 
+@pytest.mark.parametrize("text", ["lr=interval(0.1,0.25)", "lr=0.1,0.2"])
+def test_of_earlier_trials_those_in_the_space_count(studies, text):
+    space = [override(text), override("seed=1")]
+    experiments = Drawn(({"lr": 0.2, "seed": 1}, 0.9, None), ({"lr": 0.3, "seed": 1}, 0.8, None))
+    drawn = search.Search("random", 1, False).proposals(space, experiments)  # type: ignore[arg-type]
+    assert [proposal.overrides for proposal in drawn] == [("lr=0.2", "seed=1")]
+
+
+def test_other_experiments_need_neither_the_keys_nor_the_metric(studies):
+    class Others(Drawn):
+        def params(self, name: str) -> dict[str, Any]:
+            values: dict[str, dict[str, Any]] = {
+                "flat": {"lr": 0.2},
+                "list": {"lr": [0.2]},
+                "text": {"lr": "x", "seed": 1},
+            }
+            return values[name]
+
+        def value(self, name: str) -> float | None:
+            raise AssertionError(name)
+
+    others = Others(*(({}, None, name) for name in ("flat", "list", "text")))
+    space = [override("lr.a=0.1,0.2"), override("seed=1")]
+    for overrides in (SPACE, space):
+        drawn = search.Search("random", 2, False).proposals(overrides, others)  # type: ignore[arg-type]
+        assert all(proposal.study for proposal in drawn)
+
+
 @pytest.mark.parametrize("sign", ["+", "++"])
 def test_keys_that_the_params_may_lack_keep_their_plus(studies, sign):
     trials = grid([override(f"{sign}lr=0.1,0.2"), override(f"{sign}seed=1")])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -25,6 +26,17 @@ print(ray.get(ray.remote(lambda: __import__("reprocnn").__file__).remote()))
 def test_uncommitted_changes_are_refused(repository):
     (repository / "params.yaml").write_text("lr: 0.2\nseed: 0\nsplit: 1\nthreads: 0\n")
     assert "found uncommitted changes" in tiny.sweep(repository, "lr=0.1", code=1)
+
+
+def test_a_faulty_pipeline_and_none_are_named(repository):
+    (repository / "dvc.yaml").write_text("stages: 3\n")
+    commit(repository)
+    assert re.search(r"^error: sweep: '\./dvc\.yaml' validation failed", tiny.sweep(repository, "lr=0.1", code=1), re.M)
+    shutil.rmtree(repository / ".dvc")
+    commit(repository)
+    output = tiny.sweep(repository, "lr=0.1", code=1)
+    assert "error: sweep: you are not inside of a DVC repository" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.nightly
