@@ -40,10 +40,8 @@ def model_card(dataset: Dataset, shape: tuple[int, ...], files: dict[str, str]) 
             f"evaluation/{name}.json: measured with other weights than those in models/{name}; "
             f"run `dvc repro evaluate_{name}`"
         )
-    scores, stage = metrics["test"], _locked_stage(f"train_{name}")
-    params = stage["params"][FILE.name]  # as they were when it was trained
+    scores, (params, digest) = metrics["test"], _locked(name)
     header = yaml.safe_dump(_metadata(dataset, details["source"], scores, params, list(files)), sort_keys=False)
-    digest = next(out["md5"] for out in stage["outs"] if out["path"] == f"models/{name}")
     return f"---\n{header}---\n\n{_text(dataset, details, scores, params, shape, files, digest)}"
 
 
@@ -148,9 +146,14 @@ def _commit() -> str:
         return "the repository"
 
 
-def _locked_stage(name: str) -> dict[str, Any]:
-    """Read what dvc.lock says of a stage. Raises UserError if that is nothing."""
-    stage: dict[str, Any] | None = (load(Path("dvc.lock")).get("stages") or {}).get(name)
-    if not stage:
-        raise UserError(f"dvc.lock: {name}: missing; run `dvc repro {name}`")
-    return stage
+def _locked(name: str) -> tuple[dict[str, Any], str]:
+    """Read from dvc.lock with which params models/NAME was trained, and its digest. Raises UserError without them."""
+    lock = load(Path("dvc.lock"))
+    try:
+        stage = lock["stages"][f"train_{name}"]
+        digests = {out["path"]: out["md5"] for out in stage["outs"]}
+        return stage["params"][FILE.name], digests[f"models/{name}"]
+    except (KeyError, TypeError):
+        raise UserError(
+            f"dvc.lock: train_{name}: missing, or without its params or models/{name}; run `dvc repro train_{name}`"
+        ) from None

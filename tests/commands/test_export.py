@@ -397,9 +397,12 @@ def test_results_of_other_weights_are_refused(evaluated):
 
 
 def test_a_stage_that_dvc_did_not_run_is_named(evaluated):
-    Path("dvc.lock").write_text("schema: '2.0'\n")
-    with pytest.raises(UserError, match=r"^dvc\.lock: train_mnist: missing; run `dvc repro train_mnist`$"):
-        model_card(MNIST, (28, 28, 1), {})
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    for stages in ({}, None, {"train_mnist": lock["stages"]["train_mnist"] | {"params": {}}},
+                   {"train_mnist": lock["stages"]["train_mnist"] | {"outs": []}}):  # fmt: skip
+        Path("dvc.lock").write_text(yaml.safe_dump(lock | {"stages": stages}))
+        with pytest.raises(UserError, match=r"^dvc\.lock: train_mnist: missing, or .* run `dvc repro train_mnist`$"):
+            model_card(MNIST, (28, 28, 1), {})
 
 
 def test_dvc_knows_each_model_by_its_name():
