@@ -258,7 +258,7 @@ def draw_experiments(folder: Path) -> None:
     with figures.style():
         for name, (draw_chart, _) in CHARTS.items():
             runs = tables.read(experiments.TABLES[name].file)
-            if runs is not None and not runs.empty:
+            if not runs.empty:
                 with tables.naming(experiments.TABLES[name].file):
                     chart = draw_chart(runs)
                 figures.save(chart, folder / _chart_file(name))

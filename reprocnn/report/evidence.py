@@ -56,7 +56,7 @@ class Evidence:
 def find(result: Result) -> Evidence:
     """Find what bears on this result: the search was for MNIST, with the recipe that each of its rows names."""
     search = read("search")
-    if search is None or "recipe" not in search or result.dataset != MNIST or result.judged_by is None:
+    if "recipe" not in search or result.dataset != MNIST or result.judged_by is None:
         return Evidence()
     own = search[search["recipe"] == describe(result.recipe, result.peak_lr)]
     return Evidence() if own.empty else Evidence(own, result.details["validation_images"])

@@ -22,8 +22,6 @@ def tables(n_val: int | None) -> dict[str, pd.DataFrame]:
 def load(table: Table) -> pd.DataFrame:
     """Build a table from its file, empty if that is missing. Raises UserError for a file with other columns."""
     runs = read(table.file)
-    if runs is None:
-        return pd.DataFrame()
     with naming(table.file):
         return build(table, runs)
 
@@ -38,11 +36,14 @@ def build(table: Table, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({heading: cell(own) for heading, cell in table.columns.items()} for _, own in groups)
 
 
-def read(name: str) -> pd.DataFrame | None:
-    """Read FOLDER / NAME.csv if it exists; an empty cell is an empty string. Raises UserError if it is not a table."""
+def read(name: str) -> pd.DataFrame:
+    """Read FOLDER / NAME.csv, no rows if it is missing; an empty cell is an empty string.
+
+    Raises UserError if it is not a table.
+    """
     path = FOLDER / f"{name}.csv"
     if not path.exists():
-        return None
+        return pd.DataFrame()
     with naming(name):
         return pd.read_csv(path, keep_default_na=False)
 
@@ -54,10 +55,8 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def circumstances(file: str) -> str:
-    """Say where and when FOLDER / FILE.csv was measured, as far as it has that; nothing if it is missing."""
+    """Say where and when FOLDER / FILE.csv was measured, as far as it has that."""
     runs = read(file)
-    if runs is None:
-        return ""
     parts = [f"`{FOLDER / file}.csv`"]
     for column in ("hardware", "date"):
         if column in runs:

@@ -235,7 +235,6 @@ def test_each_heading_is_given_once_and_trimmed():
 def test_only_what_is_measured_has_a_table(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "FOLDER", tmp_path)
     assert tables.tables(6000) == {}
-    assert tables.circumstances("waits") == ""
     (tmp_path / "waits.csv").write_text("fed,epoch,steps,whole\narrays,1,5,10\n")
     assert list(tables.tables(6000)) == ["waits"]
     assert tables.circumstances("waits") == f"`{tmp_path}/waits.csv`"
