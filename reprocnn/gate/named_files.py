@@ -13,7 +13,6 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.lock import unlisted
 from reprocnn.gate.metric_files import ANOTHER, MALFORMED, MAX_BYTES, MetricFiles, parse, read_images
-from reprocnn.gate.parts import Part
 from reprocnn.gate.values import Value, decode, flatten, name, one_line
 from reprocnn.repository import git
 
@@ -28,33 +27,11 @@ class NamedFiles:
         """Open nothing: git is asked for each file."""
         return nullcontext()
 
-    def faults(self) -> list[str]:
-        """Return no line: nothing says what the results were made from."""
-        return []
-
-    def damaged(self, path: str) -> list[str]:
-        """Return no line, for the same reason."""
-        return []
-
-    def undeclared_code(self, rev: str | None = None) -> list[str]:
-        """Return no line, for the same reason."""
-        return []
-
-    def changed_results(self, rev: str) -> list[str]:
-        """Return no line, for the same reason."""
-        return []
-
-    def parts(self, rev: str | None = None, *, unknown: bool = False) -> list[Part]:
-        """List nothing, for the same reason."""
-        return []
-
-    def hidden_files(self) -> list[str]:
-        """List nothing, for the same reason."""
-        return []
-
-    def hidden_at(self, rev: str, paths: list[str]) -> set[str]:
-        """List nothing, for the same reason."""
+    def nothing(self, *_: object, **__: object) -> set[Any]:
+        """Return nothing: git says neither what the results were made from nor what DVC hides."""
         return set()
+
+    faults = damaged = undeclared_code = changed_results = parts = hidden_files = hidden_at = nothing
 
     def linked(self, paths: Iterable[str]) -> list[str]:
         """Name those of these files that are symbolic links, or in a folder that is one."""
