@@ -26,7 +26,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate.metric_files import MALFORMED, parse
 from reprocnn.gate.predictions import match_images, parse_predictions
 from reprocnn.gate.statistics import NORMAL, student_cdf, student_quantile
-from reprocnn.gate.values import flatten, is_number, one_line
+from reprocnn.gate.values import decode, flatten, is_number, one_line
 
 POWER = 0.8
 SEEDS = (1, 3, 5, 10, 30)
@@ -138,7 +138,7 @@ def main(arguments: list[str]) -> None:
         named = [(file, _read(file)) for file in options.files]
     if of_images:
         (base, first), *others = [
-            (name, parse_predictions(name, _text(name, content), REMEDY)) for name, content in named
+            (name, parse_predictions(name, decode(content, name, REMEDY), REMEDY)) for name, content in named
         ]
         matched = [match_images(name, base, first, one, REMEDY) for name, one in others]
         found = of_predictions(np.array([one.correct for one in [first, *matched]]), options.false_alarms)
@@ -168,13 +168,6 @@ def _read(file: str) -> bytes:
     except (OSError, DvcException) as error:
         reason = one_line(error)
     raise UserError(f"{file}: {reason}; {REMEDY}")
-
-
-def _text(name: str, content: bytes) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name}: expected text in UTF-8 ({error}); {REMEDY}") from None
 
 
 def _value(name: str, content: bytes, metric: str) -> float:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,14 @@ from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import DIRECTIONS, Limits, Loosening, judge_by, limits_at, raise_faults, read_limits
-from reprocnn.gate.metric_files import ANOTHER, MetricFiles, evaluation_of, read_files
+from reprocnn.gate.metric_files import MetricFiles, evaluation_of, read_files
 from reprocnn.gate.named_files import NamedFiles
 from reprocnn.gate.parts import judge_parts
-from reprocnn.gate.predictions import SAME_IMAGES, match_images, read_predictions
+from reprocnn.gate.predictions import REMEDY, SAME_IMAGES, match_images, read_predictions
 from reprocnn.gate.revisions import changed_params, choose_base, describe
 from reprocnn.gate.stage_files import Files, forgotten, makes, replaced, writes
 from reprocnn.gate.statistics import further_seeds, mcnemar, two_proportions, two_seeds, wilson_interval
-from reprocnn.gate.values import Value, count, finite, is_number, is_share, numbers, split
+from reprocnn.gate.values import ANOTHER, Value, count, decode, finite, is_number, is_share, numbers, split
 
 ROUNDING = 1e-12  # 0.99 - 0.98 is not quite 0.01
 FROM_PARAMS = ("train", "val", "valid", "validation")  # splits whose size follows from params, which are listed
@@ -212,7 +211,7 @@ def _other_than_predicted(now: dict[str, Value], here: MetricFiles) -> Iterator[
         path = _predictions_of(metric)
         if path is None:
             continue
-        predictions = read_predictions(f"{path} here", value, partial(_text_here, path))
+        predictions = read_predictions(f"{path} here", value, _text_here(path))
         n = now.get(f"{metric.rpartition('.')[0]}.n")
         if predictions is None and writes(here.stages, path):
             yield f"{path}: missing, but a stage makes it; run `dvc pull`"
@@ -371,8 +370,8 @@ class Comparison:
         if path is None:
             return None
         then, now = float(self.then[metric]), float(self.now[metric])  # type: ignore[arg-type]
-        before = read_predictions(f"{path} at {rev}", then, lambda: self.source.text(str(path), rev), ANOTHER)
-        after = read_predictions(f"{path} here", now, partial(_text_here, path))
+        before = read_predictions(f"{path} at {rev}", then, self.source.text(path, rev), ANOTHER)
+        after = read_predictions(f"{path} here", now, _text_here(path))
         if before is None or after is None:
             return None
         after = match_images(path, rev, before, after)
@@ -398,7 +397,7 @@ class Comparison:
 
 
 def _text_here(path: str) -> str | None:
-    return Path(path).read_text(encoding="utf-8") if Path(path).exists() else None
+    return decode(Path(path).read_bytes(), f"{path} here", REMEDY) if Path(path).exists() else None
 
 
 def _predictions_of(metric: str) -> str | None:

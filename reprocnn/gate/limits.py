@@ -8,7 +8,7 @@ from typing import Any
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json
-from reprocnn.gate.values import flatten, is_number
+from reprocnn.gate.values import ANOTHER, flatten, is_number
 
 DIRECTIONS = {"at_least": "≥", "at_most": "≤"}
 # What a target may set, and its maximum.
@@ -96,15 +96,14 @@ def limits_at(rev: str, text: str | None) -> Limits | None:
 
     Raises UserError with a line for each fault.
     """
-    another = "name another revision with --against"
     try:
         values = params.parse(text.removeprefix("\ufeff")) if text else {}
     except ValueError as error:
-        raise UserError(f"{params.FILE} at {rev}: invalid YAML: {error}; {another}") from None
+        raise UserError(f"{params.FILE} at {rev}: invalid YAML: {error}; {ANOTHER}") from None
     if not values.get("targets") or "gate" not in values:
         return None
     limits, faults = _limits(values)
-    raise_faults(f"{params.FILE} at {rev}: {fault.partition('; ')[0]}; {another}" for fault in faults)
+    raise_faults(f"{params.FILE} at {rev}: {fault.partition('; ')[0]}; {ANOTHER}" for fault in faults)
     return limits
 
 

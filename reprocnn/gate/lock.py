@@ -33,7 +33,7 @@ from reprocnn.gate import lineage
 from reprocnn.gate.closed import ClosedRepo
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.parts import Part
-from reprocnn.gate.values import MAX_DEPTH, Value, decode, flatten, named, nests_deep, one_line
+from reprocnn.gate.values import ANOTHER, MAX_DEPTH, Value, decode, flatten, named, nests_deep, one_line
 from reprocnn.repository import git
 
 _shared: ContextVar[tuple[ExitStack, dict[str, Repo]] | None] = ContextVar("shared", default=None)
@@ -247,7 +247,7 @@ def text(path: str, rev: str) -> str | None:
             if was_written(repo, path):
                 raise UserError(f"{path} at {rev}: not in DVC's cache; run `dvc fetch --all-commits`") from None
             return None
-    return decode(content, path, rev)
+    return decode(content, f"{path} at {rev}", ANOTHER)
 
 
 def was_written(repo: Repo, place: str) -> bool:

@@ -21,11 +21,10 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked, writes
-from reprocnn.gate.values import Value, flatten, name, named, one_line, split
+from reprocnn.gate.values import ANOTHER, Value, flatten, name, named, one_line, split
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
 MAX_DEPTH = 20
-ANOTHER = "name another revision with --against"
 MALFORMED = (ValueError, RecursionError, UserError, AttributeError, KeyError, TypeError)  # of `parse` and `flatten`
 OF_IMAGES = ("source", "test.n", "test.digest")  # keys of evaluation/NAME.json, if it has them
 

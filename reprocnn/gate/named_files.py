@@ -12,8 +12,8 @@ from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.lock import unlisted
-from reprocnn.gate.metric_files import ANOTHER, MALFORMED, MAX_BYTES, MetricFiles, parse, read_images
-from reprocnn.gate.values import Value, decode, flatten, name, one_line
+from reprocnn.gate.metric_files import MALFORMED, MAX_BYTES, MetricFiles, parse, read_images
+from reprocnn.gate.values import ANOTHER, Value, decode, flatten, name, one_line
 from reprocnn.repository import git
 
 
@@ -82,7 +82,7 @@ class NamedFiles:
     def text(self, path: str, rev: str) -> str | None:
         """Read a file at a revision; None where git has none."""
         content = _read(path, rev)
-        return None if content is None else decode(content, path, rev)
+        return None if content is None else decode(content, f"{path} at {rev}", ANOTHER)
 
     def _metrics(self, contents: dict[str, bytes], rev: str | None) -> dict[tuple[str, str], Value]:
         side, remedy = ("here", "write it again") if rev is None else (f"at {rev}", ANOTHER)

@@ -4,7 +4,6 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -31,17 +30,11 @@ class Predictions:
         return np.asarray(self.y_true == self.y_pred)
 
 
-def read_predictions(
-    where: str, accuracy: float, read: Callable[[], str | None], remedy: str = REMEDY
-) -> Predictions | None:
-    """Parse what `read` gives, None where there is no such file; messages name it by `where` and end with `remedy`.
+def read_predictions(where: str, accuracy: float, text: str | None, remedy: str = REMEDY) -> Predictions | None:
+    """Parse a table, None where there is no such file; messages name it by `where` and end with `remedy`.
 
     Raises UserError for a table without predictions, and for one whose accuracy is not the metric `accuracy`.
     """
-    try:
-        text = read()
-    except ValueError as error:  # not UTF-8
-        raise _no_table(where, error, remedy) from None
     if text is None:
         return None
     predictions = parse_predictions(where, text, remedy)
@@ -52,7 +45,7 @@ def read_predictions(
     return predictions
 
 
-def parse_predictions(where: str, text: str, remedy: str = REMEDY) -> Predictions:
+def parse_predictions(where: str, text: str, remedy: str) -> Predictions:
     """Parse a table, which messages name by `where`; they end with `remedy`.
 
     Raises UserError for one without predictions.
@@ -60,7 +53,7 @@ def parse_predictions(where: str, text: str, remedy: str = REMEDY) -> Prediction
     try:
         return _parse(text)
     except (ValueError, csv.Error) as error:
-        raise _no_table(where, error, remedy) from None
+        raise UserError(f"{where}: expected a table with y_true and y_pred ({error}); {remedy}") from None
 
 
 def match_images(
@@ -85,10 +78,6 @@ def match_images(
 def _is_rounded(value: float, exact: float) -> bool:
     """Return whether `value` is `exact` to as many places as it is written with."""
     return round(exact, len(repr(float(value)).partition(".")[2])) == value
-
-
-def _no_table(where: str, error: Exception, remedy: str) -> UserError:
-    return UserError(f"{where}: expected a table with y_true and y_pred ({error}); {remedy}")
 
 
 def _parse(text: str) -> Predictions:

@@ -14,6 +14,7 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from reprocnn.core.errors import UserError
 
 FILE = re.compile(r".*?\.(?:json|ya?ml|toml|py):", re.IGNORECASE)
+ANOTHER = "name another revision with --against"
 MAX_DEPTH = 100  # of nested keys and lists; a dvc.lock has some ten
 Value = float | str | bool | None
 
@@ -52,12 +53,12 @@ def named(path: str, values: Any) -> dict[str, Any]:
     return values if isinstance(values, dict) else {path: values}
 
 
-def decode(content: bytes, path: str, rev: str) -> str:
-    """Return the text of a file of a revision. Raises UserError if it is not UTF-8."""
+def decode(content: bytes, where: str, remedy: str) -> str:
+    """Return the text of a file, which the message names by `where`. Raises UserError if it is not UTF-8."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} at {rev}: not UTF-8 ({error}); name another revision with --against") from None
+        raise UserError(f"{where}: expected text in UTF-8 ({error}); {remedy}") from None
 
 
 def nests_deep(text: str) -> bool:

@@ -59,6 +59,12 @@ def test_an_accuracy_is_a_share_of_the_n_beside_it(metric, more, expected):
     assert values.count(metric, metrics | more) == expected
 
 
+def test_bytes_that_are_not_text_are_refused():
+    assert values.decode("müde".encode(), "table", "run it again") == "müde"
+    with pytest.raises(UserError, match=r"^table: expected text in UTF-8 \(.* byte 0xff .*\); run it again$"):
+        values.decode(b"y_true,y_pred\n\xff,\xff\n", "table", "run it again")
+
+
 def test_a_key_twice_is_found_among_many():
     """Which would take minutes if each key were compared with all others."""
     keys = "".join(f'"{i}": 0, ' for i in range(80_000))

@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.datasets import MNIST
 from reprocnn.gate import compare, predictions, render
 from reprocnn.gate.metric_files import MetricFiles
-from reprocnn.gate.values import flatten
+from reprocnn.gate.values import decode, flatten
 from reprocnn.report import chapters
 from reprocnn.report import results as report_results
 from reprocnn.training import checkpoint
@@ -185,17 +184,15 @@ def check_params(content: bytes) -> None:
 def check_predictions(case: tuple[bytes, bytes, float]) -> None:
     """Either each side's right and wrong images, or a line."""
     here, there, accuracy = case
-    path = Path("plots/mnist/predictions.csv")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    where = "plots/mnist/predictions.csv here"
     found: list[Any] = []
     for content in (here, there):
-        path.write_bytes(content)
         try:
-            read = partial(path.read_text, encoding="utf-8")
-            found.append(predictions.read_predictions(f"{path} here", accuracy, read))
+            text = decode(content, where, predictions.REMEDY)
+            found.append(predictions.read_predictions(where, accuracy, text))
         except UserError as error:
             [line] = str(error).splitlines()
-            assert line.startswith("plots/mnist/predictions.csv here: ")
+            assert line.startswith(f"{where}: ")
     for one in found:
         assert one is not None
         assert math.isclose(one.correct.mean(), accuracy, abs_tol=1e-9)
