@@ -179,7 +179,7 @@ def _value(name: str, content: bytes, metric: str) -> float:
         raise UserError(
             f"{name}: {metric}: found {value!r}, expected a number; name a metric of that file with --metric"
         )
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _plain(value: float) -> str:

@@ -230,8 +230,8 @@ def _unfit(metrics: dict[str, Value], limits: Limits, side: str) -> Iterator[str
             )
         if key in limits.targets and not is_number(value):
             yield f"{key}: found {value!r} {where}, expected a number"
-        elif is_share(key, metrics) and is_number(value) and not 0 <= value <= 1:  # type: ignore[operator]
-            percent = f"; write {value / 100:.6g}, not percent" if 2 <= value <= 100 else ""  # type: ignore[operator]
+        elif is_share(key, metrics) and is_number(value) and not 0 <= value <= 1:
+            percent = f"; write {value / 100:.6g}, not percent" if 2 <= value <= 100 else ""
             yield f"{key}: found {value} {where}, expected a share from 0 to 1{percent}"
 
 
@@ -389,7 +389,7 @@ class Comparison:
                 continue
             row = Row(metric, finite(before), finite(after))
             if is_number(before) and is_number(after):
-                row.change = float(after) - float(before)  # type: ignore[arg-type]
+                row.change = float(after) - float(before)
             else:
                 row.verdict = "gone, not judged" if metric not in self.now else "new, not judged"
             rows.append(row)

@@ -168,8 +168,8 @@ def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
     for key, limit in flatten(values.get("targets") or {}).items():
         metric, _, direction = key.rpartition(".")
         if metric and direction in OWN:
-            if is_number(limit) and 0 <= limit <= OWN[direction]:  # type: ignore[operator]
-                own.setdefault(metric, {})[direction] = float(limit)  # type: ignore[arg-type]
+            if is_number(limit) and 0 <= limit <= OWN[direction]:
+                own.setdefault(metric, {})[direction] = float(limit)
             else:
                 faults.append(f"targets.{key}: found {limit!r}, expected a number from 0 to {OWN[direction]:g}")
         elif direction not in DIRECTIONS or not metric or not is_number(limit):
@@ -180,7 +180,7 @@ def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
         elif metric in targets:
             faults.append(f"targets.{metric}: found at_least and at_most, expected one of them; remove the other")
         else:
-            targets[metric] = direction, float(limit)  # type: ignore[arg-type]
+            targets[metric] = direction, float(limit)
     faults += [f"targets.{name}: found no at_least or at_most; add one" for name in own.keys() - targets.keys()]
     if not targets and not faults:
         faults.append("targets: found none, expected at least one, as targets.NAME.test.accuracy.at_least: 0.99")

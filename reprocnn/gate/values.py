@@ -5,7 +5,7 @@ import re
 import sys
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -77,14 +77,14 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def is_number(value: Value) -> bool:
+def is_number(value: Value) -> TypeGuard[float]:
     """Return whether `value` is finite and fits a float: JSON has whole numbers of any length."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def numbers(metrics: dict[str, Value]) -> dict[str, float]:
     """Keep the metrics that are numbers, whole ones as they are."""
-    return {key: value for key, value in metrics.items() if is_number(value)}  # type: ignore[misc]
+    return {key: value for key, value in metrics.items() if is_number(value)}
 
 
 def finite(value: Any) -> Any:
@@ -107,7 +107,7 @@ def count(metric: str, metrics: dict[str, Value]) -> int | None:
     value = metrics.get(metric)
     if "accuracy" not in metric.rpartition(".")[2]:
         return None
-    if not is_number(value) or not 0 <= float(value) <= 1:  # type: ignore[arg-type]
+    if not is_number(value) or not 0 <= value <= 1:
         return None
     return _n(metric, metrics)
 
@@ -115,5 +115,4 @@ def count(metric: str, metrics: dict[str, Value]) -> int | None:
 def _n(metric: str, metrics: dict[str, Value]) -> int | None:
     section = metric.rpartition(".")[0]
     n = metrics.get(f"{section}.n" if section else "n")
-    is_count = is_number(n) and n == int(n) and 0 < n < 2**31  # type: ignore[arg-type,operator]
-    return int(n) if is_count else None  # type: ignore[arg-type]
+    return int(n) if is_number(n) and n == int(n) and 0 < n < 2**31 else None
