@@ -285,17 +285,11 @@ class Comparison:
     def judge_metric(self, metric: str) -> Row:
         """Judge a metric with a target. Raises UserError if the two sides were measured on different images."""
         direction, limit = self.limits.targets[metric]
+        row = Row(metric, self.then.get(metric), self.now.get(metric), target=f"{DIRECTIONS[direction]} {limit:g}")
         if metric not in self.now:  # nor has params.yaml a target for it
-            return Row(
-                metric,
-                self.then.get(metric),
-                None,
-                target=f"{DIRECTIONS[direction]} {limit:g}",
-                verdict="GONE",
-                failed=True,
-            )
-        value = float(self.now[metric])  # type: ignore[arg-type]
-        row = Row(metric, self.then.get(metric), value, target=f"{DIRECTIONS[direction]} {limit:g}")
+            row.verdict, row.failed = "GONE", True
+            return row
+        row.now = value = float(self.now[metric])  # type: ignore[arg-type]
         n = count(metric, self.now)
         if n is not None:
             row.interval = wilson_interval(round(value * n), n)
