@@ -1,6 +1,6 @@
 """The judgement: the metrics of the workspace against their targets and against those of another revision."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -86,34 +86,12 @@ def _give_up(judgement: Judgement, why: str) -> None:
 
 
 def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any, named: list[str]) -> None:
-    limits = read_limits()
-    raise_faults(source.faults())
     read = source.read_files if named else read_files
-    files = read(None)
-    read_here = dict.fromkeys([str(params.FILE), *files.contents, *filter(None, map(_predictions_of, files.file_of))])
-    raise_faults(
-        f"{path}: a symbolic link, or inside a linked folder; git stores only the link; put the file in its place"
-        for path in source.linked(read_here)
-    )
-    raise_faults(line for path in read_here for line in source.damaged(path))
-    now = _with_images(source.metrics(), files)
-    raise_faults(_unfit(now, limits, "here"))
-    raise_faults(
-        f"{key}: missing or null, but params.yaml has a target for it; found {_examples(_alike(key, now))}; run what "
-        f"writes it, or correct the target"
-        for key in limits.targets
-        if key not in now
-    )
-    raise_faults(
-        f"{path}: git ignores it or leaves it to a submodule, so no revision has it; move it, or `git add --force` it"
-        for path in source.unkept(read_here)
-    )
-    raise_faults(_other_than_predicted(now, files))
-
+    limits, files, now = _read_here(source, read)
     rev = choose_base(rev, named or files.metrics_files())
     judgement.warnings = _undeclared_code(source, rev)
     judgement.warnings += [
-        f"{path}: a dep on a server, which is not asked: dvc.lock alone says that it is the same; check it"
+        f"{path}: a dep on a server, which the gate does not contact: only dvc.lock says that it is unchanged; check it"
         for path in sorted(set().union(*(stage.deps for stage in files.stages.values())))
         if "://" in path
     ]
@@ -162,6 +140,33 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     judgement.loosened += [replace(one, accepted=one.name in accept) for one in lost]
     unused = accept - {one.name for one in judgement.loosened}
     judgement.loosened += [Loosening(name, "nothing to accept", accepted=True) for name in sorted(unused)]
+
+
+def _read_here(source: Any, read: Callable[[str | None], MetricFiles]) -> tuple[Limits, MetricFiles, dict[str, Value]]:
+    """Read limits, metrics files and metrics of the workspace. Raises UserError for what cannot be judged."""
+    limits = read_limits()
+    raise_faults(source.faults())
+    files = read(None)
+    read_here = dict.fromkeys([str(params.FILE), *files.contents, *filter(None, map(_predictions_of, files.file_of))])
+    raise_faults(
+        f"{path}: a symbolic link, or inside a linked folder; git stores only the link; put the file in its place"
+        for path in source.linked(read_here)
+    )
+    raise_faults(line for path in read_here for line in source.damaged(path))
+    now = _with_images(source.metrics(), files)
+    raise_faults(_unfit(now, limits, "here"))
+    raise_faults(
+        f"{key}: missing or null, but params.yaml has a target for it; found {_examples(_alike(key, now))}; run what "
+        f"writes it, or correct the target"
+        for key in limits.targets
+        if key not in now
+    )
+    raise_faults(
+        f"{path}: git ignores it or leaves it to a submodule, so no revision has it; move it, or `git add --force` it"
+        for path in source.unkept(read_here)
+    )
+    raise_faults(_other_than_predicted(now, files))
+    return limits, files, now
 
 
 def _with_images(metrics: dict[str, Value], files: MetricFiles) -> dict[str, Value]:

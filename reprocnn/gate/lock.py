@@ -119,8 +119,8 @@ def _elsewhere(repo: Repo) -> list[str]:
     """Return a line for each output and params file on a server: a pull request names it, and DVC would ask it."""
     params = [dep for dep in repo.index.deps if isinstance(dep, ParamsDependency)]
     return [
-        f"{one.stage.addressing}: {one.def_path}: found an output or a params file on a server, which is not asked; "
-        f"keep it in the repository"
+        f"{one.stage.addressing}: {one.def_path}: found an output or a params file on a server, which the gate does "
+        f"not contact; keep it in the repository"
         for one in [*repo.index.outs, *params]
         if not lineage.is_local(one)
     ]

@@ -183,7 +183,8 @@ def test_a_dep_on_a_server_is_judged_by_dvc_lock_alone(worse, server, known):
     if known:
         assert judgement.reasons == ["digits.test.accuracy: target met, WORSE (p < 0.01)"]
         assert judgement.warnings == [
-            f"{dep}: a dep on a server, which is not asked: dvc.lock alone says that it is the same; check it"
+            f"{dep}: a dep on a server, which the gate does not contact: only dvc.lock says that it is "
+            "unchanged; check it"
         ]
     else:
         assert judgement.reasons == [f"dvc.lock: train: out of date ({dep} new); run `dvc repro` and commit"]
@@ -217,7 +218,8 @@ def test_what_else_is_on_a_server_is_refused(worse, server, kind):
     place = f"{server}/x.json"
     declare(**{kind: [*STAGE.get(kind, []), place if kind == "outs" else {place: ["lr"]}]})
     reason = (
-        f"train: {place}: found an output or a params file on a server, which is not asked; keep it in the repository"
+        f"train: {place}: found an output or a params file on a server, which the gate does not contact; keep it in "
+        "the repository"
     )
     assert judge(None).reasons == [reason]
     assert lock.damaged() == []

@@ -40,8 +40,8 @@ STAGE: dict[str, Any] = {
 }
 MADE = Files(then=["m.json"], here=["m.json"], tracked=set())
 ON_A_SERVER = (
-    "https://example.org/labels.csv: a dep on a server, which is not asked: dvc.lock alone says that it is the same; "
-    "check it"
+    "https://example.org/labels.csv: a dep on a server, which the gate does not contact: only dvc.lock says that it is "
+    "unchanged; check it"
 )
 DECOY = STAGE | {"cmd": "echo", "metrics": [], "outs": ["decoy"]}
 
