@@ -9,7 +9,6 @@ from dvc.repo import Repo
 from dvc.scm import resolve_rev
 
 from reprocnn.core.errors import UserError
-from reprocnn.gate import lock
 from reprocnn.gate.values import finite
 from reprocnn.repository import git
 
@@ -86,7 +85,7 @@ def describe(rev: str) -> str:
     return commit if rev.startswith(commit) else f"{rev} ({commit})"
 
 
-def changed_params(rev: str, source: Any = lock) -> list[dict[str, Any]]:
+def changed_params(rev: str, source: Any) -> list[dict[str, Any]]:
     """List the params that differ between a revision and the workspace, each with `key`, `then` and `now`.
 
     1, 1.0 and true differ, though DVC takes them for equal.

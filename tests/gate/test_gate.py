@@ -19,6 +19,7 @@ from dvc.repo.index import Index
 from reprocnn.core import params as params_module
 from reprocnn.core.errors import UserError
 from reprocnn.gate import command, compare, limits, revisions
+from reprocnn.gate import lock as dvc_lock
 from reprocnn.gate.predictions import SAME_IMAGES
 from tests.support.commands import ROOT, call, commit
 
@@ -830,7 +831,7 @@ def test_changed_params_are_listed_with_their_values_then_and_now(repository, ca
     save()
     State(alpha=0.02).write()
     edit("params.yaml", "tolerance", "tolerances")()
-    assert revisions.changed_params("HEAD") == [
+    assert revisions.changed_params("HEAD", dvc_lock) == [
         {"key": "gate.alpha", "then": 0.01, "now": 0.02},
         {"key": "gate.tolerance", "then": 0.05, "now": None},
         {"key": "gate.tolerances", "then": None, "now": 0.05},
