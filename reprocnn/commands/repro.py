@@ -14,6 +14,7 @@ from reprocnn.commands import summary
 from reprocnn.core.errors import UserError
 from reprocnn.core.params import Source, read
 from reprocnn.datasets import DATASETS
+from reprocnn.training import checkpoint
 
 RAW = Path("data/raw")
 
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> None:
         run_sample(unreachable)
         return
     repository.dvc("repro")
-    remove_finished()
+    checkpoint.remove_finished()
     summary.main([])
 
 
@@ -61,11 +62,3 @@ def run_sample(unreachable: list[str]) -> None:
     from reprocnn.commands import demo
 
     demo.main([])
-
-
-def remove_finished() -> None:
-    """Remove the checkpoints of trainings whose results dvc.lock has."""
-    if Path("runs/checkpoints").exists():
-        from reprocnn.training import checkpoint
-
-        checkpoint.remove_finished()

@@ -52,7 +52,6 @@ def fill() -> list[Path]:
 
 def test_with_the_files_in_place_nothing_is_looked_for(called):
     fill()
-    Path("runs/checkpoints").mkdir(parents=True)
     repro.main([])
     assert called == ["dvc repro", "remove_finished", "summary"]
 
@@ -65,14 +64,14 @@ def test_a_worktree_of_git_is_a_clone(called):
 
 def test_missing_files_are_taken_from_the_cache_or_a_source(called):
     repro.main([])
-    assert called == ["try checkout --quiet download", "look", "dvc repro", "summary"]
+    assert called == ["try checkout --quiet download", "look", "dvc repro", "remove_finished", "summary"]
 
 
 def test_the_sample_needs_no_source(called):
     params = Path("params.yaml")
     params.write_text(params.read_text().replace("source: public", "source: sample", 1))
     repro.main([])
-    assert called == ["try checkout --quiet download", "dvc repro", "summary"]
+    assert called == ["try checkout --quiet download", "dvc repro", "remove_finished", "summary"]
 
 
 def test_without_a_source_the_sample_is_run_instead(called, monkeypatch, capsys):
