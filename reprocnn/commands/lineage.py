@@ -18,6 +18,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from dvc.repo import Repo
+
+from reprocnn.commands import deps_lists
 from reprocnn.core.files import write_text
 from reprocnn.gate.lineage import Difference, compare, not_followed
 from reprocnn.gate.lock import open_repository
@@ -63,8 +66,6 @@ def differences(root: Path) -> list[Difference]:
 
 def fix(root: Path, found: list[Difference]) -> None:
     """Edit each dvc.yaml as far as that is plain: no stage of foreach or matrix, no folder that holds too much."""
-    from reprocnn.commands import deps_lists
-
     for file in sorted({difference.file for difference in found}):
         path = (root / file).resolve()  # behind a link, which stays
         text = path.read_bytes().decode("utf-8")
@@ -79,8 +80,6 @@ def fix(root: Path, found: list[Difference]) -> None:
 
 def _ignore_bytecode(root: Path) -> None:
     """Keep DVC from counting bytecode among a folder's files: each machine has its own."""
-    from dvc.repo import Repo
-
     with Repo(str(root)) as repo:
         path = Path(repo.root_dir, ".dvcignore").resolve()
         if not repo.dvcignore.is_ignored_dir(str(Path(repo.root_dir, "__pycache__"))):

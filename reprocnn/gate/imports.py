@@ -13,6 +13,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dvc.fs import GitFileSystem
+
 from reprocnn.core.errors import UserError
 from reprocnn.gate import shell, source
 from reprocnn.gate.source import last_name, running, strings
@@ -134,8 +136,6 @@ class Code:
 
         A revision is given as it is: there, a link leads nowhere.
         """
-        from dvc.fs import GitFileSystem
-
         if isinstance(self._fs, GitFileSystem):
             return path
         return path.resolve() if path.is_dir() else path.parent.resolve() / path.name

@@ -9,6 +9,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from dvc.dependency.param import ParamsDependency
+from dvc.stage import PipelineStage
+
 from reprocnn.gate.imports import Code
 
 
@@ -57,8 +60,6 @@ def not_followed(repo: Any, root: Path) -> list[str]:
 
 
 def _stages(repo: Any) -> list[Any]:
-    from dvc.stage import PipelineStage
-
     return [stage for stage in repo.index.stages if isinstance(stage, PipelineStage) and stage.cmd]
 
 
@@ -93,16 +94,12 @@ def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[D
 
 def _declared(stage: Any) -> dict[Path, str]:
     """Return the stage's deps in the repository, without params: where they are, and as dvc.yaml writes them."""
-    from dvc.dependency.param import ParamsDependency
-
     deps = [dep for dep in stage.deps if is_local(dep) and not isinstance(dep, ParamsDependency)]
     return {Path(dep.fs_path): dep.def_path for dep in deps}
 
 
 def _declared_values(code: Code, stage: Any) -> set[Path]:
     """Return the Python files of which the stage's params declare all that is in them, so that DVC sees each change."""
-    from dvc.dependency.param import ParamsDependency
-
     params = {code.place(Path(dep.fs_path)): dep.params for dep in stage.deps if isinstance(dep, ParamsDependency)}
     return {path for path, keys in params.items() if path.suffix == ".py" and _are_params(code.body(path), keys)}
 
