@@ -7,7 +7,8 @@ statistics. The model is left as it was.
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -122,9 +123,8 @@ def read(model: keras.Model, x: Any = None, trained: list[bool] | None = None) -
     """
     if not model.built or not model.weights:
         raise UserError(f"{model.name}: found no weights, expected a built model; call it once or give it an Input")
-    state = [(variable, variable.value.numpy()) for variable in model.non_trainable_variables]
     try:
-        with warnings.catch_warnings():
+        with restored(model.non_trainable_variables), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Keras warns of, the rules say with the layer's name
             return _measure(model, noise.given(model, x) if x is not None else noise.make(model), trained)
     except UserError:
@@ -134,9 +134,6 @@ def read(model: keras.Model, x: Any = None, trained: list[bool] | None = None) -
         raise UserError(
             f"{model.name}: cannot compute a batch ({reason}); give audit() a batch x that it takes"
         ) from None
-    finally:
-        for variable, value in state:
-            variable.assign(value)
 
 
 def build(model: keras.Model, x: Any) -> None:
@@ -146,6 +143,17 @@ def build(model: keras.Model, x: Any) -> None:
         model(rows)
     except Exception as error:
         raise UserError(f"{model.name}: cannot be built from x ({one_line(error)}).") from None
+
+
+@contextmanager
+def restored(variables: Iterable[Any]) -> Iterator[None]:
+    """Give variables their values back at the end."""
+    state = [(variable, variable.value.numpy()) for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in state:
+            variable.assign(value)
 
 
 def one_line(error: Exception) -> str:
@@ -206,8 +214,7 @@ def _later_gradients(
     flat = {id(one) for one in weights if len(one.shape) > 1 and not np.ptp(one.value.numpy())}
     if not _missing(found, flat):
         return found
-    start = [(variable, variable.value.numpy()) for variable in weights]
-    try:
+    with restored(weights):
         for _ in range(MAX_STEPS):
             _step(weights, gradients)
             gradients = _Recorder(trained).run(model, batch)
@@ -216,9 +223,6 @@ def _later_gradients(
             found = filled
             if is_same or not _missing(found, flat):
                 break
-    finally:
-        for variable, value in start:
-            variable.assign(value)
     return found
 
 

@@ -3,13 +3,12 @@
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from reprocnn.audit import noise
-from reprocnn.audit.graph import Call, Graph
+from reprocnn.audit.graph import Call, Graph, restored
 from reprocnn.audit.rules.base import Found, Head, Loss, Task, rule
 from reprocnn.audit.rules.common import (
     ADDING,
@@ -233,7 +232,7 @@ def mixed_rows(graph: Graph, task: Task) -> Found:
     batch = noise.given(task.model, task.x) if task.x is not None else noise.make(task.model)
     try:
         # Two, not one: Keras 3.15 takes x of shape (1, 6, 1) for a bias when it adds its transpose.
-        with _restored(task.model):
+        with restored(task.model.non_trainable_variables):
             results = [_results(task.model, rows) for rows in (batch, batch, [values[:2] for values in batch])]
     except Exception:  # ids that an embedding does not have, for example: another rule names them
         return
@@ -362,7 +361,7 @@ def _is_blind(call: Call) -> bool:
 def _output(task: Task, graph: Graph, head: Head, changed: dict[str, np.ndarray]) -> np.ndarray:
     rows = [changed.get(name, values[:ROWS]) for name, values in task.inputs.items()]
     batch = rows if getattr(task.model, "inputs", None) else keras.tree.pack_sequence_as(task.x, rows)
-    with _restored(task.model):
+    with restored(task.model.non_trainable_variables):  # random generators and states
         return _results(task.model, batch)[graph.results.index(head.signal)]
 
 
@@ -371,17 +370,6 @@ def _results(model: Any, batch: Any) -> list[np.ndarray]:
         warnings.simplefilter("ignore")
         results = model(batch[0] if isinstance(batch, list) and len(batch) == 1 else batch, training=False)
     return [np.atleast_1d(np.asarray(result)) for result in keras.tree.flatten(results)]
-
-
-@contextmanager
-def _restored(model: Any) -> Iterator[None]:
-    """Leave the random generators and states of a model as they were."""
-    state = [(variable, variable.value.numpy()) for variable in model.non_trainable_variables]
-    try:
-        yield
-    finally:
-        for variable, value in state:
-            variable.assign(value)
 
 
 def _vocabulary(layer: Any) -> int:

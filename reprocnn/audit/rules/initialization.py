@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import ks_2samp
 
-from reprocnn.audit.graph import Call, Graph, Signal, following, preceding
+from reprocnn.audit.graph import Call, Graph, Signal, following, preceding, restored
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
     TRANSPOSED,
@@ -363,12 +363,9 @@ def _is_bad_luck(call: Call | None, graph: Graph) -> bool:
         return False
     if not any(np.any(graph.gradients.get(id(weight))) for one in all_before(call) for weight in _weights(one)):
         return False
-    start = kernel.value.numpy()
-    try:
-        kernel.assign(-start)
+    with restored([kernel]):
+        kernel.assign(-kernel.value.numpy())
         return bool(np.any(call.layer(call.inputs[0].tensor).numpy() > 0))
-    finally:
-        kernel.assign(start)
 
 
 def _shapes(name: str, layer: Any) -> tuple[Any, ...]:
