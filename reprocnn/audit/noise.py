@@ -74,14 +74,8 @@ def _numbers(part: Any) -> np.ndarray:
 
 
 def _check(tensor: Any, array: np.ndarray) -> None:
-    """Check that rows have the shape of an input, but for a last axis of 1, which Keras adds or takes away."""
-    expected, found = tuple(tensor.shape[1:]), array.shape[1:]
-    if len(found) == len(expected) + 1 and found[-1] == 1:
-        found = found[:-1]
-    elif len(found) == len(expected) - 1 and expected[-1] == 1:
-        expected = expected[:-1]
-    fits = len(found) == len(expected) and all(size in (None, one) for size, one in zip(expected, found, strict=True))
-    if not fits:
+    expected = tuple(tensor.shape[1:])
+    if not agree(array.shape[1:], expected):
         raise UserError(f"x: {name(tensor)}: expected rows of shape {shape(expected)}, got {shape(array.shape[1:])}.")
     is_text = keras.backend.standardize_dtype(tensor.dtype) == "string"
     if array.dtype.kind in "USO" and not is_text:
@@ -89,6 +83,15 @@ def _check(tensor: Any, array: np.ndarray) -> None:
             array[:BATCH].astype("float32")
         except (ValueError, TypeError):
             raise UserError(f"x: {name(tensor)}: expected numbers, got {array.flat[0]!r}.") from None
+
+
+def agree(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Check whether shapes are the same but for a last axis of 1, which Keras adds or takes away."""
+    if len(found) == len(expected) + 1 and found[-1] == 1:
+        found = found[:-1]
+    elif len(found) == len(expected) - 1 and expected[-1] == 1:
+        expected = expected[:-1]
+    return len(found) == len(expected) and all(size in (None, one) for size, one in zip(expected, found, strict=True))
 
 
 def _kind(part: Any) -> str:

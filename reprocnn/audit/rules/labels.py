@@ -52,7 +52,7 @@ def labels_shape(graph: Graph, task: Task) -> Found:
         if head.loss.kind == "ctc" and len(head.shape) != 3:
             yield head.call.name, f"outputs of shape {noise.shape(head.shape[1:])} with ctc, expected (steps, classes)"
         expected = _expected_shape(head)
-        if expected is not None and not _agree(labels.shape[1:], expected):
+        if expected is not None and not noise.agree(labels.shape[1:], expected):
             names = (noise.shape(labels.shape[1:]), noise.shape(head.shape[1:]))
             yield head.call.name, f"labels of shape {names[0]}, outputs of shape {names[1]} with {head.loss.kind}"
 
@@ -71,7 +71,7 @@ def labels_range(graph: Graph, task: Task) -> Found:
     for head, labels in _labelled(task):
         if head.loss is None or head.one_hot is False or is_scaled(head):
             continue
-        is_own = head.loss.is_regression and not head.loss.is_known and _agree(labels.shape[1:], head.shape[1:])
+        is_own = head.loss.is_regression and not head.loss.is_known and noise.agree(labels.shape[1:], head.shape[1:])
         if head.loss.kind not in BY_VALUE and not is_own:
             continue
         low, high = ALLOWED.get(head.loss.kind, (-math.inf, math.inf))
@@ -203,13 +203,3 @@ def _expected_shape(head: Head) -> tuple[int | None, ...] | None:
     if head.one_hot is not loss.is_sparse:
         return shape[:-1] if loss.is_sparse else (*shape[:-1], None)
     return None
-
-
-def _agree(labels: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    if len(labels) == len(expected) + 1 and labels[-1] == 1:
-        labels = labels[:-1]
-    elif len(labels) == len(expected) - 1 and expected[-1] == 1:
-        expected = expected[:-1]
-    if len(labels) != len(expected):
-        return False
-    return all(size is None or one == size for one, size in zip(labels, expected, strict=True))
