@@ -89,7 +89,8 @@ def read(
     if len(graph.outputs) != len(graph.results):
         return Task((), _optimizer(model), *_read_inputs(model, x), model, x)
     labels = [None if part is None else _labels(part) for part in _by_output(y, names, "y", spread=False)]
-    metrics = list(map(_metric_list, _by_output(_compiled_metrics(model, names), names, "metrics")))
+    given = _by_output(_compiled_metrics(model, names), names, "metrics")
+    metrics = [tuple(one for one in keras.tree.flatten(own) if one is not None) for own in given]
     heads = []
     for place, output in enumerate(graph.outputs):
         head = replace(
@@ -217,15 +218,3 @@ def _compiled_metrics(model: keras.Model, names: list[str]) -> Any:
     if isinstance(given, list | tuple) and len(given) != len(names):
         return [given] * len(names)  # Keras refuses such a list for several outputs
     return given
-
-
-def _metric_list(given: Any) -> tuple[Any, ...]:
-    return tuple(_flatten(given))
-
-
-def _flatten(given: Any) -> Iterator[Any]:
-    if isinstance(given, list | tuple):
-        for one in given:
-            yield from _flatten(one)
-    elif given is not None:
-        yield given
