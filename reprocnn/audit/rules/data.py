@@ -9,7 +9,7 @@ import numpy as np
 
 from reprocnn.audit import noise
 from reprocnn.audit.graph import Call, Graph, restored
-from reprocnn.audit.rules.base import Found, Head, Loss, Task, rule
+from reprocnn.audit.rules.base import Found, Head, Task, rule
 from reprocnn.audit.rules.common import (
     ADDING,
     AFFINE,
@@ -32,6 +32,7 @@ MANY = 32  # rows, which are not equal by chance
 ROWS = 8
 ENOUGH = 1000  # rows
 IDS, WIDE = 100, 16  # of an embedding, columns
+CHANGED = 1e-5  # of an output: more than rounding
 SHIFTED = 0.9  # of the steps; the last has no next one
 MIXED, MIXED_16 = 2e-3, 0.05  # of the largest output: rounding differs by about 1e-6, in 16 bits by 1e-2
 TINY = 1e-12
@@ -200,15 +201,13 @@ def sees_next_step(graph: Graph, task: Task) -> Found:
     and `y`. Frames of a video are left alone.
     """
     for head in task.heads:
-        if head.labels is None or not head.loss or not _is_predicted(head.loss) or _keeps_state(graph):
+        loss = head.loss
+        if head.labels is None or not loss or not (loss.is_sparse or loss.is_regression) or _keeps_state(graph):
             continue
         for name, values in task.inputs.items():
-            if values.dtype.kind in "iuf" and _is_shifted(values, head.labels):
-                changed = values[:ROWS].copy()
-                changed[:, -1] = np.where(changed[:, -1] == values.max(), values.max() - 1, changed[:, -1] + 1)
-                before, after = (_output(task, graph, head, one) for one in ({}, {name: changed}))
-                if np.abs(before[:, :-1] - after[:, :-1]).max() > 1e-5:
-                    yield head.call.name, f"the last step of {name} changes the outputs of the steps before"
+            is_shifted = values.dtype.kind in "iuf" and _is_shifted(values, head.labels)
+            if is_shifted and _effect(task, graph, head, name, -1)[:, :-1].max() > CHANGED:
+                yield head.call.name, f"the last step of {name} changes the outputs of the steps before"
 
 
 @rule(
@@ -328,15 +327,18 @@ def _is_copied(task: Task, graph: Graph, head: Head, name: str, shift: int) -> b
     at = values.shape[1] // 2
     if len(head.signal.shape) != 3 or head.signal.shape[1] != values.shape[1] or not at:
         return False
+    moved = _effect(task, graph, head, name, at)
+    moved = moved.reshape(*moved.shape[:2], -1).max(axis=(0, 2))
+    return at + shift < len(moved) and bool(moved[at + shift] > CHANGED and moved[:at].max() < CHANGED)
+
+
+def _effect(task: Task, graph: Graph, head: Head, name: str, at: int) -> np.ndarray:
+    """Return by how much the outputs change if step `at` of an input does."""
+    values = task.inputs[name]
     changed = values[:ROWS].copy()
     changed[:, at] = np.where(changed[:, at] == values.max(), values.max() - 1, changed[:, at] + 1)
     before, after = (_output(task, graph, head, one) for one in ({}, {name: changed}))
-    moved = np.abs(before - after).reshape(*before.shape[:2], -1).max(axis=(0, 2))
-    return at + shift < len(moved) and bool(moved[at + shift] > 1e-5 and moved[:at].max() < 1e-5)
-
-
-def _is_predicted(loss: Loss) -> bool:
-    return loss.is_sparse or loss.is_regression
+    return np.abs(before - after)
 
 
 def _is_shifted(values: np.ndarray, labels: np.ndarray) -> bool:
