@@ -2,7 +2,6 @@
 
 import math
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -83,7 +82,7 @@ def stride_gaps(graph: Graph, task: Task) -> Found:
         layer = call.layer
         if not isinstance(layer, CONVOLUTIONS + DEPTHWISE + TRANSPOSED + POOLS):
             continue
-        size = _per_axis(layer.pool_size if isinstance(layer, POOLS) else layer.kernel_size, len(layer.strides))
+        size = layer.pool_size if isinstance(layer, POOLS) else layer.kernel_size
         if max(size) == 1 and max(layer.strides) <= 2:
             continue
         if any(step > length for step, length in zip(layer.strides, size, strict=True)):
@@ -144,7 +143,7 @@ def concatenated_axis(graph: Graph, task: Task) -> Found:
             continue
         rank = len(call.output.shape)
         axis = call.layer.axis % rank
-        nexts = following(call, lambda one: keeps_units(one) or isinstance(one.layer, NORMS) or _is_activation(one))
+        nexts = following(call, _passes)
         last = any(isinstance(one.layer, CONVOLUTIONS) and one.layer.data_format == "channels_last" for one in nexts)
         same = len({signal.shape for signal in call.inputs}) == 1
         is_left = axis == 0 and any(result.shape[:1] == call.output.shape[:1] for result in graph.results)
@@ -306,7 +305,3 @@ def _passes(call: Call) -> bool:
 
 def _is_activation(call: Call) -> bool:
     return not is_weighted(call) and not isinstance(call.layer, RECURRENT) and activation(call) is not None
-
-
-def _per_axis(size: Any, rank: int) -> tuple[int, ...]:
-    return (size,) * rank if isinstance(size, int) else tuple(size)
