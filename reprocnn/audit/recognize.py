@@ -31,7 +31,7 @@ def loss(function: Callable[..., Any], units: int) -> tuple[str, bool] | None:
 
     Give None if nothing fits.
     """
-    own = function if isinstance(function, keras.losses.Loss) else keras.src.losses.losses.LossFunctionWrapper(function)
+    own = as_fit_calls(function)
     for name, from_logits, expected, labels, outputs in _losses(units):
         try:
             fits = np.allclose(float(own(labels, outputs)), expected, rtol=CLOSE)
@@ -40,6 +40,11 @@ def loss(function: Callable[..., Any], units: int) -> tuple[str, bool] | None:
         if fits:
             return name, from_logits
     return None
+
+
+def as_fit_calls(loss: Any) -> Callable[[Any, Any], Any]:
+    """Return a loss as `fit` calls it, with the mean over rows."""
+    return loss if isinstance(loss, keras.losses.Loss) else keras.src.losses.losses.LossFunctionWrapper(loss)
 
 
 @lru_cache(maxsize=256)

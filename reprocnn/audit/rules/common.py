@@ -146,12 +146,6 @@ def comes_from_data(call: Call) -> bool:
     return False
 
 
-def as_fit_calls(loss: Any) -> Callable[[Any, Any], Any]:
-    """Return a loss as `fit` calls it, with the mean over rows."""
-    is_loss = isinstance(loss, keras.losses.Loss)
-    return loss if is_loss else keras.src.losses.losses.LossFunctionWrapper(loss)  # type: ignore[no-any-return]
-
-
 def is_scaled(head: Head) -> bool:
     """Check whether a fixed scale or a batch norm follows the layer that ends an output."""
     return any(isinstance(one.layer, AFFINE) for one in behind(head))

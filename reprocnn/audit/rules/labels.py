@@ -7,8 +7,9 @@ import numpy as np
 
 from reprocnn.audit import noise
 from reprocnn.audit.graph import Graph
+from reprocnn.audit.recognize import as_fit_calls
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
-from reprocnn.audit.rules.common import RANGES, as_fit_calls, is_scaled
+from reprocnn.audit.rules.common import RANGES, is_scaled
 
 # What the labels of a loss lie between, whatever the output is.
 ALLOWED = {

@@ -8,17 +8,9 @@ from typing import Any
 import numpy as np
 
 from reprocnn.audit.graph import Graph
+from reprocnn.audit.recognize import as_fit_calls
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Loss, Task, rule
-from reprocnn.audit.rules.common import (
-    DROPOUTS,
-    NORMS,
-    PROBABILITIES,
-    RANGES,
-    activation,
-    as_fit_calls,
-    is_linear,
-    is_weighted,
-)
+from reprocnn.audit.rules.common import DROPOUTS, NORMS, PROBABILITIES, RANGES, activation, is_linear, is_weighted
 from reprocnn.backend import tf
 
 ROWS = 256  # of labels
