@@ -119,15 +119,16 @@ def _check_size(path: Path, model: Any) -> None:
 
 def _stored_numbers(path: Path) -> int:
     """Count what the weights' file unpacks to: HDF5 compresses on its own."""
-    sizes: list[int] = []
     if path.suffix in LEGACY:
-        with h5py.File(path, "r") as file:
-            file.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)
-        return sum(size or 0 for size in sizes)
+        return _count(path)
     with zipfile.ZipFile(path) as archive:
-        if WEIGHTS in archive.namelist():
-            with h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r") as file:
-                file.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)
+        return _count(io.BytesIO(archive.read(WEIGHTS))) if WEIGHTS in archive.namelist() else 0
+
+
+def _count(file: Any) -> int:
+    sizes: list[int | None] = []
+    with h5py.File(file, "r") as opened:
+        opened.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)
     return sum(size or 0 for size in sizes)
 
 
