@@ -86,8 +86,10 @@ class Head:
     def one_hot(self) -> bool | None:
         """Check whether the labels are rows, not class numbers; None unless they are of classes."""
         labels = self.labels
-        if labels is None or self.loss is None or not self.loss.is_categorical or labels.ndim < 2:
-            return None if labels is None or self.loss is None or not self.loss.is_categorical else False
+        if labels is None or self.loss is None or not self.loss.is_categorical:
+            return None
+        if labels.ndim < 2:
+            return False
         if labels.ndim == len(self.shape):
             return labels.shape[-1] > 1
         # Rows of a whole image, where the output has one per pixel.
