@@ -105,13 +105,18 @@ def shape(sizes: tuple[int | None, ...]) -> str:
     return f"({', '.join('any' if size is None else str(size) for size in sizes)})"
 
 
+def functional(model: Any) -> Any:
+    """Return the functional model inside a sequential one, any other as it is."""
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
 def make(model: keras.Model) -> list[Any]:
     """Make a batch for each input: pixels of 0 to 255 if the model takes or scales them, ids, words, or noise."""
     if not getattr(model, "inputs", None):
         raise ValueError("the model does not declare its inputs")
     rng = np.random.default_rng(0)
     pixels = _takes_pixels([layer for layer in model._flatten_layers() if len(layer._flatten_layers()) == 1])
-    graph = model._functional if isinstance(model, keras.Sequential) else model
+    graph = functional(model)
     size = _batch_size(model.inputs)
     return [noise_like(tensor, size, _vocabulary(graph, tensor), pixels, rng) for tensor in model.inputs]
 
@@ -174,7 +179,7 @@ def readers(graph: Any, tensor: Any) -> Iterator[Any]:
             if one is not tensor:
                 continue
             operation = node.operation
-            inner = operation._functional if isinstance(operation, keras.Sequential) else operation
+            inner = functional(operation)
             if hasattr(inner, "_run_through_graph"):
                 yield from readers(inner, keras.tree.flatten(inner._inputs_struct)[position])
             elif isinstance(operation, PASSING) or type(operation).__name__ in ("GetItem", "Cast", "ExpandDims"):

@@ -62,7 +62,7 @@ def read_losses(model: keras.Model, loss: Any, names: list[str], spread: bool) -
 
 def output_names(model: keras.Model) -> list[str]:
     """Name the outputs; none if the model does not say."""
-    graph = model._functional if isinstance(model, keras.Sequential) else model
+    graph = noise.functional(model)
     structure = getattr(graph, "_outputs_struct", None)
     if isinstance(structure, dict):
         return sorted(structure)  # as Keras flattens it
@@ -120,11 +120,10 @@ def _read_inputs(model: keras.Model, x: Any) -> tuple[dict[str, np.ndarray], dic
         return {}, {}
     arrays = noise.by_input(tensors, x)
     names = [noise.name(tensor) for tensor in tensors] or [f"input {place}" for place in range(len(arrays))]
-    graph = model._functional if isinstance(model, keras.Sequential) else model
     ids = {
         id(reader): array
         for tensor, array in zip(tensors, arrays, strict=False)
-        for reader in noise.readers(graph, tensor)
+        for reader in noise.readers(noise.functional(model), tensor)
         if isinstance(reader, keras.layers.Embedding)
     }
     return dict(zip(names, arrays, strict=False)), ids
