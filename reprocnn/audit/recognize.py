@@ -1,4 +1,4 @@
-"""Which of Keras' activations and losses a function of one's own computes, by what it gives for random numbers."""
+"""Which of Keras' activations and losses a custom function computes, by what it gives for random numbers."""
 
 from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache

@@ -40,7 +40,7 @@ def first_batch(x: Any, y: Any) -> tuple[Any, Any]:
 def read_losses(model: keras.Model, loss: Any, names: list[str], spread: bool) -> list[tuple[int, Any, float | None]]:
     """List the losses: the number of the output, the loss as given, and its weight. Empty if there is none.
 
-    `spread` says whether one loss is for all outputs; a training step of one's own may give it to the first only.
+    `spread` says whether one loss is for all outputs; a custom training step may give it to the first only.
     """
     compiled = getattr(model, "_compile_loss", None)
     weights = None

@@ -13,7 +13,7 @@ REGRESSION = (
     "mean_squared_error", "mean_absolute_error", "mean_absolute_percentage_error", "mean_squared_logarithmic_error",
     "huber", "log_cosh",
 )  # fmt: skip
-# In the names of losses of one's own that compare a number with the output.
+# In the names of custom losses that compare a number with the output.
 NAMES = ("squared_error", "absolute_error", "mse", "mae", "rmse", "huber", "quantile", "pinball", "tilted")
 
 LEVELS = {

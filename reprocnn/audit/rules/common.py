@@ -131,8 +131,8 @@ def is_normalized(call: Call) -> bool:
 def comes_from_data(call: Call) -> bool:
     """Check whether what goes into a call depends on the batch: an initial state of zeros, learned queries do not.
 
-    Neither does an input whose rows are all equal. What a layer that is not Keras' makes of rows that differ, all of it
-    equal, counts as learned.
+    An input whose rows are all equal does not depend on it either. If a custom layer turns different rows into equal
+    ones, its output counts as learned.
     """
     waiting, seen = [call], {id(call)}
     while waiting:

@@ -62,7 +62,7 @@ def symmetry(graph: Graph, task: Task) -> Found:
 def constant_start(graph: Graph, task: Task) -> Found:
     """All weights of a layer's kernel have one value, although the gradients differ. Zeros are left alone in an output
     layer and where the result is added to something else or multiplied with it, as in a residual branch; so are
-    vectors, and matrices beside random ones, in layers of one's own: scales and deviations.
+    vectors, and matrices beside random ones, in custom layers: scales and deviations.
     """
     calls = {call.name: call for call in graph.calls}
     for one in _equal_units(graph):
@@ -81,10 +81,10 @@ def constant_start(graph: Graph, task: Task) -> Found:
 def no_gradient(graph: Graph, task: Task) -> Found:
     """No gradient reaches any weight of a trainable layer, even after a few small steps of the other layers (so that a
     layer that starts at zero on purpose does not count). Losses that layers add count, outputs without a loss do not.
-    Neither do layers that get only zeros from the batch, such as an initial state, nor up to eight relu units that
-    another draw of their weights would wake, behind layers that train, nor experts in a layer of one's own, of which
-    another, with weights of the same shapes, gets a gradient. Layers listed under symmetry are not repeated.
-    Only the last of several in a row is reported: the fault is there.
+    Three cases are left alone: layers that get only zeros from the batch, such as an initial state; up to eight relu
+    units behind trainable layers, if the opposite sign of their weights would wake them; and experts inside a custom
+    layer, if another expert with weights of the same shapes gets a gradient. Layers listed under symmetry are not
+    repeated. Only the last of several in a row is reported: the fault is there.
     """
     symmetric = {one.name for one in _equal_units(graph) if one.is_symmetric}
     dead: dict[str, str] = {}
@@ -224,7 +224,7 @@ def _equal_units(graph: Graph) -> Iterator[_EqualUnits]:
             continue
         axis = -2 if isinstance(layer, TRANSPOSED) else -1
         named = [variable(layer, attribute) for attribute in ("kernel", "pointwise_kernel", "embeddings")]
-        # Of a layer of one's own, any matrix, whatever its name is.
+        # Of a custom layer, any matrix, whatever its name is.
         kernels = named if is_of_keras(layer) else [one for one in layer.weights if len(one.shape) == 2]
         for kernel in kernels:
             if kernel is None or not kernel.trainable:
@@ -345,7 +345,7 @@ def _frozen(layer: Any) -> list[tuple[Any, Any]]:
 
 
 def _is_beside_random(layer: Any, values: np.ndarray) -> bool:
-    """Check whether constant values in a layer of one's own have one axis, or random ones of as many axes beside."""
+    """Check whether constant values in a custom layer have one axis, or random ones of as many axes beside."""
     matrices = (np.asarray(weight) for weight in layer.trainable_weights if len(weight.shape) >= values.ndim)
     return not is_of_keras(layer) and (1 in values.shape or any(np.ptp(one) for one in matrices))
 

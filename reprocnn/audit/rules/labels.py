@@ -39,7 +39,7 @@ def missing_labels(graph: Graph, task: Task) -> Found:
 
 @rule(
     "error",
-    why="Values that have no place of their own are compared with others by repeating them, or the step fails.",
+    why="Mismatched shapes are broadcast, so outputs are compared with labels that are not theirs, or the step fails.",
     fix="Give the output the shape of the labels: pool or flatten before it, set or drop return_sequences, count the "
     "units.",
 )

@@ -19,7 +19,7 @@ from reprocnn.audit.rules.common import (
 from reprocnn.backend import keras
 
 CLOSE = 1e-3  # to 0 and 1
-MASKS = ("dice", "jaccard", "iou", "tversky")  # in the names of losses of one's own
+MASKS = ("dice", "jaccard", "iou", "tversky")  # in the names of custom losses
 
 
 @rule(
