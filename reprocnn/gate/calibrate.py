@@ -1,13 +1,14 @@
 """Find the limits of a metric from what several seeds of one recipe reach.
 
 Each FILE is from one seed: predictions (CSV with y_true, y_pred, and index if it has one) for an accuracy, or metrics
-(JSON, YAML, TOML) for any metric. REV:FILE is that of a revision or of a DVC experiment. With --run, COMMAND runs once
-for each of --seeds seeds, with 0, 1, ... in place of {seed}, and the one FILE is what it writes; it is removed before
-each run.
+(JSON, YAML, TOML) for any metric. REV:FILE reads FILE at a revision or from a DVC experiment. With --run, COMMAND runs
+once for each of --seeds seeds, with 0, 1, ... in place of {seed}, and the one FILE is what it writes; it is removed
+before each run.
 
 Two seeds of one recipe are two networks, so McNemar's test alone calls too many of them different. This prints the
-`alpha` with which the gate calls a seed of the same recipe worse as rarely as --false-alarms asks, the `noise` of the
-metric over seeds, the smallest loss that is found with a probability of 80 %, and how many seeds a smaller loss takes.
+`alpha` at which the gate calls another seed of the same recipe worse no more often than --false-alarms allows, the
+`noise` of the metric over seeds, the smallest loss that is found with a probability of 80 %, and how many seeds a
+smaller loss takes.
 """
 
 import argparse

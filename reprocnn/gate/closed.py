@@ -1,4 +1,4 @@
-"""A DVC repository as a pull request may leave it: its cache may hold other bytes, its servers may be anyone's."""
+"""Open a DVC repository without trusting it: a pull request may put other bytes in its cache or name any server."""
 
 import os
 from functools import cached_property
