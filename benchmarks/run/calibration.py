@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from benchmarks.run import command, results
 from benchmarks.run.copies import copy_with_data
 from benchmarks.run.settings import SETTINGS
 from reprocnn.core.files import atomic_write
 from reprocnn.gate.calibrate import Calibration, of_predictions
+from reprocnn.gate.statistics import mcnemar, student_quantile
 
 FOLDER = results.FOLDER.resolve()  # trainings run in a folder of their own
 SEEDS, NOMINAL = 100, 0.01
@@ -130,7 +130,7 @@ def dispersion_of(runs: Runs) -> float:
 def is_worse(before: np.ndarray, after: np.ndarray, alpha: float) -> bool:
     """Decide as the gate does, by McNemar's exact test."""
     lost, won = int((before & ~after).sum()), int((~before & after).sum())
-    return bool(lost > won and stats.binom.sf(lost - 1, lost + won, 0.5) < alpha)
+    return lost > won and mcnemar(lost, won) < alpha
 
 
 def alarm_rates(draws: Iterator[tuple[Runs, Runs]]) -> dict[str, float]:
@@ -189,7 +189,7 @@ def found_rates(base: Runs, worse: Runs, calibration: Calibration) -> dict[str, 
     """Return the share of losses found by one seed on each side, and by the means over three."""
     ones = [is_worse(before, after, calibration.alpha) for before, after in zip(base, worse, strict=True)]
     means = [runs[: len(runs) // 3 * 3].mean(axis=1).reshape(-1, 3).mean(axis=1) for runs in (base, worse)]
-    threshold = stats.t.ppf(1 - NOMINAL, calibration.degrees) * calibration.noise * np.sqrt(2 / 3)
+    threshold = student_quantile(1 - NOMINAL, calibration.degrees) * calibration.noise * np.sqrt(2 / 3)
     return {
         "loss": float(base.mean() - worse.mean()), "one seed": float(np.mean(ones)),
         "three seeds": float((means[0] - means[1] > threshold).mean()),

@@ -7,7 +7,6 @@ from scipy import stats
 
 from benchmarks.run import calibration, figures, results, tables
 from reprocnn.gate.calibrate import Calibration, of_predictions
-from reprocnn.gate.statistics import mcnemar
 
 
 def test_the_dispersion_of_pairs_by_hand():
@@ -21,14 +20,6 @@ def test_simulated_seeds_have_the_dispersion_that_was_asked_for(wanted):
     draw = calibration.simulated(np.random.default_rng(0), wanted)
     assert calibration.dispersion_of(draw(4000, 0.0)) == pytest.approx(wanted, rel=0.25)
     assert draw(200, 0.5).mean() < draw(200, 0.0).mean()
-
-
-def test_a_pair_is_judged_as_the_gate_does():
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        before, after = rng.random((2, 400)) < 0.9
-        lost, won = (before & ~after).sum(), (~before & after).sum()
-        assert calibration.is_worse(before, after, 0.2) == (lost > won and mcnemar(int(lost), int(won)) < 0.2)
 
 
 def test_false_alarms_are_those_of_pairs_of_seeds_that_did_not_calibrate():
