@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from benchmarks.run import command, results
 from benchmarks.run.copies import copy_with_data
+from benchmarks.run.digests import current_digest
 from benchmarks.run.seeds import total_flops
-from benchmarks.run.tables import current_digest
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json, write_json, write_text

@@ -18,8 +18,9 @@ import pandas as pd
 
 from benchmarks.run import command, results
 from benchmarks.run.copies import copy_with_data
+from benchmarks.run.digests import LOCK, current_digest, training_digest
 from benchmarks.run.settings import SETTINGS, dataset_of
-from benchmarks.run.tables import LOCK, MISTAKES, SEEDS, current_digest, training_digest
+from benchmarks.run.tables import MISTAKES, SEEDS
 from reprocnn.commands.demo import change
 from reprocnn.core import params
 from reprocnn.core.errors import UserError

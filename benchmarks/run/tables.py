@@ -3,9 +3,7 @@
 Write them between their markers. With --check, compare them and write nothing.
 """
 
-import hashlib
 import itertools
-import json
 import math
 import re
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmarks.run import command, results
-from benchmarks.run.settings import SETTINGS, dataset_of
-from reprocnn.commands.demo import change
+from benchmarks.run.digests import current_digest
+from benchmarks.run.settings import dataset_of
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json, write_text
@@ -25,7 +23,7 @@ from reprocnn.report.cells import accuracy, of_one_processor, spread
 from reprocnn.report.tables import markdown
 from reprocnn.report.tables import tables as measured_tables
 
-README, DOCS, LOCK = Path("README.md"), Path("docs"), Path("dvc.lock")
+README, DOCS = Path("README.md"), Path("docs")
 SEEDS, MISTAKES = results.FOLDER / "seeds.csv", results.FOLDER / "mistakes.csv"
 ALPHAS = [0.05, 0.01, 0.001, 0.0001]
 HEADLINES = ("mnist", "cifar", "cifar-94")  # of the README; their networks are those of params.yaml
@@ -317,23 +315,6 @@ def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[flo
         p.append(mcnemar(lost, won))
         z.append((lost - won) / math.sqrt(lost + won) if lost + won else 0.0)
     return drops, p, z
-
-
-def training_digest(lock: Path, dataset: str, changes: dict[str, object] | None = None) -> str:
-    """Digest what a dvc.lock says that the training was made from: code, data and params, without seed and threads.
-
-    `changes` are other params, at dotted keys.
-    """
-    stage = params.load(lock)["stages"][f"train_{dataset}"]
-    values = change(stage["params"]["params.yaml"], changes or {})
-    kept = {key: value for key, value in values.items() if key not in ("seed", "threads")}
-    made_from = {"deps": {dep["path"]: dep["md5"] for dep in stage["deps"]}, "params": kept}
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def current_digest(setting: str) -> str:
-    """Compute the digest that a training of `setting` has if its code and data are those of dvc.lock."""
-    return training_digest(LOCK, dataset_of(setting), SETTINGS[setting])
 
 
 def _with_age(setting: str, digest: str) -> str:

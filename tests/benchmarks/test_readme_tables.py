@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks.run import results, seeds, tables
+from benchmarks.run.digests import LOCK, current_digest, training_digest
 from benchmarks.run.settings import SETTINGS
 from reprocnn.backend import layers
 from reprocnn.core import params
@@ -237,8 +238,8 @@ def test_rows_of_another_training_code_are_marked(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     row = next(row for row in results.read(tables.SEEDS) if row["setting"] == "mnist")
     monkeypatch.setattr(tables, "SEEDS", tmp_path / "seeds.csv")
-    current = tables.training_digest(tables.LOCK, "mnist")
-    assert current == tables.current_digest("mnist")
+    current = training_digest(LOCK, "mnist")
+    assert current == current_digest("mnist")
     results.write(tables.SEEDS, [row | {"training": current}])
     assert tables.over_seeds()["setting"].tolist() == ["mnist"]
     results.write(tables.SEEDS, [row | {"training": "0123456789ab"}])
@@ -254,25 +255,23 @@ def test_the_digest_is_of_code_data_and_params(tmp_path):
         write_json(tmp_path / "dvc.lock", {"stages": {"train_mnist": stage}})
         return tmp_path / "dvc.lock"
 
-    digest = tables.training_digest(lock(), "mnist")
-    assert tables.training_digest(lock(seed=3, threads=1, stage={"cmd": "another"}), "mnist") == digest
-    assert tables.training_digest(lock(lr=0.02), "mnist") != digest
-    assert (
-        tables.training_digest(lock(stage={"deps": [{"path": "reprocnn/training", "md5": "3.dir"}]}), "mnist") != digest
-    )
+    digest = training_digest(lock(), "mnist")
+    assert training_digest(lock(seed=3, threads=1, stage={"cmd": "another"}), "mnist") == digest
+    assert training_digest(lock(lr=0.02), "mnist") != digest
+    assert training_digest(lock(stage={"deps": [{"path": "reprocnn/training", "md5": "3.dir"}]}), "mnist") != digest
     other_data = [{"path": "data/prepared/mnist/train", "md5": "9.dir"}, {"path": "reprocnn/training", "md5": "2.dir"}]
-    assert tables.training_digest(lock(stage={"deps": other_data}), "mnist") != digest
-    wide = tables.training_digest(lock(mnist={"filters": 64, "lr_factor": 1.0}), "mnist")
+    assert training_digest(lock(stage={"deps": other_data}), "mnist") != digest
+    wide = training_digest(lock(mnist={"filters": 64, "lr_factor": 1.0}), "mnist")
     assert wide != digest
     # What a training of a setting gets is what is computed for it from the lock of the default.
-    assert tables.training_digest(lock(), "mnist", {"mnist.filters": 64}) == wide
-    changed = tables.training_digest(lock(precision="float32", mnist={"filters": 32, "lr_factor": 2.0}), "mnist")
-    assert tables.training_digest(lock(), "mnist", {"precision": "float32", "mnist.lr_factor": 2.0}) == changed
+    assert training_digest(lock(), "mnist", {"mnist.filters": 64}) == wide
+    changed = training_digest(lock(precision="float32", mnist={"filters": 32, "lr_factor": 2.0}), "mnist")
+    assert training_digest(lock(), "mnist", {"precision": "float32", "mnist.lr_factor": 2.0}) == changed
 
 
 def test_each_setting_has_a_digest_of_its_own(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert len({tables.current_digest(setting) for setting in SETTINGS}) == len(SETTINGS)
+    assert len({current_digest(setting) for setting in SETTINGS}) == len(SETTINGS)
 
 
 def test_rows_are_carried_over_only_for_the_same_weights(tmp_path, monkeypatch):
@@ -370,7 +369,7 @@ def test_a_training_becomes_its_rows(tmp_path, monkeypatch):
                                     {"setting": "mnist", "seed": 4, "index": 7}])  # fmt: skip
     write_json(Path("copy") / results.WATCHED, {"epochs": [{"cpu_seconds": 4.5}, {"cpu_seconds": 23.9}]})
     row = seeds.record(Path("copy"), "mnist", 5)
-    digest = tables.training_digest(Path("copy/dvc.lock"), "mnist")
+    digest = training_digest(Path("copy/dvc.lock"), "mnist")
     assert row.pop("date") == results.today()
     assert row == {
         "setting": "mnist", "seed": 5, "val_accuracy": 0.875, "test_accuracy": 0.625, "test_accuracy_tta": 0.75,
