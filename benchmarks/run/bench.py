@@ -69,5 +69,4 @@ def train(side: str, seed: int, python: str, precision: str) -> dict[str, Any]:
         return {key: row[key] for key in ("test_accuracy_tta", "tflop", "peak_memory_mib")} | watched
     script, *arguments = PEERS[side]
     arguments += [str(seed), precision] if script == "pytorch_cifar" else [str(seed)]
-    measured: dict[str, Any] = command.ask(sys.executable if "keras" in script else python, script, *arguments)
-    return measured
+    return command.ask(sys.executable if "keras" in script else python, script, *arguments)

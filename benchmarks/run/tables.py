@@ -322,5 +322,4 @@ def _with_age(setting: str, digest: str) -> str:
 
 
 def _details(dataset: str) -> dict[str, Any]:
-    details: dict[str, Any] = read_json(Path("evaluation") / f"{dataset}.json")
-    return details
+    return read_json(Path("evaluation") / f"{dataset}.json")

@@ -34,7 +34,7 @@ def first_batch(x: Any, y: Any) -> tuple[Any, Any]:
     x = batch
     if not isinstance(x, tuple):
         return x, y
-    return (*(keras.tree.map_structure(np.asarray, part) for part in (*x, None, None)[:2]),)  # type: ignore[return-value]
+    return (*(keras.tree.map_structure(np.asarray, part) for part in (*x, None, None)[:2]),)
 
 
 def read_losses(model: keras.Model, loss: Any, names: list[str], spread: bool) -> list[tuple[int, Any, float | None]]:

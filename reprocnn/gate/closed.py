@@ -19,7 +19,7 @@ from dvc_objects.fs import known_implementations
 from reprocnn.core.errors import UserError
 
 
-class ClosedRepo(Repo):  # type: ignore[misc]
+class ClosedRepo(Repo):
     """Read results from git and from the cache alone, and of the cache only what has the digest of dvc.lock."""
 
     def __init__(self, folder: Path) -> None:
@@ -40,14 +40,14 @@ class ClosedRepo(Repo):  # type: ignore[misc]
         return _CacheAlone.from_repo(self)
 
 
-class Server(FileSystem):  # type: ignore[misc]
+class Server(FileSystem):
     """Stand for a server whose library is not installed: of what is there, only dvc.lock is read."""
 
     protocol = "server"
     PARAM_CHECKSUM = "etag"
 
 
-class _NoCloud(DataCloud):  # type: ignore[misc]
+class _NoCloud(DataCloud):
     """Know of no remotes, which DVC would ask for what the cache lacks."""
 
     def get_remote(self, *arguments: Any, **options: Any) -> Any:
@@ -55,7 +55,7 @@ class _NoCloud(DataCloud):  # type: ignore[misc]
         raise NoRemoteError("no remote is asked")
 
 
-class _CacheAlone(Index):  # type: ignore[misc]
+class _CacheAlone(Index):
     """Know of no addresses of imports either."""
 
     @cached_property
@@ -68,7 +68,7 @@ class _CacheAlone(Index):  # type: ignore[misc]
         return found
 
 
-class _Checked(LocalFileSystem):  # type: ignore[misc]
+class _Checked(LocalFileSystem):
     """Open only files with the digest in their name, which is that of dvc.lock: DVC itself trusts what is there."""
 
     def __init__(self, algorithm: str) -> None:

@@ -65,7 +65,7 @@ def judge(rev: str | None, accept: Iterable[str] = (), metrics: Sequence[str] = 
     judgement = Judgement(against=rev or "the merge base with the main branch")
     try:
         source = NamedFiles(list(metrics)) if metrics else lock
-        with source.one_repository():  # type: ignore[attr-defined]
+        with source.one_repository():
             _judge(rev, {name.removeprefix("targets.") for name in accept}, judgement, source, list(metrics))
     except (UserError, OSError, DvcException) as error:
         _give_up(judgement, str(error))

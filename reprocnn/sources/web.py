@@ -159,7 +159,7 @@ class _Handler(urllib.request.AbstractHTTPHandler):
     def _open(self, kind: Any, request: urllib.request.Request, **options: Any) -> http.client.HTTPResponse:
         clock = self.clock
 
-        class Connection(kind):  # type: ignore[misc]
+        class Connection(kind):
             def connect(self) -> None:
                 super().connect()
                 self.sock: Any = _Socket(self.sock, clock)

@@ -47,7 +47,7 @@ def test_the_training_feeds_varied_images(prepared, monkeypatch, values):
 
 def test_variations_differ_and_repeat():
     x = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), np.uint8)
-    how = Augmentation(**ALL)  # type: ignore[arg-type]
+    how = Augmentation(**ALL)
     varied = measure.vary(x, how, 1)
     assert varied.shape == (measure.VARIATIONS, *x.shape)
     assert (varied == measure.vary(x, how, 1)).all()

@@ -93,7 +93,7 @@ def test_confusion_counts_by_hand():
     assert axes.get_ylim() == (2.5, -0.5)  # the first row is at the top
     shades = {}
     for patch in axes.patches:
-        column, row = (round(edge + 0.5) for edge in patch.get_xy())  # type: ignore[attr-defined]
+        column, row = (round(edge + 0.5) for edge in patch.get_xy())
         shades[rows[row], columns[column]] = patch.get_alpha()
     # In proportion to the errors; the most of them, cats for dogs, is 0.7 of the colour.
     assert shades == {

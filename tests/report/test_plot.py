@@ -246,7 +246,7 @@ def test_each_figure_is_of_its_part_of_the_result(monkeypatch, tmp_path):
     assert same("examples", np.concatenate([arrays["examples"], *arrays["variations"]])[..., 0])
     assert texts["examples"] == ["cat", "dog", "raw", "augmented", "augmented", "augmented"]
     maps = [arrays["examples"][..., 0], *(arrays[f"maps_{i}"] for i in range(3))]
-    assert same("maps", [image for row in maps for image in row])  # type: ignore[arg-type]
+    assert same("maps", [image for row in maps for image in row])
     assert texts["maps"] == ["cat", "dog", "image", "14×12\n×16", "14×12\n×16", "7×6\n×32"]
     assert texts["network"][0] == "image"
     assert np.asarray(figures["reliability"].collections[0].get_offsets()).tolist() == [[0.85, 0.75]]

@@ -142,7 +142,7 @@ SPACE = [override("lr=interval(0.1,0.4)"), override("seed=1,2,3"), override("thr
 @pytest.mark.parametrize("minimize", [False, True])
 @pytest.mark.parametrize("sampler", ["random", "optuna"])
 def test_drawn_trials_report_their_metric_to_the_study(studies, sampler, minimize):
-    proposals = list(search.Search(sampler, 5, minimize).proposals(SPACE, Drawn()))  # type: ignore[arg-type]
+    proposals = list(search.Search(sampler, 5, minimize).proposals(SPACE, Drawn()))
     [study] = studies
     assert study.direction.name == ("MINIMIZE" if minimize else "MAXIMIZE")
     assert type(study.sampler).__name__ == {"random": "RandomSampler", "optuna": "TPESampler"}[sampler]
@@ -165,15 +165,15 @@ def test_earlier_experiments_of_the_same_search_count(studies):
         ({"lr": 0.2, "seed": 2, "threads": 4}, 0.7, None),  # of other threads
         ({"lr": 0.25, "seed": 2, "threads": 2}, 0.6, "by-hand"),
     )
-    drawn = search.Search("random", 3, False).proposals(SPACE, experiments)  # type: ignore[arg-type]
+    drawn = search.Search("random", 3, False).proposals(SPACE, experiments)
     *earlier, first = [proposal.overrides for proposal in drawn]
     assert earlier == [("lr=0.2", "seed=1", "threads=2"), ("lr=0.3", "seed=3", "threads=2")]
     [study] = studies
     known = sorted((trial.params["lr"], trial.params["seed"], trial.value) for trial in study.trials[:2])
     assert known == [(0.2, 1, 0.9), (0.3, 3, 0.8)]
-    more = search.Search("random", 1, False).proposals(SPACE, Drawn())  # type: ignore[arg-type]
+    more = search.Search("random", 1, False).proposals(SPACE, Drawn())
     assert [proposal.overrides for proposal in more] != [first]  # another seed, or each search would draw the same
-    again = search.Search("random", 2, False).proposals(SPACE, experiments)  # type: ignore[arg-type]
+    again = search.Search("random", 2, False).proposals(SPACE, experiments)
     assert [proposal.overrides for proposal in again] == earlier
 
 
@@ -211,7 +211,7 @@ def test_keys_that_the_params_may_lack_keep_their_plus(studies, sign):
     assert trials == [(f"{sign}lr=0.1", f"{sign}seed=1"), (f"{sign}lr=0.2", f"{sign}seed=1")]
     space = [override(f"{sign}lr=0.1,0.2"), override(f"{sign}seed=1")]
     earlier = ({"lr": 0.2, "seed": 1}, 0.9, experiment_name(trials[1]))
-    found = [one.overrides for one in search.Search("random", 2, False).proposals(space, Drawn(earlier))]  # type: ignore[arg-type]
+    found = [one.overrides for one in search.Search("random", 2, False).proposals(space, Drawn(earlier))]
     assert found[0] == trials[1]
     assert found[1] in trials
     assert search.as_values(trials[0], search.as_distributions(space)) == {"lr": 0.1}
@@ -222,7 +222,7 @@ def test_keys_that_the_params_may_lack_keep_their_plus(studies, sign):
 def test_a_trial_below_the_median_at_its_epoch_is_behind(studies, minimize):
     """The median of five finished trials, as Optuna waits for so many."""
     sign = -1 if minimize else 1
-    *first, last = search.Search("random", 6, minimize, prune=True).proposals(SPACE, Drawn())  # type: ignore[arg-type]
+    *first, last = search.Search("random", 6, minimize, prune=True).proposals(SPACE, Drawn())
     for i, proposal in enumerate(first):
         assert not proposal.is_behind([sign * i, sign * (i + 10)])
         proposal.end(sign * (i + 10))
@@ -236,7 +236,7 @@ def test_a_trial_below_the_median_at_its_epoch_is_behind(studies, minimize):
 
 
 def test_without_pruning_no_trial_is_behind():
-    *first, last = search.Search("random", 6, False).proposals(SPACE, Drawn())  # type: ignore[arg-type]
+    *first, last = search.Search("random", 6, False).proposals(SPACE, Drawn())
     for i, proposal in enumerate(first):
         proposal.is_behind([i])
         proposal.end(i)
@@ -247,7 +247,7 @@ def test_pruned_trials_of_the_same_search_count(studies):
     experiments = Drawn(({"lr": 0.2, "seed": 1, "threads": 2}, 0.9, None))
     for trial in ("lr=0.3", "seed=3", "threads=2"), ("lr=0.35", "seed=3", "threads=4"), ("lr=0.3", "threads=2"):
         experiments.pruned[experiment_name(trial)] = {"overrides": list(trial), "pruned": [0.1, 0.15]}
-    drawn = search.Search("random", 3, False, prune=True).proposals(SPACE, experiments)  # type: ignore[arg-type]
+    drawn = search.Search("random", 3, False, prune=True).proposals(SPACE, experiments)
     proposals = [proposal.overrides for proposal in drawn]
     assert proposals[:2] == [("lr=0.2", "seed=1", "threads=2"), ("lr=0.3", "seed=3", "threads=2")]
     assert len(proposals) == 3

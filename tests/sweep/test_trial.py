@@ -425,7 +425,7 @@ def test_a_job_takes_from_cache_or_remote_and_gives_to_the_remote(
 ):
     calls = []
     monkeypatch.setattr(trial, "_dvc", lambda place, job, lock, *arguments, **error: calls.append((arguments, error)))
-    trial._run_experiment(tmp_path, job(apart=apart, target=target), None, cached, None)  # type: ignore[arg-type]
+    trial._run_experiment(tmp_path, job(apart=apart, target=target), None, cached, None)
     run = ["exp", "run", "--name", "it", *(["--pull"] if "--pull" in expected[1] else [])]
     run += ["--set-param", "lr=0.1", "--set-param", "seed=2", *([target] if target else [])]
     wanted = [" ".join(run) if words.startswith("exp run") else words for words in expected]
@@ -438,7 +438,7 @@ def test_what_a_stopped_trial_made_is_not_given_to_the_remote(monkeypatch, tmp_p
     calls = []
     monkeypatch.setattr(trial, "_dvc", lambda place, job, lock, *arguments, **more: calls.append((arguments, more)))
     history: Any = SimpleNamespace(stop=lambda: stopped, stopped=stopped)
-    trial._run_experiment(tmp_path, job(), None, False, history)  # type: ignore[arg-type]
+    trial._run_experiment(tmp_path, job(), None, False, history)
     assert [arguments[0] for arguments, _ in calls] == ["pull", "exp", *([] if stopped else ["push"])]
     assert calls[1][1]["stop"] is history.stop
 
@@ -452,7 +452,7 @@ def test_a_cache_that_lacks_something_does_not_stop_the_job(monkeypatch, tmp_pat
             raise UserError("missing")
 
     monkeypatch.setattr(trial, "_dvc", dvc)
-    trial._run_experiment(tmp_path, job(), None, True, None)  # type: ignore[arg-type]
+    trial._run_experiment(tmp_path, job(), None, True, None)
     assert calls == ["checkout", "exp"]
 
 
@@ -505,7 +505,7 @@ def test_a_trial_sees_its_gpus_and_takes_their_memory_as_it_needs_it(monkeypatch
     seen: list[dict[str, str]] = []
     monkeypatch.setattr(dvc_process, "run", lambda words, folder, environment, *_: seen.append(environment) or 0)
     monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
-    trial._dvc(tmp_path, job(gpus=gpus), None, "pull")  # type: ignore[arg-type]
+    trial._dvc(tmp_path, job(gpus=gpus), None, "pull")
     assert (seen[0]["CUDA_VISIBLE_DEVICES"], seen[0].get("TF_FORCE_GPU_ALLOW_GROWTH")) == (visible, growth)
 
 

@@ -194,7 +194,7 @@ def _metric_name(metric: Any) -> str:
         try:
             metric = keras.metrics.get(metric)
         except ValueError:
-            return metric  # type: ignore[no-any-return]
+            return metric
     if not isinstance(metric, keras.metrics.Metric) and getattr(metric, "__module__", "").startswith("keras."):
         return "".join(word.title() for word in metric.__name__.split("_"))  # as its class is named
     return getattr(metric, "__name__", None) or type(metric).__name__

@@ -191,7 +191,7 @@ def _become(asked: dict[str, Any], opened: array.array) -> None:
         if isinstance(code, str):
             print(code, file=sys.stderr)
         with contextlib.suppress(BaseException):
-            threading._shutdown()  # type: ignore[attr-defined]
+            threading._shutdown()
         atexit._run_exitfuncs()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
