@@ -16,10 +16,10 @@ from reprocnn.gate.metric_files import MetricFiles, evaluation_of, read_files
 from reprocnn.gate.named_files import NamedFiles
 from reprocnn.gate.parts import judge_parts
 from reprocnn.gate.predictions import REMEDY, SAME_IMAGES, match_images, read_predictions
-from reprocnn.gate.revisions import changed_params, choose_base, describe
+from reprocnn.gate.revisions import changed_params, choose_base, describe, new_folder
 from reprocnn.gate.stage_files import Files, forgotten, makes, replaced, writes
 from reprocnn.gate.statistics import further_seeds, mcnemar, two_proportions, two_seeds, wilson_interval
-from reprocnn.gate.values import ANOTHER, Value, count, decode, finite, is_number, is_share, numbers, split
+from reprocnn.gate.values import ANOTHER, Value, count, decode, finite, first_key, is_number, is_share, numbers, split
 
 ROUNDING = 1e-12  # 0.99 - 0.98 is not quite 0.01
 FROM_PARAMS = ("train", "val", "valid", "validation")  # splits whose size follows from params, which are listed
@@ -89,6 +89,11 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     read = source.read_files if named else read_files
     limits, files, now = _read_here(source, read)
     rev = choose_base(rev, named or files.metrics_files())
+    judgement.against = "nothing: HEAD is the first commit" if rev is None else describe(rev)
+    if rev is not None and not named and (folder := new_folder(rev)):
+        judgement.against += ", which does not have this folder"
+        judgement.loosened.append(Loosening(folder, "not at the baseline", accepted=folder in accept))
+        rev = None
     judgement.warnings = _undeclared_code(source, rev)
     judgement.warnings += [
         f"{path}: a dep on a server, which the gate does not contact: only dvc.lock says that it is unchanged; check it"
@@ -97,16 +102,14 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
     ]
     then: dict[str, Value] = {}
     before = NO_FILES
-    if rev is None:
-        judgement.against = "nothing: HEAD is the first commit"
-    else:
-        judgement.against = describe(rev)
+    if rev is not None:
         base = limits_at(rev, source.text("params.yaml", rev))
+        before = read(rev)
+        then = _with_images(source.metrics(rev), before) if before.contents else {}
+        then, before, base = _named_as_here(then, before, base, files)
         if base is not None:
             limits, judgement.loosened = judge_by(base, limits, accept)
             raise_faults(_unfit(now, limits, "here"))
-        before = read(rev)
-        then = _with_images(source.metrics(rev), before) if before.contents else {}
         judgement.params = changed_params(rev, source)
         judgement.warnings += [
             f"params: {one['key']}: {one['then']!r} -> {one['now']!r}, equal to DVC, which does not run again; if they "
@@ -115,7 +118,7 @@ def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any,
             if one["then"] == one["now"]
         ]
         if then:
-            _check_baseline(source, rev, then, now, limits)
+            _check_baseline(source, rev, then, limits)
             pipeline = before.stages or files.stages
             raise_faults(_changed_by_hand(before, files) if pipeline else [])
         else:
@@ -180,6 +183,27 @@ def _with_images(metrics: dict[str, Value], files: MetricFiles) -> dict[str, Val
     return metrics | files.of_images
 
 
+def _named_as_here(
+    then: dict[str, Value], before: MetricFiles, base: Limits | None, here: MetricFiles
+) -> tuple[dict[str, Value], MetricFiles, Limits | None]:
+    """Rename the metrics of the base that have their file in the name on one side alone.
+
+    A second file with the same first key came or went.
+    """
+    was, now = before.first_keys(), here.first_keys()
+    names = {was[one]: now[one] for one in was.keys() & now.keys()}
+
+    def rename(values: dict[str, Any]) -> dict[str, Any]:
+        firsts = {key: first_key(key) for key in values}
+        return {
+            names.get(firsts[key], firsts[key]) + key.removeprefix(firsts[key]): value for key, value in values.items()
+        }
+
+    if base is not None:
+        base = replace(base, targets=rename(base.targets), own=rename(base.own))
+    return rename(then), replace(before, file_of=rename(before.file_of)), base
+
+
 def _undeclared_code(source: Any, rev: str | None) -> list[str]:
     """Return a line for code that no dep shows DVC here and at the revision.
 
@@ -195,11 +219,9 @@ def _undeclared_code(source: Any, rev: str | None) -> list[str]:
     return [line.replace(";", f" {unseen};", 1) for line in here]
 
 
-def _check_baseline(source: Any, rev: str, then: dict[str, Value], now: dict[str, Value], limits: Limits) -> None:
+def _check_baseline(source: Any, rev: str, then: dict[str, Value], limits: Limits) -> None:
     """Raise UserError if the revision's metrics cannot be compared with or believed."""
     raise_faults(_unfit({key: then[key] for key in then if key in limits.targets or _names_source(key)}, limits, rev))
-    if not numbers(then).keys() & numbers(now).keys():
-        raise UserError(f"no metric in common with {rev}: there {_examples(then)}, here {_examples(now)}")
     changed = [line.partition(";")[0] for line in source.changed_results(rev)]
     raise_faults(f"{fault} at {rev}; name another revision with --against" for fault in changed)
 
@@ -235,7 +257,7 @@ def _unfit(metrics: dict[str, Value], limits: Limits, side: str) -> Iterator[str
             )
         if key in limits.targets and not is_number(value):
             yield f"{key}: found {value!r} {where}, expected a number"
-        elif is_share(key, metrics) and is_number(value) and not 0 <= value <= 1:
+        elif key in limits.targets and is_share(key, metrics) and is_number(value) and not 0 <= value <= 1:
             percent = f"; write {value / 100:.6g}, not percent" if 2 <= value <= 100 else ""
             yield f"{key}: found {value} {where}, expected a share from 0 to 1{percent}"
 

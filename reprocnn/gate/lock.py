@@ -51,7 +51,7 @@ def faults() -> list[str]:
         if elsewhere := _elsewhere(repo):
             return elsewhere
         _refuse_deep(repo, "workspace", _params_files(repo))
-        found = _changed_results(repo) + _linked_folders(repo)
+        found = _changed_results(repo, "workspace") + _linked_folders(repo)
         outs = {out.fs_path: out for out in repo.index.outs}
         locked: dict[str, Any] = {}  # what dvc.lock has of each stage, by the path of dvc.yaml
         for stage in repo.index.stages:
@@ -200,7 +200,7 @@ def _hides(repo: Repo, path: str) -> bool:
 def changed_results(rev: str) -> list[str]:
     """Return a line for each result in git that, at the revision, differs from its dvc.lock."""
     with open_repository(rev) as repo:
-        return _changed_results(repo)
+        return _changed_results(repo, rev)
 
 
 @contextmanager
@@ -334,17 +334,33 @@ def _refuse_deep(repo: Repo, rev: str, paths: Iterable[str]) -> None:
     raise_faults(lines)
 
 
-def _changed_results(repo: Repo) -> list[str]:
+def _changed_results(repo: Repo, rev: str) -> list[str]:
     restore = "restore it with git checkout, or run `dvc repro`"
     lines = []
     for out in repo.index.outs:
         if out.use_cache or out.hash_info.value is None:
             continue  # DVC keeps it, or its stage never ran, which is reported for the stage
-        if not repo.fs.exists(out.fs_path):
+        is_there = repo.fs.exists(out.fs_path)
+        if (rev != "workspace" or not is_there) and _is_left_out(repo, out):
+            continue
+        if not is_there:
             lines.append(f"{out.def_path}: missing, but in dvc.lock; {restore}")
         elif _digest(repo, out) != out.hash_info.value:
             lines.append(f"{out.def_path}: differs from dvc.lock; {restore}")
     return lines
+
+
+def _is_left_out(repo: Repo, out: Any) -> bool:
+    """Return whether git does not have an output, or not all of it: it is ignored, or outside of the repository."""
+    path = repo.fs.relpath(out.fs_path, repo.root_dir)
+    if os.path.isabs(out.def_path) or path.startswith(os.pardir):
+        return True
+    literal = f":(literal){path}"
+    if git("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", literal):
+        return True
+    with suppress(UserError):  # it is not ignored
+        return bool(git("check-ignore", path + os.sep * out.is_dir_checksum))
+    return False
 
 
 def _linked_folders(repo: Repo) -> list[str]:

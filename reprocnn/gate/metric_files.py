@@ -21,7 +21,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked, writes
-from reprocnn.gate.values import ANOTHER, Value, flatten, name, named, one_line, split
+from reprocnn.gate.values import ANOTHER, Value, first_key, flatten, name, named, one_line, split
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
 MAX_DEPTH = 20
@@ -38,6 +38,11 @@ class MetricFiles:
     stages: dict[str, StageFiles] = field(default_factory=dict)
     tracked: set[str] = field(default_factory=set)  # by .dvc files
     of_images: dict[str, Value] = field(default_factory=dict)  # as NAME.KEY, of all OF_IMAGES that are there
+
+    def first_keys(self) -> dict[tuple[str, str], str]:
+        """Return how the metrics below a file's first key begin, by file and key."""
+        firsts = {metric: first_key(metric) for metric in self.file_of}
+        return {(path, split(firsts[metric])[1]): firsts[metric] for metric, path in self.file_of.items()}
 
     def metrics_files(self) -> list[str]:
         """List the files that have metrics."""
@@ -76,7 +81,7 @@ def read_files(rev: str | None) -> MetricFiles:
             else:
                 contents[path], parsed[path] = content, values
         file_of = {metric: path for path, metrics in name(parsed).items() for metric in metrics}
-        beside, of_images = read_images(file_of, partial(_read, repo), side, remedy)
+        beside, of_images = read_images(file_of, partial(_read, repo))
         lines += [
             f"{path}{absent}"
             for path in sorted(set(map(evaluation_of, file_of)))
@@ -92,12 +97,12 @@ def evaluation_of(metric: str) -> str:
 
 
 def read_images(
-    metrics: Iterable[str], read: Callable[[str], bytes | None], side: str, remedy: str
+    metrics: Iterable[str], read: Callable[[str], bytes | None]
 ) -> tuple[dict[str, bytes], dict[str, Value]]:
     """Read what the files beside the metrics say of the images: those files by path, and their values as NAME.KEY.
 
-    `read` gives at most MAX_BYTES + 1 bytes of a path, None where there is no such file; a larger one is another kind
-    of file. Raises UserError for a malformed one.
+    `read` gives at most MAX_BYTES + 1 bytes of a path, None where there is no such file. One that is larger, or no
+    JSON, is another kind of file.
     """
     contents: dict[str, bytes] = {}
     values: dict[str, Value] = {}
@@ -108,10 +113,9 @@ def read_images(
             content = read(path)
         if content is None or len(content) > MAX_BYTES:
             continue
-        try:
+        flat: dict[str, Value] = {}
+        with suppress(*MALFORMED):  # another kind of file
             flat = flatten(parse(path, content, finite=False))
-        except MALFORMED as error:
-            raise UserError(f"{path} {side}: {one_line(error)}; {remedy}") from None
         found = {f"{file}{data_set}.{key}": flat[key] for key in OF_IMAGES if key in flat}
         if found:
             contents[path] = content
@@ -142,7 +146,8 @@ def parse(path: str, content: bytes, *, finite: bool = True) -> Any:
     elif ending == "json":
         values = json.loads(text, object_pairs_hook=_unique)
     else:
-        values = params.parse(text)
+        values = params.parse_any(text)
+        values = {} if values is None else values  # an empty file
     _refuse_odd(values, "", finite, 0)
     return values
 

@@ -60,8 +60,7 @@ class NamedFiles:
                 if path not in known
             )
         file_of = {metric: path for path, metric in self._metrics(contents, rev)}
-        side, remedy = ("here", "write it again") if rev is None else (f"at {rev}", ANOTHER)
-        _, of_images = read_images(file_of, partial(_read, rev=rev), side, remedy)
+        _, of_images = read_images(file_of, partial(_read, rev=rev))
         return MetricFiles(contents, file_of, of_images=of_images)
 
     def metrics(self, rev: str | None = None) -> dict[str, Value]:

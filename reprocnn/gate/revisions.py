@@ -85,6 +85,13 @@ def describe(rev: str) -> str:
     return commit if rev.startswith(commit) else f"{rev} ({commit})"
 
 
+def new_folder(rev: str) -> str | None:
+    """Name this folder, from git's top, if it is below that and no DVC repository at the revision; else None."""
+    folder = git("rev-parse", "--show-prefix").strip().rstrip("/")
+    known = _commit(rev) is None or _git("rev-parse", "--verify", "--quiet", f"{rev}:./.dvc") is not None
+    return folder if folder and not known else None
+
+
 def changed_params(rev: str, source: Any) -> list[dict[str, Any]]:
     """List the params that differ between a revision and the workspace, each with `key`, `then` and `now`.
 

@@ -48,6 +48,12 @@ def split(metric: str) -> tuple[str, str]:
     return (found[0], metric[found.end() :]) if found else ("", metric)
 
 
+def first_key(metric: str) -> str:
+    """Return a metric's name without the keys below the first one."""
+    file, key = split(metric)
+    return file + key.partition(".")[0]
+
+
 def named(path: str, values: Any) -> dict[str, Any]:
     """Name what a file holds by its path, as DVC does, where that is a number and no mapping of names."""
     return values if isinstance(values, dict) else {path: values}

@@ -175,7 +175,7 @@ def linked_folder() -> None:
         (broken("house: {rmse: 1, rmse: 2}"), FILES, "house.yaml here: "),
         (broken("house: {rmse: .nan}"), FILES, "house.yaml here: house.rmse: found nan, expected a finite number"),
         (broken(f"house: {' ' * 1_000_000}"), FILES, "house.yaml here: over 1,000,000 bytes"),
-        (broken("1200"), FILES, "house.yaml here: found 1200, expected keys with values"),
+        (broken("1200"), FILES, "house.yaml here: expected a mapping of names to metrics"),
         (
             lambda: Path("digits.json").write_text("[1]"),
             FILES,
