@@ -29,13 +29,8 @@ def folder(stage: str, environment: Any) -> Path:
     Reports the unfinished trainings that it does not resume, and removes all of them but the newest `KEPT`. Raises
     UserError if dvc.yaml has no such stage, or params.yaml not its params.
     """
-    deps, keys = _declared(stage)
-    made_from = {
-        "deps": {path: sha256(Path(path)) for path in deps},
-        "params": _values(stage, keys),
-        "environment": environment,
-    }
-    place = ROOT / f"{stage}-{_digest(made_from)[:16]}"
+    made_from = _made_from(stage, environment)
+    place = _place(stage, made_from)
     others = [other for other in ROOT.glob(f"{stage}-*") if other != place]
     others.sort(key=lambda other: other.stat().st_mtime)
     if not place.exists():
@@ -48,6 +43,30 @@ def folder(stage: str, environment: Any) -> Path:
         shutil.rmtree(other)
     write_json(place / "made_from.json", made_from)
     return place
+
+
+def check_unchanged(stage: str, place: Path, environment: Any) -> None:
+    """Raise UserError if deps or params are others than when `folder` gave `place`, as dvc would record them."""
+    now = _made_from(stage, environment)
+    if _place(stage, now) != place:
+        raise UserError(
+            f"{stage}: {_differing(place / 'made_from.json', now)} changed while it trained, and dvc would record what "
+            f"is there now; put back what was there and run `dvc repro` to keep this training, or run it now to train "
+            f"from scratch"
+        )
+
+
+def _made_from(stage: str, environment: Any) -> dict[str, Any]:
+    deps, keys = _declared(stage)
+    return {
+        "deps": {path: sha256(Path(path)) for path in deps},
+        "params": _values(stage, keys),
+        "environment": environment,
+    }
+
+
+def _place(stage: str, made_from: dict[str, Any]) -> Path:
+    return ROOT / f"{stage}-{_digest(made_from)[:16]}"
 
 
 def _declared(stage: str) -> tuple[list[str], list[str]]:

@@ -35,7 +35,8 @@ def train(
 
     Writes models/DATASET (environment.json says which device, settings and versions made the weights),
     plots/DATASET/history.csv, and of the run itself runs/train_DATASET.json. `callbacks` see each epoch after its clock
-    has stopped. Raises UserError, and writes no model, if the loss or a weight becomes non-finite.
+    has stopped. Raises UserError, and writes no model, if the loss or a weight becomes non-finite, or if what dvc will
+    record as its origin changed meanwhile.
     """
     stage = f"train_{dataset}"
     training = setup.prepare(dataset, recipe, lr, seed, device)
@@ -56,6 +57,7 @@ def train(
         _print_progress(stage, rows, training)
 
     write_history(history, rows)
+    checkpoint.check_unchanged(stage, folder, environment)
     weights = write_model(Path("models") / dataset, training, environment)
     seconds = [row["seconds"] for row in rows]
     write_json(

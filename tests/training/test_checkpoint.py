@@ -47,7 +47,7 @@ def other_params_in_a_section() -> None:
     Path("params.yaml").write_text(text.replace("  epochs: 16", "  epochs: 15"))
 
 
-@pytest.mark.parametrize(
+CHANGES = pytest.mark.parametrize(
     ("change", "what"),
     [
         (other_params, "params"),
@@ -56,6 +56,19 @@ def other_params_in_a_section() -> None:
         (lambda: DATA.write_text("2"), "deps"),
     ],
 )
+
+
+@CHANGES
+def test_what_changed_meanwhile_is_no_origin_of_the_weights(declared, change, what):
+    """DVC records deps and params as they are when the stage ends."""
+    place, environment = folder({"n": 1}), {"n": 1}
+    checkpoint.check_unchanged("train_mnist", place, environment)
+    change()
+    with pytest.raises(UserError, match=f"^train_mnist: {what} changed while it trained, .* to keep this training"):
+        checkpoint.check_unchanged("train_mnist", place, environment)
+
+
+@CHANGES
 def test_another_training_starts_from_scratch(declared, capsys, change, what):
     first = folder()
     assert folder() == first

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -262,6 +263,30 @@ def test_files_and_lines_of_a_training(prepared, monkeypatch, capsys):
         f"train_mnist: epoch 2/2  {figures}  0 s left",
         f"train_mnist: 8 s of training, weights {weights[:12]}",
     ]
+
+
+def test_params_that_change_meanwhile_are_not_recorded(prepared, monkeypatch):
+    """Put back, they give what the training was made from: nothing is trained again."""
+    prepared(8, (28, 28, 1))
+    Path("dvc.yaml").write_text("stages: {train_mnist: {params: [lr]}}")
+    fits, params = replace_fit(monkeypatch), Path("params.yaml")
+
+    def edited(text: str) -> keras.callbacks.Callback:
+        params.write_text("lr: 0.01\nnote: 1\n")
+        return keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: params.write_text(text))
+
+    run(epochs=1, callbacks=[edited("lr: 0.01\nnote: 2\n")])  # no param of the stage
+    assert Path("models/mnist/model.weights.h5").exists()
+    shutil.rmtree("models")
+    shutil.rmtree("runs")
+    with pytest.raises(UserError, match=r"^train_mnist: params changed while it trained"):
+        run(epochs=1, callbacks=[edited("lr: 0.02\nnote: 1\n")])
+    assert not Path("models").exists()
+    params.write_text("lr: 0.01\nnote: 3\n")
+    trained = len(fits)
+    run(epochs=1)
+    assert len(fits) == trained
+    assert Path("models/mnist/model.weights.h5").exists()
 
 
 def test_the_time_left_is_that_of_the_pixels_left(prepared, monkeypatch, capsys):
