@@ -6,6 +6,7 @@ A command's module is imported when it is called, so that `reprocnn --help` need
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -39,6 +40,16 @@ OURS = ("reprocnn", "stages", "benchmarks")
 TERMINATED = 143  # as shells give it for SIGTERM
 CANNOT_SAY = 2  # exit code of a judge without a judgement; 1 would be one
 JUDGES = ("gate", "audit", "verify", "lineage")
+IN_COPIES = ("demo", "sweep", "verify")  # they call git in other folders, too
+# What git sets for its hooks and aliases: in another folder, it would lead git back to the repository around.
+OF_THIS_REPOSITORY = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+)
 
 
 def main() -> None:
@@ -90,6 +101,8 @@ def unknown(name: str) -> str:
 def call(name: str, arguments: list[str]) -> None:
     """Call the command's `main`. Raises UserError if a library is missing."""
     command = COMMANDS[name]
+    for variable in OF_THIS_REPOSITORY if name in IN_COPIES else ():
+        os.environ.pop(variable, None)
     try:
         importlib.import_module(command.module).main(arguments)
         print(end="", flush=True)  # while a full disk or a closed pipe is still reported in a line

@@ -154,6 +154,19 @@ def load(path: Path) -> dict[str, Any]:
 
 def parse(text: str) -> dict[str, Any]:
     """Parse a YAML mapping by DVC's own rules (YAML 1.2 by ruamel.yaml). Raises ValueError for what `load` lists."""
+    values = parse_any(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"found {_show(values)}, expected keys with values")
+    for where, value, _ in _walk(values):
+        if not isinstance(value, PLAIN):
+            raise ValueError(f"{where}: found a {type(value).__name__}, which DVC does not take")
+        if isinstance(value, int) and value.bit_length() > MAX_BITS:
+            raise ValueError(f"{where}: found a whole number of over {MAX_BITS} bits")
+    return values
+
+
+def parse_any(text: str) -> Any:
+    """Parse YAML of any value, as a metrics file may be. Raises ValueError for repeated keys and deep nesting."""
     try:
         return _parse(text)
     # The last three are what ruamel.yaml raises on a value that does not fit its kind.
@@ -161,22 +174,16 @@ def parse(text: str) -> dict[str, Any]:
         raise ValueError(" ".join(str(error).split())[:300]) from None
 
 
-def _parse(text: str) -> dict[str, Any]:
+def _parse(text: str) -> Any:
     depth = 0
     for event in YAML(typ="safe").parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         if depth > MAX_DEPTH:  # the parser in C would crash at some thousands
             raise ValueError(f"line {event.start_mark.line + 1}: nested more than {MAX_DEPTH} deep")
     values = YAML(typ="safe").load(text)
-    if not isinstance(values, dict):
-        raise ValueError(f"found {_show(values)}, expected keys with values")
-    for number, (where, value, depth) in enumerate(_walk(values)):
+    for number, (where, _, depth) in enumerate(_walk(values)):
         if number == MAX_VALUES or depth > MAX_DEPTH:
             raise ValueError(f"{where}: aliases within aliases stand for too many values")
-        if not isinstance(value, PLAIN):
-            raise ValueError(f"{where}: found a {type(value).__name__}, which DVC does not take")
-        if isinstance(value, int) and value.bit_length() > MAX_BITS:
-            raise ValueError(f"{where}: found a whole number of over {MAX_BITS} bits")
     return values
 
 
@@ -195,17 +202,18 @@ def _walk(values: Any, where: str = "", depth: int = 0) -> Iterator[tuple[str, A
 def check(values: dict[str, Any]) -> list[str]:
     """Return a line for each fault: where, what was found, what is allowed, what to do.
 
-    Raises UserError for a schema that cannot be used.
+    The schema may be of another project. Raises UserError for one that cannot be used.
     """
+    schema = read_json(SCHEMA)
+    is_ours = isinstance(schema, dict) and schema.get("title") == str(FILE)
+    sections = schema.get("properties", {}) if isinstance(schema, dict) else {}
     endless = [
         f"{where}: found {value}, expected a finite number; change it"
         for where, value, _ in _walk(values)
         if isinstance(value, float) and not math.isfinite(value)
     ]
-    if endless:  # which the schema would take
+    if endless and is_ours:  # which the schema would take
         return endless
-    schema = read_json(SCHEMA)
-    sections = schema.get("properties", {}) if isinstance(schema, dict) else {}
     faults = []
     for error in _errors(values, schema):
         where = ".".join(map(str, error.absolute_path))
@@ -225,7 +233,7 @@ def check(values: dict[str, Any]) -> list[str]:
             expected = _expected(said, error.validator) or f"what {SCHEMA} says ({error.message[:150]})"
             fault = f"{where or 'all of it'}: found {_show(error.instance)}, expected {expected}; change it"
             faults += [fault] if fault not in faults else []
-    return sorted(faults) or _uneven_batches(values)
+    return sorted(faults) or (_uneven_batches(values) if is_ours else [])
 
 
 def _errors(values: dict[str, Any], schema: Any) -> list[Any]:

@@ -1,6 +1,7 @@
 """List, receive and read the sweep's results, which are DVC experiments of this repository."""
 
 import fcntl
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,9 @@ def _fetch_outputs(name: str, ref: str) -> None:
 
 def _number(metrics: Any, key: str) -> float | None:
     try:
-        return float(params.at(metrics, key))
-    except (KeyError, TypeError, ValueError):
+        value = params.at(metrics, key)
+        return float(value) if not isinstance(value, bool) and math.isfinite(value) else None
+    except (KeyError, TypeError, OverflowError):
         return None
 
 

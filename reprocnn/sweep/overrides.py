@@ -79,14 +79,15 @@ def _check_interval(override: Override) -> None:
 
 
 def schema_faults(override: str) -> list[str]:
-    """Apply a single KEY=VALUE to a copy of params.yaml and give the schema's complaints."""
+    """Apply a single KEY=VALUE to a copy of params.yaml and give the complaints of the schema, if there is one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(shutil.copy(params.FILE, folder))
         try:
             apply_overrides(path, [override])
         except InvalidArgumentError:
             apply_overrides(path, [f"+{override}"])  # params.yaml lacks the key; the schema reports it as unknown
-        return params.check(params.parse(path.read_text(encoding="utf-8")))
+        found = params.parse(path.read_text(encoding="utf-8"))
+        return params.check(found) if params.SCHEMA.exists() else []
 
 
 def values(override: Override) -> list[str]:

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
 from reprocnn.core import params
+from reprocnn.core.errors import UserError
 from reprocnn.sweep.experiments import Experiments
 from reprocnn.sweep.overrides import Overrides, experiment_name, key_of
 
@@ -111,8 +112,9 @@ def _earlier_trials(
         trial = _with_values(overrides, drawn)
         if drawn.keys() != space.keys() or experiment_name(trial) != name:
             continue
-        value, epochs = (None, record["pruned"]) if record else (experiments.value(name), experiments.history(name))
-        with suppress(ValueError):  # a value outside of this search's intervals and choices
+        # A failed trial has no metric; a value may be outside of this search's intervals and choices.
+        with suppress(UserError, ValueError):
+            value, epochs = (None, record["pruned"]) if record else (experiments.value(name), experiments.history(name))
             trials[trial] = optuna.create_trial(
                 params=drawn,
                 distributions=space,

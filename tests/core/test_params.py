@@ -109,6 +109,16 @@ def test_any_schema_can_describe_params(project, schema, faults):
     ]
 
 
+def test_rules_of_this_project_are_for_its_own_schema(project):
+    values = {"clip": math.inf, "devices": 2, "model": {"batch_size": 3}}
+    write_json(params.SCHEMA, {})
+    assert params.check(values) == []
+    write_json(params.SCHEMA, {"title": "params.yaml"})
+    assert params.check(values) == ["clip: found inf, expected a finite number; change it"]
+    [line] = params.check({**values, "clip": 1})
+    assert line.startswith("model.batch_size: found 3, expected a multiple of devices, 2")
+
+
 @pytest.mark.parametrize("schema", [{"type": "objekt"}, {"$ref": "#/nowhere"}, {"properties": 3}, [], 3])
 def test_a_schema_that_is_none_is_refused(project, schema):
     write_json(params.SCHEMA, schema)

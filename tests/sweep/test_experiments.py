@@ -99,6 +99,13 @@ def test_a_value_other_than_a_number_is_refused_with_the_known_keys(repository, 
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "true", "1" + "0" * 400])
+def test_a_value_without_a_place_in_an_order_is_refused(repository, text):
+    experiments = experiment(repository, "val.accuracy", val_json=f'{{"val": {{"accuracy": {text}}}}}')
+    with pytest.raises(UserError, match=r"--metric val\.accuracy: found no such number in metrics/val\.json"):
+        experiments.value("it")
+
+
 def test_the_metric_is_checked_at_the_commit_where_that_has_any(repository):
     fresh: Any = SimpleNamespace(status=dict)
     stale: Any = SimpleNamespace(status=lambda: {"train": [{"changed deps": {"train.py": "modified"}}]})

@@ -8,7 +8,7 @@ import yaml
 
 pytest.importorskip("hydra", reason="the sweep extra is not installed")
 from reprocnn.core.errors import UserError
-from reprocnn.sweep.overrides import experiment_name, grid, parse
+from reprocnn.sweep.overrides import experiment_name, grid, parse, schema_faults
 from tests.support import tiny
 
 
@@ -49,10 +49,9 @@ def test_overrides_are_those_of_dvc(repository):
         (["=3"], "=3: invalid override"),
         (["lr=${x}"], "lr=${x}: invalid override"),
         (["lr=???"], "(Missing mandatory value: lr full_key: lr object_type=dict)"),
-        (["lr=nan"], "sweep: lr: found nan, expected a finite number; change it"),
         (
             ["lr=0.1,1e400"],
-            "sweep: lr: found inf, expected a finite number; change it",
+            "sweep: lr: found Infinity, expected a number, above 0 and at most 1; change it",
         ),
         (["seed=glob(*)"], "seed=glob(*): invalid override"),
         (["seed=range(0,1,0)"], "seed=range(0,1,0): invalid override"),
@@ -97,3 +96,9 @@ def test_an_interval_has_no_grid(repository):
 
 def test_a_value_that_is_given_twice_is_tried_once():
     assert grid(parse(["seed=0,0,1"])) == [("seed=0",), ("seed=1",)]
+
+
+def test_without_a_schema_values_are_not_checked(repository):
+    assert schema_faults("lr=-1")
+    Path("params.schema.json").unlink()
+    assert schema_faults("lr=-1") == []

@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from reprocnn.core.errors import UserError
 from reprocnn.sweep import jobs, search
 from reprocnn.sweep.jobs import Sharing, Stage, parts_of
 from reprocnn.sweep.overrides import experiment_name, grid, values
@@ -183,6 +184,16 @@ def test_of_earlier_trials_those_in_the_space_count(studies, text):
     experiments = Drawn(({"lr": 0.2, "seed": 1}, 0.9, None), ({"lr": 0.3, "seed": 1}, 0.8, None))
     drawn = search.Search("random", 1, False).proposals(space, experiments)  # type: ignore[arg-type]
     assert [proposal.overrides for proposal in drawn] == [("lr=0.2", "seed=1")]
+
+
+def test_a_trial_that_failed_before_does_not_count(studies):
+    class Failed(Drawn):
+        def value(self, name: str) -> float | None:
+            raise UserError("found no such number")
+
+    experiments = Failed(({"lr": 0.2, "seed": 1}, None, None))
+    drawn = search.Search("random", 1, False).proposals([override("lr=0.2,0.3"), override("seed=1")], experiments)  # type: ignore[arg-type]
+    assert [proposal.study for proposal in drawn] == studies
 
 
 def test_other_experiments_need_neither_the_keys_nor_the_metric(studies):

@@ -28,6 +28,13 @@ def test_uncommitted_changes_are_refused(repository):
     assert "found uncommitted changes" in tiny.sweep(repository, "lr=0.1", code=1)
 
 
+def test_what_git_sets_for_hooks_is_not_passed_on(repository, tmp_path):
+    """In the clones of the trials it would lead git to this repository."""
+    more = {"GIT_DIR": str(tmp_path / "nowhere"), "GIT_INDEX_FILE": str(tmp_path / "index")}
+    assert "lr0.1-threads1" in call(repository, *tiny.SWEEP, "lr=0.1", "--threads=1", "--dry", **more)
+    assert not (tmp_path / "index").exists()
+
+
 def test_a_faulty_pipeline_and_none_are_named(repository):
     (repository / "dvc.yaml").write_text("stages: 3\n")
     commit(repository)
