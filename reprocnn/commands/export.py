@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> None:
     formats = list(dict.fromkeys(parser.parse_args(arguments).format or ["keras"]))
     require_libraries(formats)
     faults = lock.damaged("models/")
+    faults += [line for line in lock.changed_results("workspace") if line.startswith(("metrics/", "evaluation/"))]
     if faults:
         raise UserError("\n".join(faults))
     backend.configure_device("cpu", threads=0)

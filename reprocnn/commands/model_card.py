@@ -22,7 +22,7 @@ OPENED_BY = {
     "onnx": 'onnxruntime.InferenceSession("{file}")',
     "litert": 'ai_edge_litert.interpreter.Interpreter("{file}")',
     "openvino": 'openvino.Core().compile_model("{file}", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})',
-    "saved_model": 'tensorflow.saved_model.load("{file}").serve',
+    "saved_model": 'tensorflow.saved_model.load("{file}")',
 }
 
 

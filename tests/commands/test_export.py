@@ -49,6 +49,7 @@ def trained(tmp_path, monkeypatch) -> list[tuple[str, int]]:
     monkeypatch.setattr(backend, "configure_device", lambda device, threads: devices.append((device, threads)))
     monkeypatch.setattr(model_files, "load", Model)
     monkeypatch.setattr(lock, "damaged", lambda folder: [])
+    monkeypatch.setattr(lock, "changed_results", lambda rev: ["report: differs"])
     monkeypatch.setattr(export, "model_card", lambda dataset, shape, files: f"{dataset.name} {shape} {files}")
     return devices
 
@@ -388,6 +389,14 @@ def test_metrics_of_another_evaluation_are_refused(evaluated):
         UserError, match=r"^evaluation/mnist\.json: test: .* expected the interval of 50\.00% in metrics"
     ):
         model_card(MNIST, (28, 28, 1), {})
+
+
+def test_results_that_were_edited_are_refused(trained, monkeypatch):
+    changed = ["metrics/mnist.json: differs", "evaluation/cifar.json: missing", "report: differs"]
+    monkeypatch.setattr(lock, "changed_results", lambda rev: changed if rev == "workspace" else [])
+    with pytest.raises(UserError, match=r"^metrics/mnist\.json: differs\nevaluation/cifar\.json: missing$"):
+        export.main([])
+    assert not Path("export").exists()
 
 
 def test_results_of_other_weights_are_refused(evaluated):
