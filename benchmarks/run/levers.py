@@ -24,6 +24,9 @@ BUILD, WHITENING = "reprocnn/networks/build.py", "reprocnn/networks/whitening.py
 LOOP, MUON = "reprocnn/training/loop.py", "reprocnn/training/muon.py"
 # Code to change: file, text that occurs once, what replaces it.
 NO_BIAS = ((WHITENING, "    layer.kernel.trainable = False", "    layer.trainable = False"),)
+# As PyTorch does: within 1 / sqrt(12), of the twelve values in a patch.
+STARTS_RANDOM = 'name="whitening", bias_initializer=keras.initializers.RandomUniform(-0.289, 0.289))'
+RANDOM_BIAS = ((BUILD, 'name="whitening")', STARTS_RANDOM),)
 PYTORCH_SCALE = ((BUILD, '"he_uniform"', 'keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")'),)
 SILU = ((BUILD, 'x = layers.Activation("gelu")(x)', 'x = layers.Activation("silu")(x)'),)
 # As long a memory in images as airbench's, whose batches have 2,000: 0.6 and 0.85 to the power of 875 / 2,000.
@@ -38,6 +41,31 @@ JITTER = """\
     bright, contrast = rng.uniform(-1, 1, (2, len(x), 1, 1, 1)).astype("float32")
     x = np.clip((x - np.float32(121) + 0.14 * 63 * bright) * (1 + 0.13 * contrast) + 121, 0, 255).astype("uint8")
 """
+# Every five steps, go back towards the average so far: airbench before Muon (arXiv 2404.00498, section 3.4).
+LOOKAHEAD = """\
+def after_step(model: Any, step: int, steps: int) -> None:
+    if step % 5 == 0 or step == steps:
+        now = model.get_weights()
+        kept = 1.0 if step == steps else 0.95**5 * (step / steps) ** 3
+        model.slow = [kept * a + (1 - kept) * b for a, b in zip(getattr(model, "slow", now), now)]
+        model.set_weights(model.slow)
+
+
+"""
+# End with an average of the last steps, which the training itself does not see.
+AVERAGE = """\
+def after_step(model: Any, step: int, steps: int) -> None:
+    if step > steps // 2:
+        now = model.get_weights()
+        model.slow = [0.95 * a + 0.05 * b for a, b in zip(getattr(model, "slow", now), now)]
+    if step == steps:
+        model.set_weights(model.slow)
+
+
+"""
+CALLBACKS = "callbacks=[watch, *callbacks]"
+STEPS = "epoch * training.steps + batch + 1, recipe.epochs * training.steps"
+STEP = f"lambda batch, logs: after_step(model, {STEPS})"
 POOLED = "x = layers.MaxPooling2D(2, dtype=precision)(x) if index == 0 else x"
 POOLED_EARLIER = (
     (BUILD, "for factor in (1, 4, 4):", "for factor, pooled in ((1, (0, 1)), (4, ()), (4, (0,))):"),
@@ -56,6 +84,23 @@ def widths(*factors: tuple[int, int]) -> tuple[tuple[str, str, str], ...]:
         (BUILD, "for factor in (1, 4, 4):", f"for factors in {factors}:"),
         (BUILD, "                factor * filters,\n", "                factors[index] * filters,\n"),
     )
+
+
+def frozen(epochs: int) -> tuple[tuple[str, str, str], ...]:
+    """Train neither the whitening's bias nor the first group in the last epochs; its outputs need no gradients then."""
+    before = "    if recipe.first_size < 1:\n"
+    code = f"""\
+    for layer in model.layers[:10] if epoch >= recipe.epochs - {epochs} else ():
+        for variable in layer.trainable_variables:
+            variable.trainable = False
+"""
+    return ((LOOP, before, code + before),)
+
+
+def after_step(code: str) -> tuple[tuple[str, str, str], ...]:
+    """Call the function `after_step`, which `code` defines, after each step."""
+    callback = f"keras.callbacks.LambdaCallback(on_train_batch_end={STEP})"
+    return (LOOP, CALLBACKS, f"callbacks=[watch, {callback}]"), (LOOP, "def run_epoch(\n", code + "def run_epoch(\n")
 
 
 class Lever(NamedTuple):
@@ -87,6 +132,12 @@ LEVERS = {
     "momenta for batches of 875": Lever({}, MOMENTA),
     "batch norm's momentum 0.8": Lever({}, STATISTICS),
     "brightness and contrast": Lever({}, ((LOOP, RESIZE, JITTER + RESIZE),)),
+    "whitening's bias starts random": Lever({}, RANDOM_BIAS),
+    "frozen for 2 epochs": Lever({}, frozen(2)),
+    "frozen for 4 epochs": Lever({}, frozen(4)),
+    "lookahead": Lever({}, after_step(LOOKAHEAD)),
+    "weights averaged": Lever({}, after_step(AVERAGE)),
+    "weights averaged, lr_end=0.2": Lever({"lr_end": 0.2}, after_step(AVERAGE)),
     "epochs=6": Lever({"epochs": 6}),
     "epochs=6, SiLU": Lever({"epochs": 6}, SILU),
     "filters=24 epochs=10": Lever({"filters": 24, "epochs": 10}),
@@ -101,6 +152,8 @@ LEVERS = {
     "pooled earlier, filters=36": Lever({"filters": 36}, NO_BIAS + POOLED_EARLIER),
     "filters=64 epochs=9": Lever(FULL),
     "filters=64 epochs=9 weight_decay=0.06": Lever(FULL | {"weight_decay": 0.06}),
+    "filters=64 epochs=9 weight_decay=0.06 lr_factor=14": Lever(FULL | {"weight_decay": 0.06, "lr_factor": 14.0}),
+    "filters=64 epochs=9 weight_decay=0.06, frozen for 3": Lever(FULL | {"weight_decay": 0.06}, frozen(3)),
     "filters=64 epochs=9 weight_decay=0.12": Lever(FULL | {"weight_decay": 0.12}),
     "filters=64 epochs=10 weight_decay=0.06": Lever(FULL | {"epochs": 10, "weight_decay": 0.06}),
     "filters=64 epochs=9, airbench's details": Lever(FULL | AIRBENCH, NO_BIAS + PYTORCH_SCALE + rates(0.4375)),
