@@ -11,7 +11,9 @@ package. A module that is nowhere on the path and not installed is looked for in
 A dep may be a folder: it stands for all Python files below it. Params may declare a Python file that only sets values.
 DVC must see what is imported, so files that .dvcignore names are differences too. Stages that run no Python file of the
 repository are skipped, and so are modules that hold nothing but a docstring. A dep is unneeded only if all that its
-stage runs is followed, and nothing there names it; a line names what is not followed, such as a shell script.
+stage runs is followed, and neither that nor a YAML, JSON, TOML or INI file that the stage reads names it; a line names
+what is not followed, such as a shell script. No dep is unneeded if the code unpickles or if it imports by a name of
+which nothing is written out, as with `hydra.utils.instantiate`.
 """
 
 import argparse

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from importlib.machinery import PathFinder
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,10 @@ from reprocnn.gate.source import last_name, running, strings
 MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
 PYTHON = re.compile(r"python[\d.]*")
 CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
+# Of texts that may name code, and how it is named there: dotted, or by the path of a file.
+TEXTS = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg")
+NAME_IN_TEXT = re.compile(r"(?<![\w./-])(?:[^\W\d]\w*(?:\.[^\W\d]\w*)+|[\w./-]+\.py)(?!\.?[\w/-])")
+MOST_TEXTS, MOST_BYTES = 1000, 100_000  # of a folder, and of a text; what is larger is rather data
 NOT_CODE = {"__pycache__", "site-packages", "node_modules"}
 # What may take the place of the standard library or run before a program; builtins always come first.
 SHADOWED = sys.stdlib_module_names - set(sys.builtin_module_names) | {"sitecustomize", "usercustomize"}
@@ -45,6 +50,8 @@ class Code:
         self._next: dict[tuple[Path, Roots], list[tuple[Path, Roots]]] = {}
         self._installed: dict[str, bool] = {}
         self._homes: dict[str, set[Path]] | None = None
+        self._uses: dict[tuple[Any, ...], tuple[set[Path], set[str]] | None] = {}
+        self._texts: dict[Path, set[str]] = {}
 
     def of_command(self, command: str | list[str], wdir: Path) -> set[Path]:
         """Return the files that a stage's `cmd` runs in `wdir`, directly or through others; none if it runs no Python.
@@ -99,32 +106,35 @@ class Code:
                 found.append(" ".join(words))
         return found
 
-    def may_use(self, command: str | list[str], wdir: Path, path: Path, declared: Iterable[Path] = ()) -> bool:
-        """Return whether a stage may use a file, or a folder beside what is `declared` of it.
+    def may_use(
+        self, command: str | list[str], wdir: Path, path: Path, reads: list[Path], declared: Iterable[Path] = ()
+    ) -> bool:
+        """Return whether a stage that `reads` files and folders may use a file, or a folder beside what is `declared`.
 
         It may where it runs it, where its code, its command or a shell script names it, in a string or as a module that
-        is installed too, or where not all that it runs is followed.
+        is installed too, where a text that it reads names it, or where not all that it runs is followed.
         """
         below = self.files(path) or {path}
         beside = {file for file in below if not any(file.is_relative_to(one) for one in declared)}
         code = {file for file in beside if self._is_file(file) and not self.is_trivial(file)}
-        if not code or self.unfollowed(command, wdir):
-            return bool(code)
-        ran = self.of_command(command, wdir)
+        if not code:
+            return False
+        key = (*_lines(command), wdir, *reads)
+        if key not in self._uses:
+            self._uses[key] = self._used(command, wdir, reads)
+        used = self._uses[key]
+        if used is None:
+            return True
         own = {name for file in code for name in (file.name, *file.relative_to(path).parts)}
         own |= {path.stem} if beside == below else set()
-        return bool(code & {self.place(file) for file in ran} or own & self._names(_lines(command), ran, wdir))
+        return bool(code & used[0] or own & used[1])
 
     def files(self, folder: Path) -> set[Path]:
         """List the Python files below `folder`, without hidden folders, bytecode and what is installed.
 
         Empty if it is a file.
         """
-        found = set()
-        for place, folders, names in self._fs.walk(str(folder)):
-            folders[:] = [name for name in folders if not name.startswith(".") and name not in NOT_CODE]
-            found |= {Path(place) / name for name in names if name.endswith(".py")}
-        return found
+        return set(self._ending(folder, (".py",)))
 
     def count_all(self, folder: Path) -> int:
         """Count the files below `folder`, without bytecode."""
@@ -162,10 +172,49 @@ class Code:
         tops = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
         return {top for top in tops if not self._find(top, Roots((self.root, self.root / "src", file.parent), ()))}
 
+    def _ending(self, folder: Path, ends: tuple[str, ...]) -> Iterator[Path]:
+        for place, folders, names in self._fs.walk(str(folder)):
+            folders[:] = [name for name in folders if not name.startswith(".") and name not in NOT_CODE]
+            yield from (Path(place) / name for name in names if name.endswith(ends))
+
     def _is_python(self, program: str, words: list[str], places: tuple[Path, Path]) -> bool:
         """Return whether a command runs code that is on its line, or a file that is here."""
         code = PYTHON.fullmatch(program) and any(CODE.fullmatch(word) for word in words)
         return bool(code or any(self.started(shlex.join(words), place) for place in places))
+
+    def _used(self, command: str | list[str], wdir: Path, reads: list[Path]) -> tuple[set[Path], set[str]] | None:
+        """Return the files that a stage uses and the names that it knows others by; None if it may use any."""
+        if self.unfollowed(command, wdir):
+            return None
+        ran = self.of_command(command, wdir)
+        if any(map(source.runs_what_data_names, [*map(self._parse, ran), *_written_out(_lines(command))])):
+            return None
+        files = ran | self._named_in_texts(reads, {roots for _, roots in self.started(command, wdir)}, wdir)
+        return {self.place(file) for file in files}, self._names(_lines(command), ran, wdir)
+
+    def _named_in_texts(self, reads: list[Path], all_roots: set[Roots], wdir: Path) -> set[Path]:
+        """List the files that importing the modules runs that texts name, such as a configuration its classes."""
+        found = set()
+        for name in set().union(*map(self._names_in_texts, reads)):
+            script = self._script(name, wdir) if name.endswith(".py") else None
+            for roots in all_roots:
+                files = [script] if script else self._find(name, roots, wdir)
+                found |= set(files)
+                with suppress(UserError):  # of a file that no stage may run
+                    found |= self._closure(files, roots, wdir)
+        return found
+
+    def _names_in_texts(self, path: Path) -> set[str]:
+        """List what may be a name of code in a text, or in all below a folder."""
+        if path not in self._texts:
+            texts = [path] if self._is_file(path) and path.suffix in TEXTS else self._ending(path, TEXTS)
+            found = set[str]()
+            for text in sorted(texts)[:MOST_TEXTS]:
+                with suppress(OSError), self._fs.open(str(text), "rb") as file:
+                    found |= set(NAME_IN_TEXT.findall(file.read(MOST_BYTES).decode("utf-8", "replace")))
+            stems = self._stems if found else set()
+            self._texts[path] = {name for name in found if name.endswith(".py") or name.partition(".")[0] in stems}
+        return self._texts[path]
 
     def _names(self, lines: list[str], files: set[Path], wdir: Path) -> set[str]:
         """List the parts of all paths and dotted names in command lines, code, and the shell scripts that both name."""
@@ -303,6 +352,12 @@ class Code:
     def _holds(self, path: Path) -> bool:
         return path.is_relative_to(self.root)
 
+    @cached_property
+    def _stems(self) -> set[str]:
+        """The names of all modules and of all folders above them."""
+        files = self.files(self.root)
+        return {place.stem for place in files.union(*(file.parents for file in files))}
+
     def _folders_with(self, module: str) -> set[Path]:
         """List the folders, other than packages, in which a top module or package is."""
         if self._homes is None:
@@ -388,6 +443,14 @@ class Code:
                     f"{where}: invalid {version} ({reason}); fix it, or use the Python that runs it"
                 ) from None
         return self._nodes[file]
+
+
+def _written_out(lines: list[str]) -> Iterator[list[ast.AST]]:
+    """Yield the code behind `python -c` in command lines."""
+    for before, word in (pair for line in lines for pair in pairwise(shell.words(line))):
+        if CODE.fullmatch(before):
+            with suppress(*source.INVALID):  # a shell's command
+                yield source.nodes(word)
 
 
 def _lines(command: str | list[str]) -> list[str]:

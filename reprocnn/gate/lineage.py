@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -74,6 +75,7 @@ def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[D
     declared = {path: text for path, text in deps.items() if not _is_within(path, outs)}
     hidden = {file for file in imported if stage.repo.dvcignore.is_ignored_file(str(file))}
     values = _declared_values(code, stage)
+    may_use = partial(code.may_use, stage.cmd, Path(stage.wdir), reads=reads(stage))
     missing = {file for file in imported - hidden if not _is_within(file, declared) and file not in values}
     place = (_relative(Path(stage.path), root), stage.name)
     for file in sorted(hidden):
@@ -85,10 +87,10 @@ def _compare(code: Code, stage: Any, outs: list[Path], root: Path) -> Iterator[D
         useless_file = path.suffix == ".py" and path not in ran
         useless_folder = below and not below & imported and _is_mostly(code, path, below)
         if useless_file or useless_folder:
-            if not code.may_use(stage.cmd, Path(stage.wdir), path):
+            if not may_use(path):
                 yield Difference(*place, "remove", text)
         elif below & imported:
-            for file in sorted(one for one in below - imported if not code.may_use(stage.cmd, Path(stage.wdir), one)):
+            for file in sorted(one for one in below - imported if not may_use(one)):
                 yield Difference(*place, "keep", text, _relative(file, wdir))
 
 
@@ -137,6 +139,11 @@ def _with_folders(code: Code, missing: set[Path], wdir: Path, outs: list[Path]) 
                 chosen = folder
         found.add(chosen)
     return sorted(found)
+
+
+def reads(stage: Any) -> list[Path]:
+    """Return the stage's deps on this machine, with its params files."""
+    return [Path(dep.fs_path) for dep in stage.deps if is_local(dep)]
 
 
 def is_local(one: Any) -> bool:

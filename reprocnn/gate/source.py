@@ -16,6 +16,15 @@ STARTING = re.compile(
     r"run|call|check_call|check_output|Popen|getoutput|getstatusoutput|system|popen|create_subprocess_(exec|shell)|"
     r"(exec|spawn)[lv]p?e?|posix_spawnp?|exec"
 )
+# What imports the modules that a file of data names, and what imports by a name that it is given.
+LOADING = re.compile(
+    r"(.*\.)?(pickle|cPickle|joblib|cloudpickle|dill|torch)\.(loads?|Unpickler)|.*\.read_pickle|"
+    r"(.*\.)?(keras|mlflow)\.(.*\.)?load_model"
+)
+LOCATING = re.compile(
+    rf"(.*\.)?({'|'.join(sorted(BY_NAME - WALKING))})|(builtins\.)?exec|pydoc\.locate|"
+    r"hydra\.utils\.(instantiate|call|get_(class|method|object))"
+)
 INVALID = (SyntaxError, ValueError, RecursionError, MemoryError)  # of code that cannot be parsed
 
 
@@ -60,6 +69,51 @@ def walked_packages(nodes: list[ast.AST]) -> set[str]:
             names = {*texts, *(name for one in given for node in ast.walk(one) for name in _packages(node))}
             found |= names or ({""} if walks else set())
     return found
+
+
+def runs_what_data_names(nodes: list[ast.AST]) -> bool:
+    """Return whether a file unpickles, or imports or runs by a name of which nothing is written out in it."""
+    known = constants(nodes)
+    origins: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            start = "" if isinstance(node, ast.Import) else f"{node.module}."
+            origins |= {one.asname or one.name: start + one.name for one in node.names}
+    named = {call.func for call in nodes if isinstance(call, ast.Call) and _is_written_out(call, known)}
+    choosing = {
+        base for node in nodes if isinstance(node, ast.ClassDef) and _finds_classes(node) for base in node.bases
+    }
+    names = {node: _full_name(node, origins) for node in nodes if isinstance(node, ast.Name | ast.Attribute)}
+    return any(
+        (LOADING.fullmatch(name) and node not in choosing) or (LOCATING.fullmatch(name) and node not in named)
+        for node, name in names.items()
+    )
+
+
+def _finds_classes(node: ast.ClassDef) -> bool:
+    """Return whether an Unpickler chooses by itself which classes it accepts, rather than any that are named."""
+    own = any(isinstance(one, ast.FunctionDef) and one.name == "find_class" for one in node.body)
+    return own and not any(last_name(one) == "find_class" for one in ast.walk(node))
+
+
+def _is_written_out(call: ast.Call, known: dict[str, str]) -> bool:
+    """Return whether the start of what a call imports is in the file: as text, or as the name of a package."""
+    given = [*call.args, *(one.value for one in call.keywords)][:2]  # a name and its package, or a name and a path
+    return any(re.search(r"\w\.py$", text) for text in strings(call)) or all(
+        isinstance(one, ast.Constant)
+        or not text_of(one, known).startswith(UNKNOWN)
+        or any(_packages(node) for node in ast.walk(one))
+        for one in given
+    )
+
+
+def _full_name(node: ast.AST, origins: dict[str, str]) -> str:
+    """Return a dotted name from the module that its start is imported from."""
+    after = ""
+    while isinstance(node, ast.Attribute):
+        after = f".{node.attr}{after}"
+        node = node.value
+    return (origins.get(node.id, node.id) if isinstance(node, ast.Name) else "") + after
 
 
 def _lazy_loaders(nodes: list[ast.AST]) -> Iterator[ast.Call]:

@@ -15,7 +15,7 @@ from dvc.stage import PipelineStage
 from reprocnn.core.params import FILE
 from reprocnn.gate.imports import Code
 from reprocnn.gate.limits import Loosening
-from reprocnn.gate.lineage import is_code, is_local
+from reprocnn.gate.lineage import is_code, is_local, reads
 from reprocnn.repository import git
 
 BESIDE_DATA = (".py", ".md", ".rst")  # what is no data in a folder of code
@@ -142,11 +142,18 @@ def _params(stages: list[StageFiles]) -> set[tuple[str, str]]:
 
 
 def _gone(was: list[StageFiles], now: list[StageFiles]) -> list[str]:
-    """List the deps that are no longer declared, except code that no stage here can use, as far as all is followed."""
+    """List the deps that are no longer declared, except code that no stage here can use, as far as all is followed.
+
+    Code that the stage of an out may use is a dep of that stage, whichever others declare it: an out of those may stay
+    the same when the code changes, as a pickle does.
+    """
     deps = _deps(now)
     code = set().union(*(one.code for one in was))
     gone = {path for one in was for path in one.deps if not _is_within(path, deps)}
     kept = {path for path in gone & code if _holds_data(path, deps) or any(one.may_use(path, deps) for one in now)}
+    same = ((one, other) for one in was for other in now if one.outs & other.outs)
+    for one, other in same:
+        kept |= {path for path in one.code if not _is_within(path, other.deps) and other.may_use(path, other.deps)}
     return sorted(gone - code | kept)
 
 
@@ -196,7 +203,7 @@ def _leaves(value: Any, key: str) -> set[str]:
 
 def _may_use(code: Code, stage: PipelineStage, path: str, deps: set[str]) -> bool:
     declared = [code.root / dep for dep in deps]
-    return code.may_use(stage.cmd, Path(stage.wdir), code.place(code.root / path), declared)
+    return code.may_use(stage.cmd, Path(stage.wdir), code.place(code.root / path), reads(stage), declared)
 
 
 def _outs(stages: dict[str, StageFiles]) -> set[str]:

@@ -10,7 +10,7 @@ import yaml
 
 from reprocnn.commands import lineage
 from reprocnn.core.errors import UserError
-from reprocnn.gate import lock
+from reprocnn.gate import imports, lock
 from tests.support.commands import ROOT, call
 from tests.support.lineage import lines, make_repository
 
@@ -619,6 +619,131 @@ def test_a_dep_that_a_stage_may_use_is_left(foreign, cmd, code):
     Path("dvc.yaml").write_text(stage(cmd, "a.py", "conf", "run.sh", "more.sh"))
     alone = "--model" in cmd or "['b']" in code  # the name of a file may be a word for anything
     assert lines(Path()) == ["dvc.yaml: a: deps: remove conf"] * alone
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ("import pickle\npickle.load(file)", True),
+        ("import pickle as p\nread = p.loads", True),
+        ("import pickle\npickle.Unpickler(file).load()", True),
+        ("from joblib import load as read\nread('m.pkl')", True),
+        ("from sklearn.externals import joblib\njoblib.load('m.pkl')", True),
+        ("import sklearn.externals.joblib\nsklearn.externals.joblib.load('m.pkl')", True),
+        ("import torch\ntorch.load('m.pt')", True),
+        ("import pandas as pd\npd.read_pickle('m.pkl')", True),
+        ("from tensorflow import keras\nkeras.models.load_model('m.keras')", True),
+        ("import pickle\nclass Any(pickle.Unpickler):\n    pass", True),
+        ("import pickle\nclass Any(pickle.Unpickler):\n    def find_class(self, module, name):\n"
+         "        return super().find_class(module.lower(), name)", True),
+        ("import pickle\nclass Own(pickle.Unpickler):\n    def find_class(self, module, name):\n"
+         "        return {'x': int}[name]", False),
+        ("import pickle\npickle.dump(1, file)", False),
+        ("import json, torch\njson.load(file)", False),
+        ("load_model()", False),
+        ("import importlib\nimportlib.import_module(name)", True),
+        ("from importlib import import_module as load\nload(name)", True),
+        ("import importlib\nload = importlib.import_module", True),
+        ("import importlib\nimportlib.import_module('.' + name, package)", True),
+        ("import importlib\nimportlib.import_module(path.removesuffix('.py'))", True),
+        ("import importlib\nimportlib.import_module(f'{package}.nets')", True),
+        ("__import__(name)", True),
+        ("exec(open(path).read())", True),
+        ("import runpy\nrunpy.run_path(path)", True),
+        ("from hydra.utils import instantiate\ninstantiate(settings)", True),
+        ("import hydra\nhydra.utils.get_class(name)", True),
+        ("from pydoc import locate\nlocate(name)", True),
+        ("from pydoc import locate\nlocate('c.Net')", False),
+        ("import importlib\nimportlib.import_module('c')", False),
+        ("import importlib\nimportlib.import_module('c', None)", False),
+        ("import importlib\nNAME = 'c'\nimportlib.import_module(NAME)", False),
+        ("import importlib\nimportlib.import_module(f'c.{name}')", False),
+        ("import importlib\nimportlib.import_module('.' + name, __package__)", False),
+        ("import importlib.util\nimportlib.util.spec_from_file_location(name, folder / 'c.py')", False),
+        ("exec('x = 1')", False),
+        ("connection.exec(statement)", False),
+        ("import numpy\nnumpy.load('x.npy')", False),
+    ],
+)  # fmt: skip
+def test_a_dep_is_left_where_only_data_names_what_is_imported(foreign, code, left):
+    files = {"a.py": f"x = 1\n{code}\n", "b.py": "class Model:\n    pass\n"}
+    foreign({"dvc.yaml": stage("python a.py", "a.py", "b.py"), **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: remove b.py"] * (not left)
+
+
+@pytest.mark.parametrize(
+    ("cmd", "left"),
+    [
+        ("\"python -c 'import pickle; pickle.load(open(1))'\"", True),
+        ("\"python -c 'import json; json.load(open(1))'; sh -c 'ls )'\"", False),
+    ],
+)
+def test_code_on_the_command_line_may_unpickle_too(foreign, cmd, left):
+    foreign({"dvc.yaml": stage(f'{cmd[:-1]}; python a.py"', "a.py", "b.py"), "a.py": "x = 1\n", "b.py": "x = 1\n"})
+    assert lines(Path()) == ([] if left else ["dvc.yaml: a: deps: remove b.py"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "left"),
+    [
+        ("c.yaml", "model:\n  _target_: src.models.cnn.Net\n", True),
+        ("c.json", '{"class_path":"src.models.cnn.Net"}', True),
+        ("c.toml", "module = 'models.cnn'", True),  # from src, which is on the path
+        ("c.yml", "{kind: src.models.Net}", True),  # which the package imports
+        ("c.ini", "[a]\nscript=src/models/cnn.py", True),
+        ("c.cfg", "script = ./src/models/cnn.py:main", True),
+        ("conf/deep/c.yaml", "_target_: src.models.cnn.Net", True),
+        ("c.yaml", "cnn: {model: cnn, in: data/src.models.cnn, src.models.cnn/out: a-src.models.cnn-b}", False),
+        ("c.yaml", "_target_: src.others.Net", False),
+        ("c.yaml", "script: src/models/cnn.pyc", False),
+        ("c.yaml", f"{'#' * 100_000}\n_target_: src.models.cnn.Net", False),
+        ("c.csv", "src.models.cnn.Net", False),
+        ("conf/.hidden/c.yaml", "_target_: src.models.cnn.Net", False),
+    ],
+)  # fmt: skip
+def test_a_dep_that_a_text_names_is_left(foreign, name, text, left):
+    declared = stage("python src/a.py", "src/a.py", "src/models/cnn.py", name.partition("/")[0])
+    package = {"src/models/__init__.py": "from .cnn import Net\n", "src/models/cnn.py": "class Net:\n    pass\n"}
+    foreign({"dvc.yaml": declared, name: text, "src/a.py": "x = 1\n", "src/others.py": "x = 1\n", **package})
+    assert lines(Path()) == ["dvc.yaml: a: deps: remove src/models/cnn.py"] * (not left)
+    lineage.fix(Path(), lineage.differences(Path()))
+    assert ("src/models/cnn.py" in Path("dvc.yaml").read_text()) == left
+
+
+@pytest.mark.parametrize(("text", "left"), [("_target_: b.Net", True), ("_target_: c.Net", False)])
+def test_a_dep_that_a_params_file_names_is_left(foreign, text, left):
+    declared = stage("python a.py", "a.py", "b.py", more="    params: [c.yaml: [width]]\n")
+    foreign({"dvc.yaml": declared, "c.yaml": f"width: 1\n{text}\n", "a.py": "x = 1\n", "b.py": "x = 1\n"})
+    assert lines(Path()) == ["dvc.yaml: a: deps: remove b.py"] * (not left)
+
+
+def test_texts_are_read_as_far_as_they_can_be(foreign, monkeypatch):
+    files = {"a.py": "x = 1\n", "b.py": "x = 1\n", "conf/b.yaml": ""}
+    root = foreign({"dvc.yaml": stage("python a.py", "a.py", "b.py", "conf"), **files})
+    (root / "conf/a.yaml").symlink_to("nowhere")
+    (root / "conf/b.yaml").write_bytes("# Größe\n_target_: b.Net\n".encode("latin-1"))
+    assert lines(Path()) == []
+    monkeypatch.setattr(imports, "MOST_TEXTS", 1)
+    assert lines(Path()) == ["dvc.yaml: a: deps: remove b.py"]
+
+
+def test_what_is_known_of_one_stage_is_not_of_another(foreign):
+    """Which has another text with the same command, or another command with the same text."""
+    stages = {
+        "one": {"cmd": "python a.py", "deps": ["a.py", "b.py", "c.yaml"]},
+        "two": {"cmd": "python a.py", "deps": ["a.py", "b.py", "d.yaml"]},
+        "three": {"cmd": "python a.py b", "deps": ["a.py", "b.py", "d.yaml"]},
+    }
+    files = {"a.py": "x = 1\n", "b.py": "x = 1\n", "c.yaml": "_target_: b.Net", "d.yaml": "_target_: c.Net"}
+    foreign({"dvc.yaml": yaml.safe_dump({"stages": stages}), **files})
+    assert lines(Path()) == ["dvc.yaml: two: deps: remove b.py"]
+
+
+def test_a_text_may_name_a_file_that_is_no_python(foreign):
+    """Which no stage runs, so that its own imports do not count."""
+    files = {"a.py": "x = 1\n", "b.py": "x = 1\n", "c.yaml": "modules: [d.Net, e.Net]", "d.py": "import b\nprint 1\n"}
+    foreign({"dvc.yaml": stage("python a.py", "a.py", "b.py", "d.py", "e.py", "c.yaml"), **files, "e.py": "x = 1\n"})
+    assert lines(Path()) == ["dvc.yaml: a: deps: remove b.py"]
 
 
 def test_a_dep_that_is_not_there_is_not_left(foreign):

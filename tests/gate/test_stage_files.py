@@ -11,6 +11,7 @@ import yaml
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.compare import judge
+from reprocnn.gate.lineage import compare
 from reprocnn.gate.stage_files import Files, StageFiles, forgotten, makes, read_stages, replaced
 from tests.support.commands import call, commit
 
@@ -179,6 +180,47 @@ def test_code_that_is_dropped_may_go_unseen_if_lineage_sees_that_nothing_uses_it
     assert reasons() == ["lib: LOOSENED (no longer a dep of metrics/m.json)"] * lost
     declare(train=train | {"deps": ["code/train.py", "code/run.sh", "lib/a.py", "lib/c.py"]})
     assert reasons() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "lost"),
+    [
+        ("import pickle\npickle.load(open('m.pkl', 'rb'))", "", True),
+        ("x = 1", "_target_: lib.a.Model", True),
+        ("x = 1", "_target_: lib.c.Model", False),
+    ],
+)
+def test_code_that_only_data_names_stays_a_dep_of_its_stage(branch, code, text, lost):
+    """Though a stage before it has the same dep: the pickle that it makes may stay as it is."""
+    Path("code/train.py").write_text(f"{code}\n")
+    Path("code/fit.py").write_text("import lib.a\n")
+    Path("conf.yaml").write_text(text)
+    fit = {"cmd": "python code/fit.py", "deps": ["code/fit.py", "lib/a.py"], "outs": ["m.pkl"]}
+    train = STAGE | {"deps": ["code/train.py", "conf.yaml", "lib/a.py", "m.pkl"]}
+    declare(fit=fit, train=train)
+    call(branch, "git", "add", "--all")
+    commit(branch)
+    declare(fit=fit, train=train | {"deps": ["code/train.py", "conf.yaml", "m.pkl"]})
+    assert reasons() == ["lib/a.py: LOOSENED (no longer a dep of metrics/m.json)"] * lost
+    assert judge("HEAD", accept=["lib/a.py"] * lost).exit_code == 0
+    declare(fit=fit, train=train | {"deps": ["code/train.py", "conf.yaml", "lib", "m.pkl"]})
+    assert reasons() == []
+
+
+def test_a_text_of_a_revision_is_read_as_the_text_here_is(branch):
+    Path("conf").mkdir()
+    for name, text in {"a.yaml": "_target_: lib.a.Net", "b.yaml": "script: lib/c.py"}.items():
+        Path("conf", name).write_text(text)
+    for name in ("c.py", "d.py"):
+        Path("lib", name).write_text("x = 1\n")
+    Path("lib/words.txt").unlink()
+    declare(train=STAGE | {"deps": ["code/train.py", "conf", "lib/a.py", "lib/c.py", "lib/d.py"]})
+    call(branch, "git", "add", "--all")
+    commit(branch)
+    for rev in ("workspace", "HEAD"):
+        with lock.open_repository(rev) as repo:
+            found = compare(repo, Path(repo.root_dir))
+        assert [(one.action, one.path) for one in found] == [("remove", "lib/d.py")]
 
 
 def test_a_data_file_with_another_in_its_place_is_a_warning(branch):
