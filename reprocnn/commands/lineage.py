@@ -6,7 +6,7 @@ are scripts that they start, as with `subprocess.run([sys.executable, "x.py"])`,
 in a variable that the call is given. If code imports by name, as with `importlib.import_module`, the strings of the
 call count, or all strings of a file that builds the name elsewhere; of a name that is completed at run time, the whole
 package. A module that is nowhere on the path and not installed is looked for in all folders, since code may extend
-`sys.path`.
+`sys.path`, unless pyproject.toml, requirements.txt or environment.yml lists a package of its name.
 
 A dep may be a folder: it stands for all Python files below it. Params may declare a Python file that only sets values.
 DVC must see what is imported, so files that .dvcignore names are differences too. Stages that run no Python file of the

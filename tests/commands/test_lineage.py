@@ -11,6 +11,7 @@ import yaml
 from reprocnn.commands import lineage
 from reprocnn.core.errors import UserError
 from reprocnn.gate import imports, lock
+from reprocnn.gate.imports import Code
 from tests.support.commands import ROOT, call
 from tests.support.lineage import lines, make_repository
 
@@ -788,6 +789,51 @@ def test_an_import_from_a_path_set_at_run_time_is_looked_for_in_all_folders(fore
     foreign({"dvc.yaml": stage(cmd, "s/a.py"), **files, **packages})
     added = [line for line in lines(Path()) if "add" in line]
     assert added == [f"dvc.yaml: a: deps: add {found}"] * bool(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "text", "required"),
+    [
+        ("nosuch", "requirements.txt", "# of all\nnumpy\nnosuch[gpu]>=1.2; python_version > '3' # fast\n", True),
+        ("nosuch", "requirements-dev.txt", "-r requirements.txt\nnosuch==1.0 \\\n    --hash=sha256:0\n", True),
+        ("no_such", "code/requirements.txt", "No.Such", True),
+        ("nosuch", "pyproject.toml", "[project]\ndependencies = ['nosuch~=1.0']", True),
+        ("nosuch", "pyproject.toml", "[project]\noptional-dependencies = {fast = ['nosuch']}", True),
+        ("nosuch", "pyproject.toml", "[dependency-groups]\ndev = [{include-group = 'x'}, 'nosuch']", True),
+        ("nosuch", "pyproject.toml", "[tool.poetry.dependencies]\nnosuch = '^1'", True),
+        ("nosuch", "pyproject.toml", "[tool.poetry.group.dev.dependencies]\nnosuch = {version = '^1'}", True),
+        ("nosuch", "environment.yml", "name: a\ndependencies:\n  - python=3.11\n  - any::nosuch=1.0\n", True),
+        ("nosuch", "conda.yaml", "dependencies:\n- pip:\n  - 'nosuch>1'\n", True),
+        # What is in the repository itself, and what only looks like a package.
+        ("nosuch", "pyproject.toml", "[tool.poetry.dependencies]\nnosuch = {path = 'libs/nosuch'}", False),
+        ("nosuch", "pyproject.toml", "project.dependencies = ['nosuch']\ntool.uv.sources = {nosuch = {}}", False),
+        ("nosuch", "pyproject.toml", "[project]\nname = 'NoSuch'\noptional-dependencies.all = ['nosuch[x]']", False),
+        ("nosuch", "requirements.txt", "nosuch @ file:libs/nosuch\nnosuch/code\n#nosuch\nnosuch-x\n", False),
+        ("nosuch", "environment.yml", "nosuch: 1\n", False),
+        ("nosuch", "others/requirements.txt", "nosuch", False),
+        ("nosuch", "needs.txt", "nosuch", False),
+        ("nosuch", "pyproject.toml", "project = 1", False),
+        ("nosuch", "pyproject.toml", "[project", False),
+    ],
+)  # fmt: skip
+def test_a_package_that_the_project_requires_is_not_looked_for_in_all_folders(foreign, module, name, text, required):
+    """Though it is not installed, as in a CI that installs nothing but this."""
+    files = {"code/a.py": f"import {module}\n", f"libs/{module}.py": "x = 1\n"}
+    root = foreign({"dvc.yaml": stage("python code/a.py", "code/a.py"), **files, name: text})
+    (root / "requirements-more.txt").symlink_to("nowhere")
+    assert lines(Path()) == [f"dvc.yaml: a: deps: add libs/{module}.py"] * (not required)
+    Path("dvc.yaml").write_text(stage("PYTHONPATH=libs python code/a.py", "code/a.py"))  # found where it is first
+    assert lines(Path()) == [f"dvc.yaml: a: deps: add libs/{module}.py"]
+
+
+@pytest.mark.parametrize(
+    ("package", "module"), [("Pillow", "PIL"), ("opencv_python-headless", "cv2"), ("GitPython", "git")]
+)
+def test_a_required_package_may_have_another_name_when_it_is_imported(foreign, monkeypatch, package, module):
+    monkeypatch.setattr(Code, "_is_installed", lambda self, name: False)
+    files = {"code/a.py": f"import {module}\n", f"libs/{module}.py": "x = 1\n", "requirements.txt": package}
+    foreign({"dvc.yaml": stage("python code/a.py", "code/a.py"), **files})
+    assert lines(Path()) == []
 
 
 @pytest.mark.parametrize(
