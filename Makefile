@@ -153,7 +153,7 @@ clean: ## remove leftovers; keeps data, models, results, checkpoints and environ
 # Reinstalls only if pyproject.toml or the pins change.
 $(INSTALLED): pyproject.toml $(LOCK)
 	@test -d .git || test -f .git || { echo "error: this folder is not a git clone, which DVC needs: get it with git clone"; exit 1; }
-	@if [ ! -x $(BIN)/python ]; then \
+	@if ! $(if $(UV),test -x $(BIN)/python,$(BIN)/python -m pip --version > /dev/null 2>&1); then \
 	  for python in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
 	    $$python -c '$(SUITABLE)' 2>/dev/null && break; python=; \
 	  done; \

@@ -57,3 +57,12 @@ def test_make_installs_with_the_digests(gpu):
     lines = [line for line in call(ROOT, *command).splitlines() if f"--requirement requirements{gpu}.lock" in line]
     assert len(lines) == 1
     assert "--require-hashes" in lines[0]
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize(("uv", "condition"), [("", ".venv/bin/python -m pip --version"), ("/uv", "test -x")])
+def test_make_repairs_an_environment_without_what_installs(uv, condition):
+    """As an interrupted `make` leaves it: with Python, and without pip."""
+    lines = call(ROOT, "make", "--dry-run", "--always-make", ".venv/.installed", f"UV={uv}")
+    assert f"if ! {condition}" in lines
+    assert "-m venv .venv || exit 1" in lines
