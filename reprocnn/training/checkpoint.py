@@ -169,6 +169,10 @@ def _intact_rows(record: Path, weights: Path) -> list[dict[str, Any]]:
 def _differing(path: Path, made_from: dict[str, Any]) -> str:
     try:
         other = json.loads(path.read_text(encoding="utf-8"))
-        return ", ".join(key for key in made_from if other[key] != made_from[key])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ", ".join(
+            f"{part} ({', '.join(names)})"
+            for part, now in made_from.items()
+            if (names := [name for name in now | other[part] if now.get(name) != other[part].get(name)])
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "deps, params or environment"

@@ -50,10 +50,12 @@ def other_params_in_a_section() -> None:
 CHANGES = pytest.mark.parametrize(
     ("change", "what"),
     [
-        (other_params, "params"),
-        (other_params_in_a_section, "params"),
-        (lambda: CODE.write_text("2"), "deps"),
-        (lambda: DATA.write_text("2"), "deps"),
+        (other_params, "params (seed)"),
+        (other_params_in_a_section, "params (mnist)"),
+        (lambda: other_params() or other_params_in_a_section(), "params (seed, mnist)"),
+        (lambda: CODE.write_text("2"), "deps (code)"),
+        (lambda: DATA.write_text("2"), "deps (data/train)"),
+        (lambda: CODE.write_text("2") and other_params(), "deps (code), params (seed)"),
     ],
 )
 
@@ -64,7 +66,8 @@ def test_what_changed_meanwhile_is_no_origin_of_the_weights(declared, change, wh
     place, environment = folder({"n": 1}), {"n": 1}
     checkpoint.check_unchanged("train_mnist", place, environment)
     change()
-    with pytest.raises(UserError, match=f"^train_mnist: {what} changed while it trained, .* to keep this training"):
+    message = f"^train_mnist: {re.escape(what)} changed while it trained, .* to keep this training"
+    with pytest.raises(UserError, match=message):
         checkpoint.check_unchanged("train_mnist", place, environment)
 
 
@@ -83,7 +86,7 @@ def test_another_device_setting_or_version_starts_from_scratch(declared, capsys,
     environment = {**record(ONE), "peak_memory_bytes": 0}
     first = folder(environment)
     assert folder({**environment, key: "another"}) != first
-    assert "but has other environment" in capsys.readouterr().out
+    assert f"but has other environment ({key})" in capsys.readouterr().out
 
 
 def test_a_finished_training_is_not_called_unfinished(declared, capsys, monkeypatch):
@@ -329,7 +332,7 @@ def test_another_thread_count_trains_all_epochs(unfinished, monkeypatch, capsys)
     unfinished()
     run(Device("cpu", "a test", 1), epochs=2)
     printed = capsys.readouterr().out
-    assert "but has other environment; training starts from scratch" in printed
+    assert "but has other environment (device); training starts from scratch" in printed
     assert "resuming" not in printed
     assert "train_mnist: epoch 1/2" in printed
     assert [fit.epochs for fit in fits] == [(0, 1), (0, 1), (1, 2)]

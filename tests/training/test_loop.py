@@ -279,7 +279,7 @@ def test_params_that_change_meanwhile_are_not_recorded(prepared, monkeypatch):
     assert Path("models/mnist/model.weights.h5").exists()
     shutil.rmtree("models")
     shutil.rmtree("runs")
-    with pytest.raises(UserError, match=r"^train_mnist: params changed while it trained"):
+    with pytest.raises(UserError, match=r"^train_mnist: params \(lr\) changed while it trained"):
         run(epochs=1, callbacks=[edited("lr: 0.02\nnote: 1\n")])
     assert not Path("models").exists()
     params.write_text("lr: 0.01\nnote: 3\n")
