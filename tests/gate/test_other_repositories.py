@@ -99,6 +99,15 @@ def test_of_two_files_the_target_of_the_one_that_went_is_missed(repository):
     assert verdict("more.json:accuracy") == (0, [])
 
 
+def test_a_metric_with_its_file_in_the_name_is_still_to_be_made_by_a_stage(repository):
+    begin("more/metrics.json", targets={"metrics.json:accuracy": {"at_least": 0.5}})
+    text = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").write_text(f"{text}metrics: [metrics.json]\n")
+    run(0.9)
+    loosened = [(one.name, one.what) for one in judge("HEAD~2", ()).loosened]
+    assert ("metrics.json:accuracy", "metrics.json is made by a stage -> by none") in loosened
+
+
 def test_the_only_metric_gets_another_name(repository):
     Path("train.py").write_text(TRAIN.replace('"accuracy"', '"f1"'))
     limits({"f1": {"at_least": 0.5}})
