@@ -98,7 +98,7 @@ class Call:
     sources: list[int]  # one number per input: the same for the same tensor
     output: Signal
     before: list["Call"]  # in the order of the inputs; the model's own inputs have none
-    is_inference: bool  # called with training=False, or inside a model that is
+    is_training: bool | None  # as the call says, or that of the model around it
     after: list["Call"] = field(default_factory=list)
 
 
@@ -278,28 +278,28 @@ class _Recorder:
         tensors = keras.tree.map_structure(tf.convert_to_tensor, batch)
         if graph is None:
             is_one = isinstance(tensors, list) and len(tensors) == 1
-            results = self._visit(model, "", False, tensors[0] if is_one else tensors)
+            results = self._visit(model, "", None, tensors[0] if is_one else tensors)
         else:
-            results = graph._run_through_graph(tensors, self._visitor("", False))
+            results = graph._run_through_graph(tensors, self._visitor("", None))
         flat = _tensors(results)
         is_named = isinstance(results, dict) and len(results) == len(flat)
         self.names = sorted(results) if is_named else [""] * len(flat)  # as Keras flattens it
         return flat
 
-    def _visitor(self, prefix: str, is_inference: bool) -> Callable[[Any], Callable[..., Any]]:
+    def _visitor(self, prefix: str, is_training: bool | None) -> Callable[[Any], Callable[..., Any]]:
         """Return what Keras is to call in place of each operation of a graph."""
-        return lambda operation: partial(self._visit, operation, prefix, is_inference)
+        return lambda operation: partial(self._visit, operation, prefix, is_training)
 
-    def _visit(self, operation: Any, prefix: str, is_inference: bool, *args: Any, **kwargs: Any) -> Any:
-        is_inference = is_inference or kwargs.get("training") is False
+    def _visit(self, operation: Any, prefix: str, is_training: bool | None, *args: Any, **kwargs: Any) -> Any:
+        is_training = kwargs["training"] if kwargs.get("training") is not None else is_training
         graph = _functional(operation)
         if graph is None:
-            return self._record(operation, prefix, is_inference, *args, **kwargs)
-        visitor = self._visitor(f"{prefix}{operation.name}/", is_inference)
+            return self._record(operation, prefix, is_training, *args, **kwargs)
+        visitor = self._visitor(f"{prefix}{operation.name}/", is_training)
         result = graph._run_through_graph(_tensors((args, kwargs)), visitor)
         return result[0] if isinstance(result, list | tuple) and len(result) == 1 else result
 
-    def _record(self, operation: Any, prefix: str, is_inference: bool, *args: Any, **kwargs: Any) -> Any:
+    def _record(self, operation: Any, prefix: str, is_training: bool | None, *args: Any, **kwargs: Any) -> Any:
         inputs = _tensors((args, kwargs))
         given = {id(tensor) for tensor in inputs}
         if "training" in getattr(operation, "_call_context_args", ()):
@@ -313,16 +313,16 @@ class _Recorder:
         )
         if isinstance(operation, keras.Layer):
             self._added += [loss for layer in operation._flatten_layers() for loss in layer._losses]
-        self._note(operation, f"{prefix}{operation.name}", inputs, _tensors(result), is_inference)
+        self._note(operation, f"{prefix}{operation.name}", inputs, _tensors(result), is_training)
         return result
 
-    def _note(self, operation: Any, name: str, inputs: list[Any], outputs: list[Any], is_inference: bool) -> None:
+    def _note(self, operation: Any, name: str, inputs: list[Any], outputs: list[Any], is_training: bool | None) -> None:
         layer, signal = operation, Signal
         if isinstance(operation, layers.TimeDistributed) and _is_leaf(operation.layer):
             layer, signal = operation.layer, _signal_of_a_step  # type: ignore[assignment]
         before = [self._made[id(tensor)] for tensor in inputs if id(tensor) in self._made]
         signals = list(map(signal, inputs))
-        call = Call(layer, name, signals, list(map(id, inputs)), signal(outputs[0]), before, is_inference)
+        call = Call(layer, name, signals, list(map(id, inputs)), signal(outputs[0]), before, is_training)
         for one in dict.fromkeys(before):
             one.after.append(call)
         self.calls.append(call)

@@ -1326,7 +1326,24 @@ def inference_base():
     return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
 
 
-fault("an untrained base called for inference", "frozen-norm", inference_base)
+fault("a base that trains, called for inference", "overruled-training", inference_base)
+
+
+def frozen_norm_for_inference():
+    norm = layers.BatchNormalization(trainable=False, moving_mean_initializer="ones")
+    inputs = Input((8,))
+    x = layers.Dropout(0.2)(norm(inputs, training=False), training=False)
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+def monte_carlo_dropout():
+    inputs = Input((8,))
+    x = layers.Dense(16, activation="relu")(inputs)
+    x = layers.Dropout(0.2)(x, training=True)
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+fault("dropout that predict leaves out", "overruled-training", monte_carlo_dropout)
 
 
 def pretrained_base(scale):
@@ -1538,6 +1555,7 @@ NEAR = {
             layers.Dense(16, use_bias=False, trainable=False), layers.BatchNormalization(trainable=False), layers.ReLU()
         )
     ],
+    "overruled-training": [frozen_norm_for_inference],
     "zero-scale": [residual_with_zero_scale],
     "norm-of-one": [lambda: mlp(layers.Dense(2), layers.LayerNormalization(), layers.Dense(8, activation="relu"))],
     "large-weights": [

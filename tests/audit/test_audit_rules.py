@@ -813,6 +813,29 @@ def test_positions_that_see_a_value_are_counted_as_keras_pads(kernel):
         assert structure._positions_seen(kernel, size, stride, dilation) == np.count_nonzero(gradient), (size, stride)
 
 
+def test_fit_and_predict_overrule_training_in_a_functional_model():
+    norms = [layers.BatchNormalization(name=name) for name in ("first", "second")]
+    inputs = keras.Input((8,))
+    x = chain((8,), *norms)(inputs, training=False)
+    model = keras.Model(inputs, head()(layers.Dropout(0.5, name="dropout")(x, training=True)))
+    judged = [
+        (one.layer.split("/")[-1], one.message)
+        for one in audit(model, **CATEGORICAL)
+        if one.code == "overruled-training"
+    ]
+    assert judged == [
+        ("first", "called with training=False, like 1 more, but fit() updates its averages"),
+        ("dropout", "called with training=True, but predict() draws nothing"),
+    ]
+    # What Keras itself does.
+    model.compile("sgd", "mse")
+    x = np.full((16, 8), 5.0, np.float32)
+    model.fit(x, np.zeros((16, 3)), verbose=0)
+    assert np.all(norms[0].moving_mean.numpy() > 0)
+    assert np.array_equal(*(model.predict(x, verbose=0) for _ in range(2)))
+    assert not np.array_equal(model(x), model(x))
+
+
 def test_the_worst_is_first():
     """Two warnings of rules that come before an error's, and a note."""
     stack = [dense(20, "biased", activation=None), layers.BatchNormalization(), layers.Activation("softmax")]

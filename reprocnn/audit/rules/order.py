@@ -192,4 +192,4 @@ def _are_crossed(call: Call, after: Call) -> bool:
 
 def _normalizes_units(call: Call) -> bool:
     last = len(call.output.shape) - 1
-    return isinstance(call.layer, layers.BatchNormalization) and call.layer.axis in (-1, last) and not call.is_inference
+    return isinstance(call.layer, layers.BatchNormalization) and call.layer.axis in (-1, last)

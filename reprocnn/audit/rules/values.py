@@ -10,6 +10,7 @@ from reprocnn.audit.graph import Call, Graph, following
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
     CONVOLUTIONS,
+    DROPOUTS,
     JOINS,
     NORMS,
     TRANSPOSED,
@@ -30,6 +31,7 @@ FACTOR = 10.0  # of an OrthogonalRegularizer, by default 0.01
 MOMENTUM = (0.2, 0.9999)
 EPSILON = 0.1  # beside a variance of about 1
 LINEAR = keras.activations.linear
+NOISE = (layers.GaussianDropout, layers.GaussianNoise)
 FOREIGN = 400.0  # times the variance: pixels of 0 to 255 beside -1 to 1 have 16,000
 TINY = 1e-12
 NORM = 0.1  # of the weights of a unit
@@ -153,24 +155,41 @@ def norm_axis(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="A batch norm that is frozen, or called with training=False, uses its moving averages in training too. Before "
-    "any training they are 0 and 1: it does nothing.",
-    fix="Set trainable = True and leave training to fit(), or load trained weights first.",
+    why="A frozen batch norm uses its moving averages in training too. Before any training they are 0 and 1: it does "
+    "nothing.",
+    fix="Set trainable = True, or load trained weights first.",
 )
 def frozen_norm(graph: Graph, task: Task) -> Found:
-    """Batch norm is frozen or called with training=False, and its averages are as at the start, behind a layer that
-    trains.
-    """
+    """Batch norm is frozen, and its averages are as at the start, behind a layer that trains."""
     spared = adversary(graph)
     for call in graph.calls:
-        if not isinstance(call.layer, layers.BatchNormalization) or call.name in spared:
-            continue
-        if call.layer.trainable and not call.is_inference:
+        if not isinstance(call.layer, layers.BatchNormalization) or call.layer.trainable or call.name in spared:
             continue
         is_fresh = not np.any(call.layer.moving_mean) and np.all(np.asarray(call.layer.moving_variance) == 1)
         if is_fresh and any(one.layer.trainable_weights for one in nearest_weighted(call)):
-            how = "called with training=False" if call.layer.trainable else "frozen"
-            yield call.name, f"{how} with a moving mean of 0 and a moving variance of 1"
+            yield call.name, "frozen with a moving mean of 0 and a moving variance of 1"
+
+
+@rule(
+    "warning",
+    why="In a functional model, fit() and predict() pass their own `training` to every layer, whatever its call says.",
+    fix="Set trainable = False on batch norm that is to keep its averages. For random outputs call model(x), which "
+    "passes nothing.",
+)
+def overruled_training(graph: Graph, task: Task) -> Found:
+    """Batch norm that is not frozen is called with training=False, or dropout or noise with training=True, by itself or
+    as part of a model.
+    """
+    norms = [call for call in graph.calls if isinstance(call.layer, layers.BatchNormalization) and call.layer.trainable]
+    draws = [call for call in graph.calls if isinstance(call.layer, (*DROPOUTS, *NOISE))]
+    for calls, given, effect in (
+        (norms, False, "fit() updates its averages"),
+        (draws, True, "predict() draws nothing"),
+    ):
+        overruled = list(dict.fromkeys(call.name for call in calls if call.is_training is given))
+        if overruled:
+            more = f", like {len(overruled) - 1:,} more" if len(overruled) > 1 else ""
+            yield overruled[0], f"called with training={given}{more}, but {effect}"
 
 
 @rule(
@@ -184,8 +203,7 @@ def frozen_scale(graph: Graph, task: Task) -> Found:
     its moving variance. Needs `x`.
     """
     for call in graph.calls if task.inputs else ():
-        is_norm = isinstance(call.layer, layers.BatchNormalization)
-        if not is_norm or (call.layer.trainable and not call.is_inference):
+        if not isinstance(call.layer, layers.BatchNormalization) or call.layer.trainable:
             continue
         trained, axis = np.asarray(call.layer.moving_variance), call.layer.axis
         if (trained == 1).all():
