@@ -113,6 +113,7 @@ class Lever(NamedTuple):
 # Airbench's decay for batches of 2,000, relative to its rates; the momentum that it goes through multiplies it.
 DECAY = 0.01667 / (1 - 0.85)
 AIRBENCH = {"normalization": "standardize", "weight_decay": DECAY * 0.4375}
+BATCHES = {"batch_size": 2000, "lr_factor": 24.0, "weight_decay": DECAY}  # airbench's
 FULL = {"filters": 64, "epochs": 9}  # at full width, for what may help there alone
 LEVERS = {
     "none": Lever({}),
@@ -125,6 +126,7 @@ LEVERS = {
         NO_BIAS + PYTORCH_SCALE + rates(0.7),
     ),
     "weight_decay=0.06": Lever({"weight_decay": 0.06}),
+    "batch_size=500 lr_factor=15": Lever({"batch_size": 500, "lr_factor": 15.0}),
     "label_smoothing=0.1": Lever({"label_smoothing": 0.1}),
     "lr_factor=24": Lever({"lr_factor": 24.0}),
     "first_size=0.5": Lever({"first_size": 0.5}),
@@ -157,6 +159,9 @@ LEVERS = {
     "filters=64 epochs=9 weight_decay=0.12": Lever(FULL | {"weight_decay": 0.12}),
     "filters=64 epochs=10 weight_decay=0.06": Lever(FULL | {"epochs": 10, "weight_decay": 0.06}),
     "filters=64 epochs=9, airbench's details": Lever(FULL | AIRBENCH, NO_BIAS + PYTORCH_SCALE + rates(0.4375)),
+    "filters=64 epochs=9, all of airbench": Lever(FULL | AIRBENCH | BATCHES, NO_BIAS + PYTORCH_SCALE),
+    "filters=48 epochs=16 weight_decay=0.06": Lever({"filters": 48, "epochs": 16, "weight_decay": 0.06}),
+    "filters=80 epochs=6 weight_decay=0.06": Lever({"filters": 80, "epochs": 6, "weight_decay": 0.06}),
 }
 
 

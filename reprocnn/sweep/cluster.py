@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import signal
 import socket
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ def connect() -> None:
     if not address:
         # A cluster of this process alone needs no file of the user's, which may be invalid.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    terminated = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             _check_port(address)
@@ -45,6 +47,7 @@ def connect() -> None:
             f"sweep: no Ray at RAY_ADDRESS={address} ({reason}); start it there with `ray start`, and give this "
             f"machine its token"
         ) from None
+    signal.signal(signal.SIGTERM, terminated)  # Ray's own handler dumps its stack
 
 
 def _check_port(address: str) -> None:

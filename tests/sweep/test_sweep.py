@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 
 import pandas as pd
 import pytest
@@ -21,6 +22,19 @@ connect()
 print(len(ray.nodes()))
 print(ray.get(ray.remote(lambda: __import__("reprocnn").__file__).remote()))
 """
+
+
+TERMINATED = """
+import signal, sys
+from reprocnn.sweep.cluster import connect
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+connect()
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+def test_sigterm_ends_a_sweep_without_a_word_from_ray(repository):
+    assert call(repository, sys.executable, "-c", TERMINATED, code=143) == ""
 
 
 def test_uncommitted_changes_are_refused(repository):
