@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> None:
             print(f"sweep: wrote {options.summary}", flush=True)
     if note:
         print(f"sweep: {note}", flush=True)
+    if len(driver.ended) < total:
+        print(f"sweep: {len(driver.ended)} trials; further draws only repeated them", flush=True)
     if failed:
         raise UserError(f"sweep: {failed} of {total} trials failed; fix that and run the same command again")
 

@@ -29,7 +29,6 @@ img { max-width: 100%; }
 
 def write(path: Path, ended: list[Ended], overrides: list[Override], metric: str, minimize: bool, note: str) -> None:
     """Write the trials that ended, best first, and the plots of those that finished."""
-    ended = list({one.name: one for one in reversed(ended)}.values())[::-1]  # the first of those drawn twice
     space = as_distributions(overrides)
     finished = [one for one in ended if one.value is not None and not one.pruned]
     constant = " ".join(str(one.input_line) for one in overrides if one.key_or_group not in space)

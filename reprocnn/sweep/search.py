@@ -14,6 +14,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.sweep.experiments import Experiments
 from reprocnn.sweep.overrides import Overrides, experiment_name, key_of
 
+REPEATED = 100  # draws in a row that gave nothing new
 SAMPLERS = {"random": optuna.samplers.RandomSampler, "optuna": optuna.samplers.TPESampler}
 
 
@@ -51,7 +52,10 @@ class Search:
     prune: bool = False
 
     def proposals(self, overrides: list[Override], experiments: Experiments) -> Iterator[Proposal]:
-        """Draw trials, after those of the same keys that were run before, from which Optuna learns."""
+        """Draw different trials, after those of the same keys that were run before, from which Optuna learns.
+
+        Ends early if draw after draw repeats an earlier one: the values may have fewer combinations.
+        """
         space = as_distributions(overrides)
         earlier = _earlier_trials(overrides, space, experiments)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -62,9 +66,17 @@ class Search:
         )
         study.add_trials(earlier.values())
         yield from map(Proposal, earlier)
-        for _ in range(self.trials - len(earlier)):
+        known, repeated = set(earlier), 0
+        while len(known) < self.trials and repeated < REPEATED:
             trial = study.ask(space)
-            yield Proposal(_with_values(overrides, trial.params), study, trial)
+            drawn = _with_values(overrides, trial.params)
+            if drawn in known:
+                study.tell(trial, state=TrialState.FAIL)
+                repeated += 1
+            else:
+                known.add(drawn)
+                repeated = 0
+                yield Proposal(drawn, study, trial)
 
 
 def as_distributions(overrides: list[Override]) -> dict[str, Any]:

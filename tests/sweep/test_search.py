@@ -178,6 +178,19 @@ def test_earlier_experiments_of_the_same_search_count(studies):
     assert [proposal.overrides for proposal in again] == earlier
 
 
+@pytest.mark.parametrize(("sampler", "wanted", "got"), [("optuna", 8, 8), ("random", 12, 12), ("random", 20, 12)])
+def test_no_trial_is_drawn_twice(studies, sampler, wanted, got):
+    space = [override("lr=0.1,0.2,0.3"), override("seed=range(0,4)")]
+    names = {experiment_name(trial) for trial in grid(space)}
+    experiments = Drawn(({"lr": 0.1, "seed": 0}, 0.9, None), ({"lr": 0.3, "seed": 2}, 0.8, None))
+    drawn = []
+    for proposal in search.Search(sampler, wanted, False).proposals(space, experiments):  # type: ignore[arg-type]
+        drawn.append(experiment_name(proposal.overrides))
+        proposal.end(0.5)
+    assert len(drawn) == len(set(drawn)) == got
+    assert names >= set(drawn)
+
+
 @pytest.mark.parametrize("text", ["lr=interval(0.1,0.25)", "lr=0.1,0.2"])
 def test_of_earlier_trials_those_in_the_space_count(studies, text):
     space = [override(text), override("seed=1")]

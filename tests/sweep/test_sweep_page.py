@@ -49,12 +49,6 @@ def test_the_plots_have_the_values_that_differ_and_come_with_the_page(tmp_path):
     assert len(re.findall("base64,", alike)) == 1  # of lr
 
 
-def test_a_trial_that_was_drawn_twice_is_in_it_once(tmp_path):
-    text = write(tmp_path, [*TRIALS, ended(0.1, 1, 0.7, "exists")], "lr=0.1,0.2,0.3", "seed=1,2", "threads=2")
-    assert "5 trials" in text
-    assert "exists" not in text
-
-
 @pytest.mark.parametrize("trials", [[], TRIALS[2:3], TRIALS[:1]])
 def test_where_there_is_nothing_to_compare_the_table_stands_alone(tmp_path, trials):
     text = write(tmp_path, trials, "lr=0.1,0.2,0.3", "seed=1,2", "threads=2")
