@@ -100,10 +100,14 @@ def _convert(model: keras.Model, kind: str, path: Path) -> None:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     images = keras.InputSpec(shape=model.input_shape, dtype="uint8", name="images")
-    with warnings.catch_warnings(action="ignore"):
-        (with_erf(model) if kind == "onnx" else model).export(
-            str(path), FORMATS[kind].keras_name, verbose=False, input_signature=[images]
-        )
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            (with_erf(model) if kind == "onnx" else model).export(
+                str(path), FORMATS[kind].keras_name, verbose=False, input_signature=[images]
+            )
+    except (RuntimeError, backend.tf.errors.OpError) as error:  # also of a full disk
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"export/{path.name}: cannot be written as {kind} ({reason})") from None
     if kind == "onnx":
         _check_onnx(path, model.name)
 

@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.run.export import OPENERS, RUNTIMES
 from reprocnn import backend
-from reprocnn.backend import keras, layers
+from reprocnn.backend import keras, layers, tf
 from reprocnn.commands import export
 from reprocnn.commands.model_card import model_card
 from reprocnn.core.errors import UserError
@@ -108,6 +108,21 @@ def test_an_export_that_fails_leaves_the_file_before(trained):
     with pytest.raises(OSError, match="No space"):
         export.export(Failing(Path()), "mnist", "keras")
     assert {path.name: path.read_text() for path in Path("export").iterdir()} == {"mnist.keras": "before"}
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("write\n  failed"), tf.errors.ResourceExhaustedError(None, None, "full")]
+)
+def test_what_a_converter_cannot_write_is_said_in_a_line(trained, error):
+    class Failing(Model):
+        def export(self, *given, **options) -> None:
+            raise error
+
+    with pytest.raises(
+        UserError, match=r"^export/mnist: cannot be written as saved_model \((write failed|.*full.*)\)$"
+    ):
+        export.export(Failing(Path()), "mnist", "saved_model")
+    assert not list(Path("export").iterdir())
 
 
 def made(name: str, *others: str) -> Path:
