@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -18,6 +17,7 @@ from dvc.fs import GitFileSystem
 
 from reprocnn.core.errors import UserError
 from reprocnn.gate import shell, source
+from reprocnn.gate.projects import Projects
 from reprocnn.gate.source import last_name, running, strings
 
 MODULE = re.compile(r"-[bBdEiIOPqsSuvx]*m(.*)")  # python's -m, with other options before it and the name behind
@@ -27,14 +27,6 @@ CODE = re.compile(r"-[bBdEiIOPqsSuvx]*c")
 TEXTS = (".yaml", ".yml", ".json", ".toml", ".ini", ".cfg")
 NAME_IN_TEXT = re.compile(r"(?<![\w./-])(?:[^\W\d]\w*(?:\.[^\W\d]\w*)+|[\w./-]+\.py)(?!\.?[\w/-])")
 MOST_TEXTS, MOST_BYTES = 1000, 100_000  # of a folder, and of a text; what is larger is rather data
-# Lists of required packages, an item of one, and what packages are imported as where that is not their own name.
-REQUIREMENTS = re.compile(r"requirements.*\.txt|(environment|conda)\.ya?ml")
-PACKAGE = re.compile(r"\s*(?:- +)?[\"']?(?:[\w-]+::)?([A-Za-z0-9][\w.-]*)(?=[\s\[=<>!~;@#\"']|$)")
-IMPORTED_AS = {
-    "beautifulsoup4": "bs4", "gitpython": "git", "opencv-python": "cv2", "opencv-python-headless": "cv2",
-    "pillow": "pil", "python-dotenv": "dotenv", "pytorch": "torch", "pyyaml": "yaml", "scikit-image": "skimage",
-    "scikit-learn": "sklearn",
-}  # fmt: skip
 NOT_CODE = {"__pycache__", "site-packages", "node_modules"}
 # What may take the place of the standard library or run before a program; builtins always come first.
 SHADOWED = sys.stdlib_module_names - set(sys.builtin_module_names) | {"sitecustomize", "usercustomize"}
@@ -54,10 +46,10 @@ class Code:
         """Take an absolute `root` in a file system of DVC's, which may be that of a revision; so are all files."""
         self.root = root
         self._fs = fs
+        self._projects = Projects(root, fs)
         self._nodes: dict[Path, list[ast.AST]] = {}
         self._next: dict[tuple[Path, Roots], list[tuple[Path, Roots]]] = {}
         self._installed: dict[str, bool] = {}
-        self._required: dict[Path, set[str]] = {}
         self._homes: dict[str, set[Path]] | None = None
         self._uses: dict[tuple[Any, ...], tuple[set[Path], set[str]] | None] = {}
         self._texts: dict[Path, set[str]] = {}
@@ -92,9 +84,9 @@ class Code:
             if module:
                 files = self._find(module, roots, place) or self._find(module, Roots(others, ()))
                 found.append((self._as_main(files), roots))
-            if word in self._project:
+            if word in self._projects.commands:
                 roots = Roots((*path,), others)
-                found.append((self._find(self._project[word], roots, place), roots))
+                found.append((self._find(self._projects.commands[word], roots, place), roots))
             if CODE.fullmatch(before):
                 with suppress(*source.INVALID):  # a shell's command
                     found.append((self._imported_by(source.nodes(word), place / "-c", roots), roots))
@@ -336,7 +328,7 @@ class Code:
         parts = module.split(".")
         own = [folder.parent for folder in ((near, *near.parents) if near else ()) if folder.name == parts[0]]
         places = [*self._places(parts[0], roots), *own]
-        if near and not self._is_installed(parts[0]) and not self._is_required(parts[0], near):
+        if near and not self._is_installed(parts[0]) and not self._projects.require(parts[0], near):
             homes = self._folders_with(parts[0])
             places += sorted(homes, key=lambda home: (len(os.path.relpath(home, near).split(os.sep)), home))
         for root in places:
@@ -351,40 +343,13 @@ class Code:
 
     def _is_installed(self, module: str) -> bool:
         """Return whether Python has a top module of its own, not of the repository; a folder alone is none."""
-        if module in {target.partition(".")[0] for target in self._project.values()}:
+        if module in {target.partition(".")[0] for target in self._projects.commands.values()}:
             return False
         if module not in self._installed:
             places = [path for path in sys.path if "site-packages" in path or not self._holds(Path(path).resolve())]
             spec = PathFinder.find_spec(module, places) if module not in sys.stdlib_module_names else None
             self._installed[module] = module in sys.stdlib_module_names or bool(spec and spec.origin)
         return self._installed[module]
-
-    def _is_required(self, module: str, near: Path) -> bool:
-        """Return whether a project of the folder `near`, or of one above it, requires a package of a module's name."""
-        name = _normal(module)
-        return any(name in self._requires(folder) for folder in (near, *near.parents) if self._holds(folder))
-
-    def _requires(self, folder: Path) -> set[str]:
-        """Name the packages that files in a folder list, as they are imported, without those of the repository."""
-        if folder not in self._required:
-            values = self._toml(folder)
-            try:
-                lines, own = _requirements(values)
-            except (TypeError, AttributeError):  # of another form
-                lines, own = [], set()
-            for name in filter(REQUIREMENTS.fullmatch, next(iter(self._fs.walk(str(folder))), ("", [], []))[2]):
-                with suppress(OSError):
-                    lines += self._fs.cat_file(str(folder / name)).decode("utf-8", "replace").splitlines()
-            found = {_normal(item[1]) for line in lines if "file:" not in line and (item := PACKAGE.match(line))}
-            self._required[folder] = {IMPORTED_AS.get(name, name) for name in found - own}
-        return self._required[folder]
-
-    def _toml(self, folder: Path) -> dict[str, Any]:
-        """Read a folder's pyproject.toml; nothing if there is none, or if it is no TOML."""
-        file = folder / "pyproject.toml"
-        with suppress(ValueError):
-            return tomllib.loads(self._fs.cat_file(str(file)).decode()) if self._is_file(file) else {}
-        return {}
 
     def _holds(self, path: Path) -> bool:
         return path.is_relative_to(self.root)
@@ -431,19 +396,6 @@ class Code:
         with self._fs.open(str(path), "rb") as file:
             return bool(re.match(rb"#!.*python", file.read(100)))
 
-    @cached_property
-    def _project(self) -> dict[str, str]:
-        """The commands that pyproject.toml declares, with their modules."""
-        values = self._toml(self.root)
-        try:
-            scripts = {
-                **values.get("tool", {}).get("poetry", {}).get("scripts", {}),
-                **values.get("project", {}).get("scripts", {}),
-            }
-            return {name: target.partition(":")[0] for name, target in scripts.items()}
-        except (TypeError, AttributeError):  # of another form
-            return {}
-
     def _as_main(self, files: list[Path]) -> list[Path]:
         """Return the files that `-m` runs: of a package its __main__ too."""
         main = files[-1].with_name("__main__.py") if files and files[-1].name == "__init__.py" else None
@@ -487,21 +439,6 @@ def _written_out(lines: list[str]) -> Iterator[list[ast.AST]]:
         if CODE.fullmatch(before):
             with suppress(*source.INVALID):  # a shell's command
                 yield source.nodes(word)
-
-
-def _requirements(values: dict[str, Any]) -> tuple[list[str], set[str]]:
-    """Return what a pyproject.toml requires, and the names of packages that are of the repository itself."""
-    project, tool = values.get("project", {}), values.get("tool", {})
-    poetry = tool.get("poetry", {})
-    groups = [*project.get("optional-dependencies", {}).values(), *values.get("dependency-groups", {}).values()]
-    lines = [line for group in [project.get("dependencies", []), *groups] for line in group if isinstance(line, str)]
-    for table in (poetry, *poetry.get("group", {}).values()):
-        lines += [name for name, version in table.get("dependencies", {}).items() if "path" not in version]
-    return lines, {_normal(name) for name in (project.get("name", ""), *tool.get("uv", {}).get("sources", {}))}
-
-
-def _normal(package: str) -> str:
-    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def _lines(command: str | list[str]) -> list[str]:
