@@ -1,0 +1,1185 @@
+"""Where a rule begins: a network in which it finds its fault, and one that differs by a detail and is sound."""
+
+import numpy as np
+import pytest
+
+from reprocnn.audit.api import RULES, audit
+from reprocnn.backend import keras, layers
+from tests.audit.faulty_networks import cnn, conv, mlp
+from tests.audit.sound_networks import compiled
+from tests.support.small_models import chain
+
+K, Input, ops, L = keras, keras.Input, keras.ops, keras.losses
+CONSTANT = keras.initializers.Constant
+N = 40
+BINARY = "binary_crossentropy"
+ROWS = np.eye(3)[np.arange(N * 3).reshape(N, 3) % 3]  # one-hot: three steps of three classes each
+
+PAIRS = {}
+
+
+def pair(name, code, guilty, innocent, message=""):
+    """Keep two networks, each a function that gives a model and what is known of its task."""
+    assert name not in PAIRS
+    PAIRS[name] = (code, guilty, innocent, message)
+
+
+def judged(code, build):
+    """Give what one rule says of a network."""
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    made = build()
+    model, known = made if isinstance(made, tuple) else (made, {})
+    others = {rule.code: "not of this test" for rule in RULES if rule.code != code}
+    return [finding.message for finding in audit(model, ignore=others, **known)]
+
+
+def of(model, **known):
+    return model, known
+
+
+def functional(shape, function, **options):
+    inputs = Input(shape)
+    return compiled(K.Model(inputs, function(inputs)), **options)
+
+
+def named(name):
+    """A loss that is none of Keras', by this name."""
+
+    def loss(y, p):
+        return ops.mean(ops.abs(y - p) ** 3, axis=-1)
+
+    loss.__name__ = name
+    return loss
+
+
+def relu(units=8, **options):
+    return layers.Dense(units, activation="relu", **options)
+
+
+# Losses and labels
+pair(
+    "a hinge takes no logarithms",
+    "logits-as-probabilities",
+    lambda: mlp(last=None, loss="categorical_crossentropy"),
+    lambda: mlp(last=None, loss="categorical_hinge"),
+)
+for name in ("My_MSE", "root_squared_error", "absolute_error_of_mine"):
+    pair(
+        f"labels beyond a sigmoid with {name}",
+        "labels-range",
+        lambda name=name: of(mlp(units=1, last="sigmoid", loss=named(name)), y=np.full((N, 1), 2.0)),
+        lambda name=name: of(mlp(units=1, last="sigmoid", loss=named(name)), y=np.full((N, 1), 1.0)),
+    )
+
+
+def three_steps(y, loss="sparse_categorical_crossentropy"):
+    return of(compiled(chain((3, 4), layers.Dense(3, activation="softmax")), loss=loss), y=y)
+
+
+pair(
+    "as many steps as classes",
+    "labels-and-loss",
+    lambda: three_steps(ROWS),
+    lambda: three_steps(np.tile([0, 1, 2], (N, 1))),
+)
+pair(
+    "class numbers that add up to one",
+    "labels-and-loss",
+    lambda: three_steps(ROWS),
+    lambda: three_steps(np.tile([-1, 2, 0], (N, 1)), L.SparseCategoricalCrossentropy(ignore_class=-1)),
+)
+pair(
+    "a label that is missing is no fraction",
+    "class-numbers",
+    lambda: of(mlp(), y=np.where(np.arange(N) == 3, 0.5, np.arange(N) % 3)),
+    lambda: of(mlp(), y=np.where(np.arange(N) == 3, np.nan, np.arange(N) % 3)),
+    "labels that are not whole, such as 0.5",
+)
+pair(
+    "classes from one need two units",
+    "class-numbers",
+    lambda: of(mlp(), y=1 + np.arange(N) % 3),
+    lambda: of(mlp(units=1), y=np.ones(N, int)),
+    "labels from 1 to 3 for 3 units",
+)
+
+
+def two_rows_of_three(y):
+    stack = [layers.Dense(6), layers.LayerNormalization(), layers.Reshape((2, 3))]
+    return of(compiled(chain((8,), *stack), loss=L.SparseCategoricalCrossentropy(from_logits=True)), y=y)
+
+
+pair(
+    "units behind a reshape",
+    "class-numbers",
+    lambda: two_rows_of_three(1 + np.arange(2 * N).reshape(N, 2) % 3),
+    lambda: two_rows_of_three(np.arange(2 * N).reshape(N, 2) % 3),
+    "labels from 1 to 3 for 3 units",
+)
+
+
+def both_ways(merge_mode):
+    layer = layers.Bidirectional(layers.GRU(1), merge_mode=merge_mode)
+    return of(compiled(chain((3, 4), layer), loss="mse"), y=np.full((N, 1), 1.5))
+
+
+pair("the mean of two tanh", "labels-range", lambda: both_ways("ave"), lambda: both_ways("sum"))
+
+# What each gives at least and at most: half a unit beyond, no label can be reached.
+REACHES = {
+    "relu": (0, None), "softplus": (0, None), "exponential": (0, None), "log_softmax": (None, 0),
+    "tanh": (-1, 1), "softsign": (-1, 1), "hard_tanh": (-1, 1),
+    "sigmoid": (0, 1), "hard_sigmoid": (0, 1), "softmax": (0, 1), "relu6": (0, 6),
+}  # fmt: skip
+for name, reach in REACHES.items():
+    for end, beyond in zip(reach, (-0.5, 0.5), strict=True):
+        if end is not None:
+            pair(
+                f"{name} at {end}",
+                "labels-range",
+                lambda name=name, y=end + beyond: of(mlp(units=2, last=name, loss="mse"), y=np.full((N, 2), y)),
+                lambda name=name, y=end: of(mlp(units=2, last=name, loss="mse"), y=np.full((N, 2), float(y))),
+            )
+
+for name, loss, last, outside, inside in (
+    ("noise on labels of two classes", BINARY, "sigmoid", 1.2, 1.05),
+    ("no noise on numbers", "mse", "sigmoid", 1.05, 1.0),
+    ("masks of dice", L.Dice(), None, 255.0, 1.0),
+    ("masks of tversky", L.Tversky(), None, 255.0, 1.0),
+    ("rates below zero", "kl_divergence", None, -1.0, 0.0),
+    ("logarithms from minus one", "msle", None, -1.5, -0.9),
+    ("angles behind relu", "cosine_similarity", "relu", -1.0, 1.0),
+):
+    pair(
+        name,
+        "labels-range",
+        lambda loss=loss, last=last, y=outside: of(mlp(units=2, last=last, loss=loss), y=np.full((N, 2), y)),
+        lambda loss=loss, last=last, y=inside: of(mlp(units=2, last=last, loss=loss), y=np.full((N, 2), y)),
+    )
+
+
+def speech(labels):
+    model = chain((4, 4), layers.LSTM(8, return_sequences=True), layers.Dense(6))
+    return of(compiled(model, "adam", "ctc"), y=np.tile(labels, (8, 1)))
+
+
+pair("labels as long as the sequence", "class-numbers", lambda: speech([2] * 5), lambda: speech([2] * 4 + [0]))
+pair(
+    "numbers where rows are expected are for another rule",
+    "labels-shape",
+    lambda: three_steps(ROWS[:, :2], "categorical_crossentropy"),
+    lambda: three_steps(np.tile([0, 1, 2], (N, 1)), "categorical_crossentropy"),
+)
+pair(
+    "a loss of distances has labels of its own shape",
+    "labels-shape",
+    lambda: of(mlp(last=None, loss="mse"), y=np.arange(N) % 3),
+    lambda: of(mlp(last=None, loss=L.Circle()), y=np.arange(N) % 3),
+)
+pair(
+    "32 labels of one class",
+    "one-class",
+    lambda: of(mlp(loss="categorical_crossentropy"), y=np.eye(3)[np.ones(32, int)]),
+    lambda: of(mlp(loss="categorical_crossentropy"), y=np.eye(3)[np.arange(32) % 3]),
+    "all 32 labels are of class 1",
+)
+pair(
+    "one number for each of two outputs",
+    "one-class",
+    lambda: of(mlp(units=1, last=None, loss="mse"), y=np.full((N, 1), 5.0)),
+    lambda: of(mlp(units=2, last=None, loss="mse"), y=np.full((N, 2), 5.0)),
+)
+pair(
+    "zeros by which a percentage is divided",
+    "unscaled-labels",
+    lambda: of(mlp(units=1, last=None, loss="mape"), y=np.where(np.arange(200) < 3, 0.0, 1.0)),
+    lambda: of(mlp(units=1, last=None, loss="mape"), y=np.where(np.arange(200) < 2, 0.0, 1.0)),
+)
+for name in ("mae", "huber"):
+    pair(
+        f"large labels with {name}",
+        "unscaled-labels",
+        lambda name=name: of(mlp(units=1, last=None, loss=name), y=np.full(N, -1001.0)),
+        lambda name=name: of(mlp(units=1, last=None, loss=name), y=np.full(N, 999.0)),
+    )
+
+# The optimizer and the metrics
+OPTIMIZERS, Piecewise = keras.optimizers, keras.optimizers.schedules.PiecewiseConstantDecay
+for name, make, outside, inside in (
+    ("decay of sgd", lambda value: OPTIMIZERS.SGD(weight_decay=value), 0.1, 0.099),
+    ("decay of lion", lambda value: OPTIMIZERS.Lion(weight_decay=value), 5.0, 4.9),
+    ("decay of adam", lambda value: OPTIMIZERS.AdamW(weight_decay=value), 0.5, 0.49),
+    ("clipped to nothing", lambda value: OPTIMIZERS.Adam(clipvalue=value), 9e-4, 1e-3),
+    ("average of rmsprop", lambda value: OPTIMIZERS.RMSprop(rho=value), 0.9995, 0.9994),
+    ("momentum near one", lambda value: OPTIMIZERS.SGD(momentum=value), 0.9995, 0.9994),
+    ("first average of adam", lambda value: OPTIMIZERS.Adam(beta_1=value), 0.9995, 0.9994),
+    ("second average of adam", lambda value: OPTIMIZERS.Adam(beta_2=value), 0.49, 0.5),
+    ("epsilon of adam", lambda value: OPTIMIZERS.Adam(epsilon=value), 10.0, 9.9),
+):
+    pair(
+        name,
+        "optimizer-setting",
+        lambda make=make, value=outside: mlp(optimizer=make(value)),
+        lambda make=make, value=inside: mlp(optimizer=make(value)),
+    )
+pair(
+    "a twentieth is left after a hundred steps",
+    "short-schedule",
+    lambda: mlp(optimizer=OPTIMIZERS.SGD(Piecewise([90, 4000], [0.1, 0.005, 0.001]))),
+    lambda: mlp(optimizer=OPTIMIZERS.SGD(Piecewise([90, 4000], [0.1, 0.006, 0.006]))),
+    "a learning rate of 0.1 falls to 0.005 in 100 steps",
+)
+pair(
+    "a schedule falls within a hundred steps",
+    "short-schedule",
+    lambda: mlp(optimizer=OPTIMIZERS.SGD(Piecewise([99], [0.1, 0.004]))),
+    lambda: mlp(optimizer=OPTIMIZERS.SGD(Piecewise([160], [0.1, 0.004]))),
+)
+
+
+def rated(metric, **options):
+    return mlp(metrics=[metric], **options)
+
+
+NUMBER = {"units": 1, "last": None, "loss": "mse"}
+SCORE = {"units": 1, "last": None, "loss": L.BinaryCrossentropy(from_logits=True)}
+M = keras.metrics
+for name, guilty, innocent in (
+    ("accuracy of counts", lambda: rated("accuracy", **NUMBER | {"loss": "poisson"}), lambda: rated("mae", **NUMBER)),
+    (
+        "accuracy of a loss of its own",
+        lambda: rated("accuracy", **NUMBER),
+        lambda: rated("accuracy", **NUMBER | {"loss": named("mean_squared_error")}),
+    ),
+    ("acc is accuracy", lambda: rated("acc", **NUMBER), lambda: rated("acc")),
+    ("acc of logits", lambda: rated("acc", **SCORE), lambda: rated("acc", units=1, last="sigmoid", loss=BINARY)),
+    ("a curve of logits", lambda: rated(M.AUC(), **SCORE), lambda: rated(M.AUC(from_logits=True), **SCORE)),
+    (
+        "the best three of three",
+        lambda: rated(M.SparseTopKCategoricalAccuracy(3)),
+        lambda: rated(M.SparseTopKCategoricalAccuracy(2)),
+    ),
+    (
+        "overlap of one class",
+        lambda: rated(M.IoU(3, [0])),
+        lambda: rated(M.IoU(3, [0], sparse_y_pred=False)),
+    ),
+    (
+        "overlap of other classes",
+        lambda: rated(M.MeanIoU(2, sparse_y_pred=False)),
+        lambda: rated(M.BinaryIoU(), last="sigmoid", loss=BINARY),
+    ),
+    (
+        "overlap of one unit",
+        lambda: rated(M.OneHotMeanIoU(2), loss="categorical_crossentropy"),
+        lambda: rated(M.MeanIoU(2, sparse_y_pred=False), units=1, last="sigmoid", loss=BINARY),
+    ),
+    (
+        "a function as a metric",
+        lambda: rated(M.categorical_accuracy),
+        lambda: rated(M.sparse_categorical_accuracy),
+    ),
+    ("a name that Keras does not know", lambda: rated("mae"), lambda: rated("lift")),
+):
+    pair(name, "metric-and-output", guilty, innocent)
+
+# Activations
+SOFTMAX = layers.Softmax
+
+
+def sigmoids(*kinds, last="softmax", between=()):
+    stack = [layer for kind in kinds for layer in (layers.Dense(8, activation=kind), *(make() for make in between))]
+    return compiled(chain((8,), *stack, layers.Dense(3, activation=last)))
+
+
+pair("five sigmoids", "sigmoid-chain", lambda: sigmoids(*["sigmoid"] * 5), lambda: sigmoids(*["sigmoid"] * 4))
+pair(
+    "four sigmoids and one for the output",
+    "sigmoid-chain",
+    lambda: sigmoids(*["sigmoid"] * 5, last="sigmoid"),
+    lambda: sigmoids(*["sigmoid"] * 4, last="sigmoid"),
+    "the last of 6 sigmoids in a row",
+)
+pair(
+    "hard sigmoids",
+    "sigmoid-chain",
+    lambda: sigmoids("hard_sigmoid", "sigmoid", "sigmoid", "sigmoid", "sigmoid"),
+    lambda: sigmoids("relu", "sigmoid", "sigmoid", "sigmoid", "sigmoid"),
+)
+for name, kind in (("dropout", lambda: layers.Dropout(0.1)), ("a linear layer", lambda: layers.Dense(8))):
+    pair(
+        f"{name} between sigmoids",
+        "sigmoid-chain",
+        lambda kind=kind: sigmoids(*["sigmoid"] * 5, between=[kind]),
+        lambda: sigmoids(*["sigmoid"] * 5, between=[layers.BatchNormalization]),
+    )
+
+
+def then_softmax(*stack, shape=(8,)):
+    return compiled(chain(shape, *stack, SOFTMAX()))
+
+
+pair(
+    "an exponential of what is not negative",
+    "two-activations",
+    lambda: compiled(chain((8,), relu(3), layers.Activation("tanh"))),
+    lambda: compiled(chain((8,), relu(3), layers.Activation("exponential"))),
+)
+pair(
+    "the tanh of an lstm",
+    "two-activations",
+    lambda: then_softmax(layers.Dense(3, activation="tanh"), layers.Dropout(0.1)),
+    lambda: then_softmax(layers.LSTM(3), shape=(4, 2)),
+)
+pair(
+    "an activation that nobody knows",
+    "two-activations",
+    lambda: then_softmax(layers.Dense(3, activation="relu")),
+    lambda: then_softmax(layers.Dense(3, activation=lambda x: ops.sin(x))),
+)
+
+
+def weighted(inputs, is_gate, *between):
+    x = scores = layers.Softmax()(relu()(inputs))
+    for layer in between:
+        x = layer(x)
+    others = layers.Dense(8, activation="tanh")(inputs)
+    others = layers.RepeatVector(4)(others) if between else others
+    x = layers.Multiply()([x, others]) if is_gate else layers.Add()([x, others])
+    assert scores.shape[-1] == 8
+    return layers.Dense(3, activation="softmax")(layers.Flatten()(x))
+
+
+pair(
+    "weights of attention",
+    "two-activations",
+    lambda: then_softmax(relu(3)),
+    lambda: functional((8,), lambda inputs: weighted(inputs, True)),
+)
+pair(
+    "weights of attention for each step",
+    "two-activations",
+    lambda: then_softmax(relu(3)),
+    lambda: functional((8,), lambda inputs: weighted(inputs, True, layers.RepeatVector(4))),
+)
+# What changes the shape alone, between relu and softmax, beside a layer that learns.
+for name, between in {
+    "reshape": lambda x: ops.reshape(x, (-1, 2, 3)),
+    "squeeze": lambda x: ops.squeeze(ops.expand_dims(x, 1), 1),
+    "identity": layers.Identity(),
+    "permute": lambda x: layers.Permute((2, 1))(layers.Reshape((2, 3))(x)),
+    "padding": lambda x: layers.ZeroPadding1D(1)(layers.Reshape((2, 3))(x)),
+    "cropping": lambda x: layers.Cropping1D((1, 0))(layers.Reshape((2, 3))(x)),
+    "spatial dropout": lambda x: layers.SpatialDropout1D(0.1)(layers.Reshape((2, 3))(x)),
+}.items():
+    pair(
+        f"softmax of relu behind {name}",
+        "two-activations",
+        lambda between=between: functional((8,), lambda inputs: SOFTMAX()(between(relu(6)(inputs)))),
+        lambda between=between: functional(
+            (8,), lambda inputs: layers.Dense(3, activation="softmax")(between(relu(6)(inputs)))
+        ),
+    )
+
+
+def over_steps(*after, loss="sparse_categorical_crossentropy"):
+    return compiled(chain((4, 3), layers.Dense(3), layers.Softmax(axis=1), *after), loss=loss)
+
+
+pair("the axis of the steps", "softmax-axis", over_steps, lambda: over_steps(layers.Permute((2, 1))))
+pair("a softmax for numbers", "softmax-axis", over_steps, lambda: over_steps(loss="mse"))
+
+
+def after_selu(layer, *between, shape=(8,)):
+    kind = layers.Dense(8, activation="selu")
+    return compiled(chain(shape, kind, *between, layer, layers.Flatten(), layers.Dense(3, activation="softmax")))
+
+
+pair(
+    "dropout that drops nothing",
+    "selu-dropout",
+    lambda: after_selu(layers.Dropout(0.1)),
+    lambda: after_selu(layers.Dropout(0.0)),
+)
+for name, kind, shape in (
+    ("Dropout", layers.Dropout, (2,)),
+    ("SpatialDropout1D", layers.SpatialDropout1D, (2, 2)),
+    ("SpatialDropout2D", layers.SpatialDropout2D, (2, 2, 2)),
+    ("SpatialDropout3D", layers.SpatialDropout3D, (2, 2, 2, 2)),
+):
+    pair(
+        f"{name} behind selu and an identity",
+        "selu-dropout",
+        lambda kind=kind, shape=shape: after_selu(kind(0.1), layers.Identity(), shape=shape),
+        lambda shape=shape: after_selu(layers.AlphaDropout(0.1), layers.Identity(), shape=shape),
+        f"{name} after the selu of dense",
+    )
+
+# The values that layers are given
+pair(
+    "a slope within a layer",
+    "activation-setting",
+    lambda: mlp(layers.Dense(8, activation=layers.LeakyReLU(1.0))),
+    lambda: mlp(layers.Dense(8, activation=layers.LeakyReLU(0.3))),
+)
+pair(
+    "a gru without an activation",
+    "activation-setting",
+    lambda: compiled(chain((3, 4), layers.GRU(8, activation=None), layers.Dense(3, activation="softmax"))),
+    lambda: compiled(chain((3, 4), layers.GRU(8), layers.Dense(3, activation="softmax"))),
+)
+pair(
+    "rows that are to be orthogonal",
+    "strong-penalty",
+    lambda: mlp(relu(kernel_regularizer=keras.regularizers.OrthogonalRegularizer(10.0))),
+    lambda: mlp(relu(kernel_regularizer=keras.regularizers.OrthogonalRegularizer(9.9))),
+)
+for name in ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization"):
+    more = {"groups": 2} if name == "GroupNormalization" else {}
+    pair(
+        f"epsilon of {name}",
+        "norm-setting",
+        lambda name=name, more=more: mlp(relu(), getattr(layers, name)(epsilon=0.1, **more)),
+        lambda name=name, more=more: mlp(relu(), getattr(layers, name)(epsilon=0.09, **more)),
+    )
+for name in ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"):
+    more = {"groups": 2} if name == "GroupNormalization" else {}
+    pair(
+        f"pixels before {name}",
+        "unscaled-input",
+        lambda: of(mlp(layers.Dense(8), layers.Dropout(0.1)), x=np.tile([[0.0], [255.0]], (4, 8))),
+        lambda name=name, more=more: of(
+            mlp(layers.Dense(8), getattr(layers, name)(**more)), x=np.tile([[0.0], [255.0]], (4, 8))
+        ),
+    )
+for name, kind in (("ReLU", layers.ReLU), ("Activation", lambda: layers.Activation("relu"))):
+    pair(
+        f"pixels before {name} and batch norm",
+        "unscaled-input",
+        lambda: of(
+            mlp(layers.Dense(8), layers.Activation("tanh"), layers.BatchNormalization()),
+            x=np.tile([[0.0], [255.0]], (4, 8)),
+        ),
+        lambda kind=kind: of(
+            mlp(layers.Dense(8), kind(), layers.BatchNormalization()), x=np.tile([[0.0], [255.0]], (4, 8))
+        ),
+    )
+
+
+def judge_of_a_generator(is_nested):
+    judge = chain((8,), layers.BatchNormalization(), layers.LeakyReLU(), layers.Dense(1))
+    judge.trainable = False
+    parts = [judge] if is_nested else judge.layers
+    return compiled(chain((4,), layers.Dense(8, activation="tanh"), *parts), loss="mse")
+
+
+pair(
+    "the frozen judge of a generator",
+    "frozen-norm",
+    lambda: judge_of_a_generator(False),
+    lambda: judge_of_a_generator(True),
+    "frozen with a moving mean of 0 and a moving variance of 1",
+)
+
+
+def normalized(mean="zeros"):
+    norm = layers.BatchNormalization(moving_mean_initializer=mean)
+    return functional((8,), lambda x: layers.Dense(3, activation="softmax")(norm(layers.Dense(8)(x), training=False)))
+
+
+pair(
+    "batch norm that is called for inference",
+    "frozen-norm",
+    normalized,
+    lambda: normalized("ones"),
+    "called with training=False with a moving mean of 0 and a moving variance of 1",
+)
+
+
+def inputs_beside(*variances, is_frozen=True):
+    """Inputs of 100 and -100, whose variance is 10,000."""
+    norms = [
+        layers.BatchNormalization(moving_variance_initializer=CONSTANT(one), trainable=not is_frozen)
+        for one in variances
+    ]
+
+    def apply(x):
+        for norm in norms:
+            x = norm(x, **({} if is_frozen else {"training": False}))
+        return layers.Dense(3, activation="softmax")(x)
+
+    return of(functional((8,), apply), x=np.tile([[100.0], [-100.0]], (4, 8)))
+
+
+pair(
+    "inputs of 50 times the deviation",
+    "frozen-scale",
+    lambda: inputs_beside(4.0),
+    lambda: inputs_beside(100.0),
+    "its inputs vary 50 times as much as in its training",
+)
+pair(
+    "inference without being frozen",
+    "frozen-scale",
+    lambda: inputs_beside(4.0, is_frozen=False),
+    lambda: inputs_beside(100.0, is_frozen=False),
+)
+pair(
+    "averages as at the start",
+    "frozen-scale",
+    lambda: inputs_beside(1.0, 4.0),  # the second
+    lambda: inputs_beside(1.0, 100.0),
+)
+pair("the first norm alone", "frozen-scale", lambda: inputs_beside(4.0, 4.0), lambda: inputs_beside(100.0, 1e-6))
+
+
+def scaled_by_zero(joined):
+    def apply(inputs):
+        x = layers.Dense(8)(inputs)
+        scaled = layers.BatchNormalization(gamma_initializer="zeros")(x)
+        if joined:
+            other = layers.Dense(4, activation="relu")(scaled)
+            scaled = layers.Concatenate()([layers.Add()([x, scaled]), other])
+        return layers.Dense(3, activation="softmax")(scaled)
+
+    return functional((8,), apply)
+
+
+pair(
+    "a scale of zero that something is added to",
+    "zero-scale",
+    lambda: scaled_by_zero(False),
+    lambda: scaled_by_zero(True),
+)
+
+
+def enlarged_kernel(factor, **options):
+    return mlp(relu(8, kernel_initializer=CONSTANT(factor / 8**0.5), **options))
+
+
+def recurrent(factor):
+    kernel = CONSTANT(factor / 8**0.5)
+    return compiled(chain((3, 4), layers.GRU(8, recurrent_initializer=kernel), layers.Dense(3, activation="softmax")))
+
+
+def last_kernel(factor, last, loss):
+    return mlp(units=2, last=last, loss=loss, kernel_initializer=CONSTANT(factor / 16**0.5))
+
+
+for name, guilty, innocent in (
+    ("a large kernel that is frozen", lambda: enlarged_kernel(10.1), lambda: enlarged_kernel(99.0, trainable=False)),
+    (
+        "large biases of the output",
+        lambda: mlp(relu(bias_initializer=CONSTANT(10.1))),
+        lambda: mlp(bias_initializer=CONSTANT(99.0)),
+    ),
+    (
+        "large biases that are frozen",
+        lambda: mlp(relu(bias_initializer=CONSTANT(-10.1))),
+        lambda: mlp(relu(bias_initializer=CONSTANT(99.0), trainable=False)),
+    ),
+    ("a large recurrent kernel", lambda: recurrent(10.1), lambda: recurrent(9.9)),
+    (
+        "large filters",
+        lambda: cnn(conv(kernel_initializer=CONSTANT(10.1 / 27**0.5))),  # of 3 * 3 * 3 inputs
+        lambda: cnn(conv(kernel_initializer=CONSTANT(9.9 / 27**0.5))),
+    ),
+    (
+        "a table of large vectors",
+        lambda: compiled(
+            chain((5,), layers.Embedding(9, 4, embeddings_initializer=CONSTANT(10.1)), layers.Flatten(),
+                  layers.Dense(3, activation="softmax"), dtype="int32")
+        ),
+        lambda: compiled(
+            chain((5,), layers.Embedding(9, 4, embeddings_initializer=CONSTANT(9.9)), layers.Flatten(),
+                  layers.Dense(3, activation="softmax"), dtype="int32")
+        ),
+    ),
+    (
+        "large weights for large numbers",
+        lambda: last_kernel(10.1, "softmax", "categorical_crossentropy"),
+        lambda: last_kernel(99.0, None, "mse"),
+    ),
+):  # fmt: skip
+    pair(name, "large-weights", guilty, innocent)
+
+# How layers fit each other
+
+
+def maps(shape, function):
+    return functional(
+        shape, lambda x: layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(function(x)))
+    )
+
+
+def necked(kind, options):
+    return chain((8, 8, 3), conv(8), kind(1, 1, **options), conv(8), layers.GlobalAveragePooling2D(), layers.Dense(3))
+
+
+pair(
+    "an image of one channel",
+    "one-unit",
+    lambda: necked(layers.Conv2D, {"activation": "relu"}),
+    lambda: necked(layers.Conv2D, {"activation": "tanh"}),
+)
+
+
+def of_a_nested(activation, is_nested):
+    stack = [conv(8), layers.Conv2D(1, 1, activation=activation)]
+    first = [chain((8, 8, 3), *stack)] if is_nested else stack
+    return compiled(
+        chain((8, 8, 3), *first, conv(8), layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax"))
+    )
+
+
+pair(
+    "an image that a nested model makes",
+    "one-unit",
+    lambda: of_a_nested("relu", False),
+    lambda: of_a_nested("relu", True),
+)
+
+
+def neck(kind):
+    inputs = Input((8,))
+    x = relu()(inputs)
+    one = layers.Dense(1, activation="relu")(x)
+    out = layers.Dense(3, activation="softmax")(relu()(one))
+    if kind == "gate":
+        out = layers.Dense(3, activation="softmax")(layers.Concatenate()([relu()(one), layers.Multiply()([x, one])]))
+    return compiled(K.Model(inputs, [out, one] if kind == "output" else out))
+
+
+pair("a unit that is a gate too", "one-unit", lambda: neck("hidden"), lambda: neck("gate"))
+pair("a unit that is an output too", "one-unit", lambda: neck("hidden"), lambda: neck("output"))
+pair(
+    "a channel three times",
+    "joined-with-itself",
+    lambda: maps((8, 8, 2), lambda x: conv(8)(layers.Concatenate()([x, x, x]))),
+    lambda: maps((8, 8, 1), lambda x: conv(8)(layers.Concatenate()([x, x, x]))),
+)
+pair(
+    "a sum of two layers",
+    "joined-with-itself",
+    lambda: functional((8,), lambda x: layers.Dense(3)(layers.Add()([layers.Dense(8)(x), layers.Dense(8)(x)]))),
+    lambda: functional((8,), lambda x: layers.Dense(3)(layers.Add()([relu()(x), relu()(x)]))),
+)
+
+
+def cut(cropping, is_joined=True):
+    def apply(x):
+        small = layers.Cropping2D(cropping)(x)
+        other = layers.Conv2D(3, 9 - small.shape[1], activation="relu")(x)
+        return conv(8)(layers.Concatenate()([small, other]) if is_joined else small)
+
+    return maps((8, 8, 3), apply)
+
+
+pair(
+    "two pixels from one side",
+    "one-sided-crop",
+    lambda: cut(((0, 2), (0, 2))),
+    lambda: cut(((0, 1), (0, 1))),
+)
+pair(
+    "a crop that nothing is joined to",
+    "one-sided-crop",
+    lambda: cut(((0, 2), (0, 2))),
+    lambda: cut(((0, 2), (0, 2)), is_joined=False),
+)
+
+
+def below(height, last):
+    return maps((8, 8, 3), lambda x: last(layers.Concatenate(axis=1)([x, x[:, :height] + 1])))
+
+
+pair("maps below each other", "concatenated-axis", lambda: below(8, conv(8)), lambda: below(4, conv(8)))
+pair("rows before a dense layer", "concatenated-axis", lambda: below(8, conv(8)), lambda: below(8, relu()))
+
+
+def one_step(kind):
+    inputs = Input((1, 4), batch_size=8 if kind == "stateful" else None)
+    if kind == "state":
+        x = layers.GRU(8)(inputs, initial_state=layers.Dense(8)(layers.Flatten()(inputs)))
+    elif kind == "others":
+        others = layers.Reshape((3, 4))(layers.Dense(12)(layers.Flatten()(inputs)))
+        x = layers.Flatten()(layers.MultiHeadAttention(2, 4)(inputs, others))
+    elif kind == "itself":
+        x = layers.Flatten()(layers.MultiHeadAttention(2, 4)(inputs, inputs))
+    else:
+        x = layers.GRU(8, stateful=kind == "stateful")(inputs)
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+pair("a step with a state", "one-step", lambda: one_step("alone"), lambda: one_step("state"))
+pair("a step of a stateful layer", "one-step", lambda: one_step("alone"), lambda: one_step("stateful"))
+pair("a step that attends to others", "one-step", lambda: one_step("itself"), lambda: one_step("others"))
+
+
+def pooled_twice(is_shared):
+    def apply(x):
+        once = layers.MaxPooling2D()(x)
+        twice = layers.MaxPooling2D()(once)
+        return layers.Concatenate()([twice, layers.MaxPooling2D()(conv(8)(once))]) if is_shared else twice
+
+    return maps((8, 8, 3), apply)
+
+
+pair("a pool that others read", "repeated-layer", lambda: pooled_twice(False), lambda: pooled_twice(True))
+pair(
+    "the first convolution behind a norm",
+    "channels-first",
+    lambda: cnn(layers.BatchNormalization(), conv(), shape=(3, 32, 32)),
+    lambda: cnn(conv(32), conv(), shape=(3, 32, 5)),
+)
+pair(
+    "an axis of one",
+    "reshaped-axes",
+    lambda: compiled(chain((8, 4), layers.Reshape((4, 8)), relu(), layers.Flatten(), layers.Dense(3))),
+    lambda: compiled(chain((8, 1, 4), layers.Reshape((1, 8, 4)), relu(), layers.Flatten(), layers.Dense(3))),
+)
+
+
+def beside(is_passed):
+    one, other = Input((8,)), Input((4,))
+    outputs = [layers.Dense(3)(one), *[other][: int(is_passed)]]
+    return K.Model([one, other], outputs)
+
+
+pair("an input that is an output", "unused-input", lambda: beside(False), lambda: beside(True))
+pair(
+    "a scale of zero is no norm of one value",
+    "norm-of-one",
+    lambda: mlp(layers.Dense(1), layers.LayerNormalization()),
+    lambda: mlp(layers.Dense(8), layers.LayerNormalization(gamma_initializer="zeros")),
+)
+
+# The order of layers
+pair(
+    "no activation by that name",
+    "linear-pair",
+    lambda: mlp(layers.Dense(16), layers.Activation("linear")),
+    lambda: mlp(layers.Dense(16), layers.Activation("relu")),
+)
+pair(
+    "a scale between linear layers",
+    "linear-pair",
+    lambda: mlp(layers.Dense(16), layers.Normalization(mean=0.0, variance=9.0)),
+    lambda: mlp(relu(16), layers.Normalization(mean=0.0, variance=9.0)),
+)
+pair(
+    "the mean over the steps",
+    "linear-pair",
+    lambda: functional((4, 8), lambda x: layers.Dense(3)(ops.mean(layers.Dense(8)(x), axis=1))),
+    lambda: functional((4, 8), lambda x: layers.Dense(3)(ops.mean(layers.Dense(8)(x), axis=-1))),
+)
+pair(
+    "a first layer that is frozen",
+    "linear-pair",
+    lambda: mlp(layers.Dense(16)),
+    lambda: mlp(layers.Dense(16, trainable=False)),
+)
+
+
+def joined_branches(activation, is_output=False):
+    inputs = Input((8,))
+    branches = [layers.Dense(8)(inputs), layers.Dense(8, activation=activation)(inputs)]
+    out = layers.Dense(3)(layers.Concatenate()(branches))
+    return K.Model(inputs, [out, branches[0]] if is_output else out)
+
+
+pair("linear branches", "linear-pair", lambda: joined_branches(None), lambda: joined_branches("relu"))
+pair("a linear layer that is an output", "linear-pair", lambda: two_linear(False), lambda: two_linear(True))
+
+
+def two_linear(is_output):
+    inputs = Input((8,))
+    middle = layers.Dense(8)(inputs)
+    out = layers.Dense(3)(middle)
+    return K.Model(inputs, [out, middle] if is_output else out)
+
+
+def hidden(kind, is_output=False, taker=None):
+    inputs = Input((8,))
+    x = gate = layers.Dense(8, activation=kind)(inputs)
+    x = taker(x) if taker else x
+    out = layers.Dense(3, activation="softmax")(x)
+    return compiled(K.Model(inputs, [out, gate] if is_output else out))
+
+
+for code, gate in (("hidden-softmax", "softmax"), ("hidden-gate", "exponential"), ("hidden-gate", "hard_sigmoid")):
+    pair(
+        f"hidden {gate} that is an output too",
+        code,
+        lambda gate=gate: hidden(gate),
+        lambda gate=gate: hidden(gate, is_output=True),
+    )
+    pair(
+        f"{gate} of what no layer gives",
+        code,
+        lambda gate=gate: functional((8,), lambda x: layers.Dense(3)(layers.Activation(gate)(layers.Dense(8)(x)))),
+        lambda gate=gate: functional((8,), lambda x: layers.Dense(3)(layers.Activation(gate)(x))),
+    )
+    for name, take in {
+        "a gru": lambda x: layers.GRU(4)(layers.Reshape((8, 1))(x)),
+        "attention": lambda x: layers.Flatten()(layers.MultiHeadAttention(1, 2)(*[layers.Reshape((1, 8))(x)] * 2)),
+    }.items():
+        pair(
+            f"{gate} into {name}",
+            code,
+            lambda gate=gate, take=take: hidden(gate, taker=take),
+            lambda take=take: hidden("relu", taker=take),
+        )
+
+
+def pooled_linear(kind, last=None, is_output=False):
+    inputs = Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, activation=kind)(inputs)
+    pool = layers.MaxPooling2D()(x)
+    end = layers.GlobalAveragePooling2D()((last or conv(8))(pool))
+    return compiled(K.Model(inputs, [layers.Dense(3)(end), *[x][: int(is_output)]]))
+
+
+pair("the largest of linear maps", "pooled-linear", lambda: pooled_linear(None), lambda: pooled_linear("relu"))
+pair(
+    "linear maps that are an output too",
+    "pooled-linear",
+    lambda: pooled_linear(None),
+    lambda: pooled_linear(None, is_output=True),
+)
+pair(
+    "a norm behind the pool",
+    "pooled-linear",
+    lambda: pooled_linear(None),
+    lambda: pooled_linear(None, layers.BatchNormalization()),
+)
+
+
+def biased(is_shared, **options):
+    inputs = Input((8,))
+    x = layers.Dense(8, **options)(inputs)
+    normed = layers.BatchNormalization()(x)
+    return K.Model(inputs, layers.Dense(3)(layers.Concatenate()([normed, relu()(x)]) if is_shared else normed))
+
+
+pair("biases that others read", "bias-before-norm", lambda: biased(False), lambda: biased(True))
+pair("no biases", "bias-before-norm", lambda: biased(False), lambda: biased(False, use_bias=False))
+pair(
+    "biases before a norm for inference",
+    "bias-before-norm",
+    lambda: biased(False),
+    lambda: functional(
+        (8,), lambda x: layers.Dense(3)(layers.BatchNormalization()(layers.Dense(8)(x), training=False))
+    ),
+)
+pair(
+    "dropout before a norm of each row",
+    "dropout-before-norm",
+    lambda: mlp(relu(), layers.Dropout(0.1), layers.BatchNormalization()),
+    lambda: mlp(relu(), layers.Dropout(0.1), layers.LayerNormalization()),
+)
+
+# What goes in
+RANDOM = np.random.default_rng(0)
+
+
+class Own(layers.Layer):
+    def call(self, x):
+        return ops.where(ops.isnan(x), 0.0, x)
+
+
+def with_a_gap(*first):
+    x = RANDOM.normal(size=(N, 8))
+    x[3, 4] = np.nan
+    return of(mlp(*first, relu()), x=x)
+
+
+pair("a first layer of its own", "missing-values", lambda: with_a_gap(layers.Dropout(0.1)), lambda: with_a_gap(Own()))
+
+
+def table(size, x, *before, mask_zero=False):
+    stack = [*before, layers.Embedding(size, 4, mask_zero=mask_zero), layers.GlobalAveragePooling1D(), layers.Dense(3)]
+    return of(compiled(chain(x.shape[1:], *stack, dtype="int32")), x=x)
+
+
+WORDS = 1 + np.arange(N * 16).reshape(N, 16) % 9
+pair(
+    "a table for each word and the unknown one",
+    "embedding-ids",
+    lambda: table(9, WORDS, layers.IntegerLookup(vocabulary=np.arange(1, 10))),
+    lambda: table(10, WORDS, layers.IntegerLookup(vocabulary=np.arange(1, 10))),
+    "a table of 9 for the 10 ids of",
+)
+pair(
+    "a table for each bin",
+    "embedding-ids",
+    lambda: table(9, WORDS, layers.Hashing(10)),
+    lambda: table(10, WORDS, layers.Hashing(10)),
+    "a table of 9 for the 10 ids of",
+)
+MARKS = WORDS[:32] % 2
+for name, size, x in (("99 ids", 99, MARKS), ("15 columns", 100, MARKS[:, :15]), ("31 rows", 100, MARKS[:31])):
+    pair(f"marks for {name}", "marks-as-ids", lambda: table(100, MARKS), lambda size=size, x=x: table(size, x))
+
+
+def filled(rows, steps=6, begin=False):
+    """Sequences of which so many end with two steps of 7, or begin with them."""
+    x = RANDOM.normal(size=(8, steps, 2))
+    x[:rows, -2:] = 7.0
+    stack = [layers.Masking(), layers.LSTM(4), layers.Dense(3, activation="softmax")]
+    return of(compiled(chain((steps, 2), *stack)), x=x[:, ::-1] if begin else x)
+
+
+def of_other_ends():
+    model, known = filled(8)
+    known["x"][:, -2:] = np.arange(8)[:, None, None] + 1.0
+    return of(model, **known)
+
+
+pair(
+    "half of the sequences",
+    "idle-masking",
+    lambda: filled(4),
+    lambda: filled(3),
+    "masks 0, but the sequences end with 7",
+)
+pair(
+    "what sequences begin with",
+    "idle-masking",
+    lambda: filled(4, begin=True),
+    lambda: filled(3, begin=True),
+    "masks 0, but the sequences begin with 7",
+)
+pair("sequences of four steps", "idle-masking", lambda: filled(4, steps=4), lambda: filled(4, steps=3))
+pair("ends that differ", "idle-masking", lambda: filled(8), of_other_ends)
+
+
+def items(rows, count=32):
+    """Rows of 1, 2, 3, of which so many have a 0 in between."""
+    x = np.tile([1, 2, 3], (count, 1))
+    x[:rows, 1] = 0
+    return table(9, x, mask_zero=True)
+
+
+pair("over half of the rows", "masked-items", lambda: items(17), lambda: items(16))
+pair("few rows with gaps", "masked-items", lambda: items(32), lambda: items(31, 31))
+
+
+def looked_up(x, **options):
+    return table(10, x, layers.IntegerLookup(vocabulary=[1, 2, 3], **options))
+
+
+pair("nothing but unknown words", "unknown-words", lambda: looked_up(WORDS % 5 + 4), lambda: looked_up(WORDS % 5 + 3))
+pair("the same word in each row", "unknown-words", lambda: looked_up(WORDS % 5 + 4), lambda: looked_up(0 * WORDS + 4))
+pair(
+    "padding is no word",
+    "unknown-words",
+    lambda: looked_up(np.where(WORDS < 5, 0, WORDS), mask_token=0),
+    lambda: looked_up(np.where(WORDS < 5, 1, WORDS), mask_token=0),
+)
+
+
+def vectorized(*words):
+    stack = [layers.TextVectorization(vocabulary=["a", "b"], output_sequence_length=2), layers.Embedding(4, 4)]
+    model = chain((1,), *stack, layers.GlobalAveragePooling1D(), layers.Dense(3), dtype="string")
+    return of(model, x=np.array([[word] for word in words]))
+
+
+pair("texts of other words", "unknown-words", lambda: vectorized("c", "d e"), lambda: vectorized("a", "d e"))
+for high in (0.045, 0.049):
+    pair(
+        f"inputs up to {high}",
+        "faint-input",
+        lambda high=high: of(mlp(), x=np.linspace(0, high, 8 * 8).reshape(8, 8)),
+        lambda: of(mlp(), x=np.linspace(0, 0.051, 8 * 8).reshape(8, 8)),
+    )
+ROW = RANDOM.normal(size=(1, 8))
+pair(
+    "32 equal rows",
+    "faint-input",
+    lambda: of(mlp(), x=np.repeat(ROW, 32, axis=0)),
+    lambda: of(mlp(), x=np.repeat(ROW, 31, axis=0)),
+)
+
+
+def of_two(x, other):
+    one, second = Input((8,)), Input((8,))
+    both = layers.Concatenate()([relu()(one), relu()(second)])
+    return of(compiled(K.Model([one, second], layers.Dense(3, activation="softmax")(both))), x=[x, other])
+
+
+NOISE = RANDOM.normal(size=(32, 8))
+pair(
+    "an input beside one that is constant",
+    "faint-input",
+    lambda: of_two(NOISE, 0.001 * NOISE),
+    lambda: of_two(NOISE, np.zeros((32, 8))),
+)
+
+
+class MinibatchMean(layers.Layer):
+    def call(self, x):
+        return x - ops.mean(x, axis=0)
+
+
+class OwnMean(MinibatchMean):
+    pass
+
+
+def of_the_batch(function, x=NOISE[:16]):
+    inputs = Input((8,))
+    return of(K.Model(inputs, layers.Dense(3)(function(inputs))), x=x)
+
+
+def centered(x):
+    return x - ops.mean(x, axis=0)
+
+
+def over_all_rows(keeps_rows):
+    inputs = Input((8,))
+    x = layers.Dense(2)(inputs)
+    return of(K.Model(inputs, centered(x) if keeps_rows else ops.mean(x, axis=0)), x=NOISE[:16])
+
+
+pair(
+    "a matrix of all rows",
+    "mixed-rows",
+    lambda: of_the_batch(centered),
+    lambda: of_the_batch(centered, NOISE[:8]),
+)
+pair(
+    "a layer that says so",
+    "mixed-rows",
+    lambda: of_the_batch(lambda x: OwnMean()(x)),
+    lambda: of_the_batch(lambda x: MinibatchMean()(x)),
+)
+pair("an output without rows", "mixed-rows", lambda: over_all_rows(True), lambda: over_all_rows(False))
+pair(
+    "a hundredth of the other rows",
+    "mixed-rows",
+    lambda: of_the_batch(lambda x: x * (1 + 0.02 * ops.mean(x, axis=0))),
+    lambda: of_the_batch(lambda x: x * (1 + 0.02 * ops.mean(x, axis=1, keepdims=True))),
+)
+
+
+def bag(*positions):
+    inputs = Input((12,), dtype="int32")
+    x = layers.Embedding(50, 8)(inputs)
+    for constant in positions:
+        x = x + constant
+    x = layers.MultiHeadAttention(2, 4)(x, x)
+    return compiled(K.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(x))))
+
+
+pair(
+    "positions that are constants",
+    "order-blind",
+    bag,
+    lambda: bag(np.sin(np.arange(96)).reshape(12, 8).astype("float32")),
+)
+
+
+def beside_the_label(change, rows=32, labels=None):
+    """The first column, and as labels what a function makes of it."""
+    x = RANDOM.normal(size=(rows, 8)).astype("float32")
+    y = change(x[:, 0]) if labels is None else labels
+    return of(mlp(units=1, last=None, loss="mse"), x=x, y=y)
+
+
+def noisy(x):
+    return x + 0.01 * np.cos(np.arange(len(x)))
+
+
+pair(
+    "the label in another unit",
+    "label-among-inputs",
+    lambda: beside_the_label(lambda x: 32 - 1.8 * x),
+    lambda: beside_the_label(noisy),
+)
+pair(
+    "31 labels",
+    "label-among-inputs",
+    lambda: beside_the_label(lambda x: x),
+    lambda: beside_the_label(lambda x: x, rows=31),
+)
+
+# What is known of a task
+
+
+def own_loss_of_logits(from_logits):
+    class OwnLoss(keras.losses.Loss):
+        def __init__(self):
+            super().__init__()
+            self.from_logits = from_logits
+
+        def call(self, y, p):
+            return ops.mean(y * p, axis=-1)
+
+    return OwnLoss()
+
+
+pair(
+    "a loss of its own says what it takes",
+    "probabilities-as-logits",
+    lambda: mlp(loss=own_loss_of_logits(True)),
+    lambda: mlp(loss=own_loss_of_logits(False)),
+)
+pair(
+    "ctc takes logits",
+    "probabilities-as-logits",
+    lambda: compiled(chain((9, 4), layers.LSTM(8, return_sequences=True), layers.Dense(6, activation="softmax")),
+                     "adam", "ctc"),
+    lambda: compiled(chain((9, 4), layers.LSTM(8, return_sequences=True), layers.Dense(6)), "adam", "ctc"),
+)  # fmt: skip
+for name in ("sparsemax", "sparse_sigmoid"):
+    pair(
+        f"{name} and logits",
+        "probabilities-as-logits",
+        lambda name=name: mlp(last=name, loss=L.CategoricalCrossentropy(from_logits=True)),
+        lambda: mlp(last=None, loss=L.CategoricalCrossentropy(from_logits=True)),
+    )
+pair(
+    "a class as a loss",
+    "loss-and-output",
+    lambda: mlp(loss=L.MeanSquaredError),
+    lambda: mlp(loss=L.CategoricalCrossentropy),
+)
+pair("a loss that Keras chooses later", "loss-and-output", lambda: mlp(loss="mse"), lambda: mlp(loss="ce"))
+pair(
+    "an optimizer that scales the loss",
+    "learning-rate",
+    lambda: mlp(optimizer=OPTIMIZERS.LossScaleOptimizer(OPTIMIZERS.Adam(0.05))),
+    lambda: mlp(optimizer=OPTIMIZERS.LossScaleOptimizer(OPTIMIZERS.Adam(0.049))),
+)
+
+
+class Certain(keras.Model):
+    """Gives 1 for each row: by a softmax, or by a sigmoid of a large number, or as it is."""
+
+    def __init__(self, kind):
+        super().__init__()
+        bias = CONSTANT(20.0) if kind == "sigmoid" else "zeros"
+        self.out = layers.Dense(1, bias_initializer=bias, activation=None if kind == "ones" else kind)
+
+    def call(self, x):
+        out = self.out(x)
+        return out if self.out.activation is not keras.activations.linear else ops.ones_like(out)
+
+
+for name in ("sigmoid", "ones"):
+    pair(
+        f"{name} without the layer in sight",
+        "single-output",
+        lambda: of(compiled(Certain("softmax"), "adam", BINARY), x=NOISE[:16]),
+        lambda name=name: of(compiled(Certain(name), "adam", BINARY), x=NOISE[:16]),
+    )
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_detail_makes_the_fault(name):
+    code, guilty, innocent, message = PAIRS[name]
+    found = judged(code, guilty)
+    assert len(found) >= 1
+    assert message in found[0]
+    assert judged(code, innocent) == []
