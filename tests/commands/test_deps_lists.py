@@ -64,6 +64,7 @@ def test_adds_above_a_list_that_ends_in_several_lines():
         (FLOW, "a.py", "a.py, ", ""),
         (FLOW, "b.py", "b.py, ", ""),
         (FLOW, "c.py", ", c.py", ""),
+        ("stages: {a: {cmd: x, deps: [a.py, b.py]}}\n", "a.py", "a.py, ", ""),
         ("stages: {a: {cmd: x, deps: [a.py]}}\n", "a.py", "[a.py]", "[]"),
         ("stages:\n  a:\n    cmd: x\n    deps: # all\n    - a.py\n    outs: [o]\n", "a.py", ": # all\n    - a.py\n",
          ": [] # all\n"),

@@ -42,8 +42,25 @@ def test_a_layer_that_is_not_there_has_none():
     ]  # fmt: skip
     assert "3×3" not in text
     assert "Dropout" not in of_layers([layer("Dropout", [8], "0"), layer("Dense", [10])])
-    narrowing = [layer("Conv2D", [8, 8, 32], "3×3"), layer("Conv2D", [8, 8, 8], "3×3")]
-    assert "filters.**" not in of_layers(narrowing)
+    assert "softmax.**" not in of_layers([layer("Conv2D", [8, 8, 10], "1×1, softmax")])  # a map for each class
+    for widths in ([32, 8], [16, 16], [16, 8, 32]):
+        assert "filters.**" not in of_layers([layer("Conv2D", [8, 8, width], "5×5") for width in widths])
+    assert "several 3×3" not in of_layers([layer("Conv2D", [8, 8, 8], kernel) for kernel in ("5×5", "3×3")])
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [("center", "Pixels are scaled to x / 255 - 0.5"), ("standardize", "Inputs have mean 0 and variance 1")],
+)
+def test_inputs_have_the_reason_of_their_normalization(method, said):
+    assert f"**Normalization as a layer.** {said}" in of_layers(
+        recipe=dataclasses.replace(RECIPE, normalization=method)
+    )
+
+
+def test_an_average_over_the_map_is_explained():
+    text = of_layers([layer("GlobalAveragePooling2D", [8]), layer("Dense", [10])])
+    assert [line.split("**")[1] for line in text.splitlines()] == ["Global average pooling."]
 
 
 def test_the_whitening_layer_is_explained():
@@ -61,6 +78,7 @@ def test_the_whitening_layer_is_explained():
         ({"peak_lr": 0.25}, "**Peak learning rate 0.25.** It rises over the first 20% of the steps"),
         ({"warmup": 0.0}, "** It falls linearly to zero"),
         ({"lr_end": 0.1}, "falls linearly to 0.1 of the peak"),
+        ({"lr_end": 0.5}, "falls linearly to 0.5 of the peak"),
         ({"lr_end": 1.0, "warmup": 0.0}, "** It stays constant:"),
         ({"epochs": 1}, "**1 epoch.**"),
         ({"batch_size": 1000}, "**Batches of 1,000.**"),
@@ -96,7 +114,13 @@ def test_the_whitening_layer_is_explained():
             "**Edges.** Whatever moves in from outside the image is black",
         ),
         ({"first_size": 0.6}, "at 60% of their height and width, at 36% of the cost"),
-        ({"dropout": 0.0}, "Weight decay, label smoothing, mirroring and dropout: each"),
+        *(
+            (
+                {"dropout": 0.0, "network": network},
+                "Weight decay, label smoothing, mirroring and dropout: each",
+            )
+            for network in ("mnist_cnn", "cifar_cnn")
+        ),
     ],
 )
 def test_each_value_has_its_reason(changes, said):

@@ -9,7 +9,7 @@ from reprocnn.report import palette
 from reprocnn.report.document import NUMBER, Chapter, Figure, Section, inline, to_markdown, to_page
 
 SVG = (
-    '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="10"><defs><style>*{}</style><path id="m1" '
+    '<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg width="10"><defs><style>*{\n}</style><path id="m1" '
     'style="fill: #1f2328"/></defs>'
     '<use xlink:href="#m1" clip-path="url(#m1)"/></svg>\n'
 )
@@ -82,7 +82,7 @@ def test_columns_of_numbers_are_aligned_at_the_right(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "is_number"),
     [
-        ("1,234", True), ("99.04%\u00a0±\u00a00.08", True), ("98.99% (+0.02)", True), ("-", True),
+        ("1,234", True), ("99.04%\u00a0±\u00a00.08", True), ("98.99% (+0.02)", True), ("-", True), ("+4.5%", True),
         ("1.1 to 95.1", True),
         ("2,752 ms", True), ("512 MiB", True), ("1.3 GiB", True), ("1077 GFLOP/s", True), ("3.3 s, epoch 1", False),
         ("", True),
@@ -118,6 +118,9 @@ def test_a_single_figure_stands_beside_the_text(tmp_path):
          '<figure class="wide"><div class="scroll"><svg style="min-width: 508px"'),
         ('<g font-size="6.5px"><text>a</text></g>',
          '<figure class="wide"><div class="scroll"><svg style="min-width: 508px"'),
+        # A phone is 360 pixels wide: 300 * 11 / 9.17 = 359.9, of 9.16 it is 360.3.
+        ('<text font-size="9.17px">a</text>', '<figure><div class="scroll"><svg style="min-width: 360px"'),
+        ('<text font-size="9.16px">a</text>', '<figure class="wide"><div class="scroll"><svg style="min-width: 361px"'),
         ("", '<figure><div class="scroll"><svg role'),
     ],
 )  # fmt: skip
@@ -146,7 +149,9 @@ def test_the_contents_name_chapters_and_sections(tmp_path):
 
 
 def test_html_in_a_text_stays_text(tmp_path):
-    assert "&lt;script&gt;" in to_page("T", "<script>", [], tmp_path)
+    text = to_page("T", "<script>", [Chapter("C", "", (Section("Why <b>?", "Text."),))], tmp_path)
+    assert "&lt;script&gt;" in text
+    assert '<section class="below" id="c-why-b"><h3>Why &lt;b&gt;?</h3>' in text
 
 
 def test_each_colour_has_one_for_the_dark():

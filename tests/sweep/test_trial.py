@@ -551,6 +551,13 @@ def test_a_full_disk_is_seen_whatever_a_library_says(monkeypatch, tmp_path, erro
             trial.run_job(job(cache="/cache"), b"")
 
 
+def test_a_disk_that_cannot_be_asked_is_not_full(monkeypatch):
+    monkeypatch.setattr(trial.shutil, "disk_usage", lambda folder: raise_(OSError(5, "Input/output error")))
+    monkeypatch.setattr(trial, "_run", lambda job, repository: raise_(trial.TrialError("ERROR: it diverged")))
+    with pytest.raises(trial.TrialError, match="ERROR: it diverged"):
+        trial.run_job(job(), b"")
+
+
 def test_a_job_on_a_machine_that_lacks_something_does_not_start(monkeypatch):
     monkeypatch.setattr(tempfile, "gettempdir", lambda: pytest.fail("it started"))
     with pytest.raises(UserError, match=r"^numpy: found .*; install that; /nowhere/cache: missing"):
@@ -658,6 +665,16 @@ def test_a_history_is_reported_until_the_driver_says_stop(monkeypatch, tmp_path)
     assert history.stopped
     assert progress.reported == [("it", [0.5]), ("it", [0.5, 0.25])]
     assert history.values == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("last", ["2", "2,", "2,0.x", ""])
+def test_a_history_is_read_up_to_a_row_that_is_not_whole(last):
+    assert trial.Watched("history.csv", "accuracy").column_of(f"epoch,accuracy\n1,0.5\n{last}") == [0.5]
+
+
+def test_a_history_that_is_empty_has_no_column():
+    with pytest.raises(UserError, match=r"^history\.csv: found no column accuracy; known: $"):
+        trial.Watched("history.csv", "accuracy").column_of("")
 
 
 def test_a_history_without_the_column_is_a_fault_of_the_trial(tmp_path):
