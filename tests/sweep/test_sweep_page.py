@@ -49,6 +49,20 @@ def test_the_plots_have_the_values_that_differ_and_come_with_the_page(tmp_path):
     assert len(re.findall("base64,", alike)) == 1  # of lr
 
 
+def test_the_table_has_names_and_values_as_text(tmp_path):
+    """Of equal trials, the first by name is first; what a trial was not given is empty."""
+    failed = Ended("c", None, ("lr=x=<1>",), "failed", pruned=False)
+    trials = [Ended(name, 0.7, ("lr=0.1", "seed=1"), "5 s", pruned=False) for name in ("b", "a")]
+    text = write(tmp_path, [*trials, failed], "lr=0.1,0.2", "seed=1,2", "note='<b>'")
+    assert re.findall(r"<th>(.*?)</th>", text) == ["experiment", "val.accuracy", "lr", "seed", "outcome"]
+    rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr>(<td>.*?)</tr>", text)]
+    assert rows == [
+        ["a", "0.7000", "0.1", "1", "5 s"], ["b", "0.7000", "0.1", "1", "5 s"],
+        ["c", "-", "x=&lt;1&gt;", "", "failed"],
+    ]  # fmt: skip
+    assert "All have note=&#x27;&lt;b&gt;&#x27;." in text
+
+
 @pytest.mark.parametrize("trials", [[], TRIALS[2:3], TRIALS[:1]])
 def test_where_there_is_nothing_to_compare_the_table_stands_alone(tmp_path, trials):
     text = write(tmp_path, trials, "lr=0.1,0.2,0.3", "seed=1,2", "threads=2")

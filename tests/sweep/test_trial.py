@@ -20,7 +20,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.sweep import cluster, command, driver, dvc_process, trial
 from reprocnn.sweep.overrides import experiment_name
 from reprocnn.sweep.search import Proposal
-from tests.support.commands import ROOT
+from tests.support.commands import ROOT, call, commit
 
 
 def node(name: str, cores: float, alive: bool = True, gpus: float = 0) -> dict[str, Any]:
@@ -462,6 +462,7 @@ def test_a_cache_that_lacks_something_does_not_stop_the_job(monkeypatch, tmp_pat
         (0, "ERROR: but it ended well", None, ""),
         (1, "a\n\nb\nc\nd\n", trial.TrialError, "b\nc\nd"),
         (1, "Error: 1\nnoise\nERROR: 2\nerror: 3\nERROR: 4\nend\n", trial.TrialError, "ERROR: 2\nerror: 3\nERROR: 4"),
+        (255, "[Errno 28] No space left on device: 'm'\nERROR: x\n", UserError, "No space left on device"),
         (255, "ERROR: x\n[Errno 28] No space left on device: 'm'\n", UserError, "No space left on device"),
         (-9, "Updating lock file", trial.TrialError, "dvc pull was killed by SIGKILL; was there too little memory?"),
     ],
@@ -494,6 +495,17 @@ def test_dvc_in_the_clone_and_its_last_words(monkeypatch, tmp_path, code, log, e
     assert (variables["DVC_NO_ANALYTICS"], variables["MORE"], variables["KEPT"]) == ("1", "1", "yes")
     assert "OMP_NUM_THREADS" not in variables
     assert "TF_FORCE_GPU_ALLOW_GROWTH" not in variables
+
+
+@pytest.mark.parametrize("code", [None, 0, 1])
+def test_dvc_that_was_stopped_has_not_failed(monkeypatch, tmp_path, code):
+    monkeypatch.setattr(dvc_process, "run", lambda *_: code)
+    (tmp_path / "log").write_text("ERROR: it\n")
+    if code:
+        with pytest.raises(UserError, match=r"^ERROR: it$"):
+            trial._dvc(tmp_path, job(), None, "pull")
+    else:
+        trial._dvc(tmp_path, job(), None, "pull")
 
 
 @pytest.mark.parametrize(
@@ -578,6 +590,48 @@ def test_a_job_has_its_clone_alone_and_does_not_repeat_an_experiment(monkeypatch
         monkeypatch.setattr(trial, "git", lambda *_, cwd, found=found: found)
         assert trial._run(job(cache=str(tmp_path)), b"").bundle == b"bundle"
     assert (ran, locks) == (["it"], [fcntl.LOCK_EX] * 2)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize(("watched", "stopped"), [(False, False), (True, False), (True, True)])
+def test_what_a_worker_sends_back(monkeypatch, tmp_path, cached, watched, stopped):
+    def run(place: Path, job: trial.Job, lock: Any, cached: bool, history: Any) -> None:
+        if history:
+            history.values, history.stopped = [0.3, 0.2], stopped
+
+    monkeypatch.setattr(trial, "_places", lambda: tmp_path / "places")
+    monkeypatch.setattr(trial, "_clone", lambda place, *_: (place / "repository/runs").mkdir(parents=True))
+    monkeypatch.setattr(trial, "_run_experiment", run)
+    monkeypatch.setattr(trial, "_bundle", lambda *_: b"bundle")
+    monkeypatch.setattr(trial, "git", lambda *_, cwd: "")
+    monkeypatch.setattr(trial.ray, "get_gpu_ids", lambda: [3])
+    cache = tmp_path if cached else tmp_path / "nowhere"
+    watch = trial.Watched("history.csv", "accuracy") if watched else None
+    sent = trial._run(job(cache=str(cache), remote=str(tmp_path), watched=watch), b"")
+    assert (sent.bundle, sent.pruned) == ((b"", [0.3, 0.2]) if stopped else (b"bundle", None))
+    assert (sent.pushed, sent.node, sent.gpus) == (not cached, platform.node(), ("3",))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_clone_is_of_the_revision_and_has_the_settings_of_the_sweep(monkeypatch, tmp_path, cached):
+    source, place, bundle = (tmp_path / name for name in ("source", "place", "bundle"))
+    (source / ".dvc").mkdir(parents=True)
+    place.mkdir()
+    call(source, "git", "init", "--quiet")
+    for text in ("first", "second"):
+        (source / ".dvc/config").write_text(f"# {text}\n")
+        call(source, "git", "add", "--all")
+        commit(source)
+    call(source, "git", "bundle", "create", "--quiet", str(bundle), "HEAD")
+    monkeypatch.setattr(trial, "_places", lambda: tmp_path / "places")
+    settings = {"core": {"autostage": True}, "cache": {"dir": "/elsewhere"}}
+    revision = call(source, "git", "rev-parse", "HEAD~1").strip()
+    trial._clone(place, job(revision=revision, settings=settings, cache="/cache"), bundle.read_bytes(), cached)
+    assert (place / "repository/.dvc/config").read_text() == "# first\n"
+    lines = [line.strip() for line in (place / "repository/.dvc/config.local").read_text().splitlines()]
+    assert f"dir = {'/cache' if cached else tmp_path / 'places/cache'}" in lines
+    assert {"autostage = True", 'type = "reflink,symlink,copy"'} <= set(lines)
+    assert (place / "ready").exists()
 
 
 def test_the_clones_of_two_commits_and_of_two_repositories_are_apart(monkeypatch, tmp_path):
