@@ -15,6 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "cifar": {},
     "cifar-quick": {"cifar.filters": 32},
     "cifar-94": {"cifar.train_on": "train+val", "cifar.epochs": 11, "cifar.weight_decay": 0.06},
+    "cifar-95": {"cifar.train_on": "train+val", "cifar.filters": 112, "cifar.epochs": 14, "cifar.weight_decay": 0.06},
     # The baseline of cifar-94: airbench's epochs, rate and size of the images, without what makes it cheaper.
     "cifar-plain": {"cifar.train_on": "train+val", "cifar.epochs": 8, "cifar.lr_factor": 24.0, "cifar.first_size": 1.0}
     | {"precision": "float32"},
