@@ -50,3 +50,21 @@ def test_a_finding_is_known_again_by_its_rule_and_layer():
     [run] = json.loads(as_sarif({"model.keras": found}, RULES))["runs"]
     fingerprints = [result["partialFingerprints"] for result in run["results"]]
     assert fingerprints == [{"layer/v1": "one-unit/a"}, {"layer/v1": "one-unit/b"}]
+
+
+def test_a_finding_has_its_rule_its_level_its_place_and_its_words():
+    (rule,) = [one for one in RULES if one.code == "norm-of-one"]
+    found = [Finding("norm-of-one", "note", "außen/inner", "all are 0", "why", "Give it more")]
+    text = as_sarif({"é b\\model.keras": found}, RULES)
+    assert "außen/inner" in text
+    [run] = json.loads(text)["runs"]
+    [result] = run["results"]
+    assert result["ruleId"] == "norm-of-one"
+    assert run["tool"]["driver"]["rules"][result["ruleIndex"]] == {
+        "id": "norm-of-one", "shortDescription": {"text": rule.what}, "fullDescription": {"text": rule.why},
+        "help": {"text": rule.fix}, "defaultConfiguration": {"level": "error"},
+    }  # fmt: skip
+    assert (result["level"], result["message"]) == ("note", {"text": "außen/inner: all are 0. Give it more"})
+    [place] = result["locations"]
+    assert place["physicalLocation"] == {"artifactLocation": {"uri": "%C3%A9%20b/model.keras"}}
+    assert place["logicalLocations"] == [{"name": "außen/inner", "kind": "object"}]
