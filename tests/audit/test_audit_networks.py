@@ -11,8 +11,6 @@ from tests.audit.faulty_networks import FAULTS, NEAR
 from tests.audit.sound_networks import SOUND
 from tests.audit.test_audit_rules import CASES
 
-FIRST = {code: name for name, (code, _) in reversed(FAULTS.items())}  # the first of each rule; the rest take a minute
-
 
 def codes(build):
     keras.utils.clear_session(free_memory=False)
@@ -28,9 +26,7 @@ def test_finds_nothing_in_a_sound_network(name):
     assert codes(SOUND[name]) == {}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in FIRST.values() else pytest.mark.slow) for name in FAULTS]
-)
+@pytest.mark.parametrize("name", FAULTS)
 def test_finds_the_fault(name):
     code, build = FAULTS[name]
     assert code in codes(build)

@@ -816,7 +816,7 @@ def test_a_failed_trial_is_an_error(in_repository, monkeypatch, failed, capsys):
 
     def sweep(overrides: Any, search: Any, trials: Any, options: Any) -> SimpleNamespace:
         given.append((search and (search.sampler, search.trials, search.minimize, search.prune), trials))
-        return SimpleNamespace(run=lambda: failed)
+        return SimpleNamespace(run=lambda: failed, ended=[None] * 2)  # a search may draw no more
 
     monkeypatch.setattr(command, "_sweep", sweep)
     searching = ["--search=optuna", "--trials=5", "--minimize"]
@@ -828,6 +828,7 @@ def test_a_failed_trial_is_an_error(in_repository, monkeypatch, failed, capsys):
             command.main(["lr=0.1,0.2", "--threads=1", *more])
         printed = capsys.readouterr().out
         assert "Trials have threads=1, params.yaml has threads: 0 (all cores): other threads give other" in printed
+        assert ("sweep: 2 trials; further draws only repeated them\n" in printed) is (total == 5)
     assert given == [
         (None, [("lr=0.1", "threads=1"), ("lr=0.2", "threads=1")]),
         (("optuna", 5, True, False), []),
