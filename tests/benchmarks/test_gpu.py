@@ -116,7 +116,7 @@ gpu.main(["train", "1", "cifar,lr_factor=10,epochs=2"])
 @pytest.mark.slow
 def test_another_setting_is_refused(folder):
     refused = {
-        "cifar-95": "found cifar-95, expected one of mnist, mnist-fast, ",
+        "cifar-99": "found cifar-99, expected one of mnist, mnist-fast, ",
         "cifar-94,epoch=9": "unknown key epoch; known: lr, ",
         "cifar-94,epochs": "found cifar-94,epochs, expected changes as KEY=VALUE",
         "mnist": "found mnist, expected cifar_cnn with",
