@@ -43,12 +43,12 @@ def commands(line: str) -> Iterator[list[str]]:
 
 def program(command: list[str]) -> str:
     """Return the name of what a command runs, after variables that are set for it."""
-    return next((Path(word).name for word in command if not re.match(r"\w+=", word)), "")
+    return next((_name(word) for word in command if not re.match(r"\w+=", word)), "")
 
 
 def starts_shell(command: list[str]) -> bool:
     """Return whether one of the words is the name of a shell."""
-    return any(Path(word).name in SHELLS for word in command)
+    return any(_name(word) in SHELLS for word in command)
 
 
 def name_parts(text: str) -> set[str]:
@@ -57,6 +57,10 @@ def name_parts(text: str) -> set[str]:
         return set(re.findall(r"[\w-]+\.py\b", text))
     word = text.rpartition("=")[2]
     return {Path(word).name, *re.findall(r"[\w-]+", word)}
+
+
+def _name(word: str) -> str:
+    return Path(word).name or word  # the path "." has no name
 
 
 def _split(command: str) -> list[str]:
