@@ -601,6 +601,7 @@ def test_strings_beside_a_plain_import_by_name_are_no_imports(foreign):
     ("cmd", "code"),
     [
         ("python a.py && sh run.sh", ""),
+        ("python a.py && . ./run", ""),
         ("bash -c 'set -e; python a.py; ./run'", ""),
         ("python a.py; make b", ""),
         ("python a.py && python -m installed", ""),
