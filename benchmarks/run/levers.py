@@ -22,6 +22,7 @@ from reprocnn.repository import dvc
 TABLE, MEASURED = results.FOLDER / "levers.csv", Path("runs/lever.json")
 BUILD, WHITENING = "reprocnn/networks/build.py", "reprocnn/networks/whitening.py"
 LOOP, MUON = "reprocnn/training/loop.py", "reprocnn/training/muon.py"
+SCHEDULE = "reprocnn/training/schedule.py"
 # Code to change: file, text that occurs once, what replaces it.
 NO_BIAS = ((WHITENING, "    layer.kernel.trainable = False", "    layer.trainable = False"),)
 # As PyTorch does: within 1 / sqrt(12), of the twelve values in a patch.
@@ -71,6 +72,45 @@ POOLED_EARLIER = (
     (BUILD, "for factor in (1, 4, 4):", "for factor, pooled in ((1, (0, 1)), (4, ()), (4, (0,))):"),
     (BUILD, POOLED, POOLED.replace("index == 0", "index in pooled")),
 )
+CROPS = (
+    (SCHEDULE, "    share = min(1,", "    full = tuple(side - 4 for side in full)\n    share = min(1,"),
+    (LOOP, "return shrink(x, size", "return shrink(x[:, 2:-2, 2:-2], size"),
+)
+ACTIVATION = '            x = layers.Activation("gelu")(x)\n'
+RESIDUAL = (
+    (BUILD, "            x = convolution(x)\n", "            before = x\n            x = convolution(x)\n"),
+    (BUILD, ACTIVATION, ACTIVATION + "            x = layers.Add()([x, before]) if index else x\n"),
+)
+# arXiv 1709.01507, at the end of each group.
+SQUEEZE = """\
+            if index:
+                share = layers.GlobalAveragePooling2D(keepdims=True)(x)
+                share = layers.Conv2D(max(16, factor * filters // 8), 1, activation="relu")(share)
+                share = layers.Conv2D(factor * filters, 1, activation="sigmoid")(share)
+                x = layers.Multiply()([x, layers.Rescaling(2.0)(share)])
+"""
+MAXIMUM = "layers.GlobalMaxPooling2D()(x)"
+MEAN_TOO = ((BUILD, MAXIMUM, f"layers.Concatenate()([{MAXIMUM}, layers.GlobalAveragePooling2D()(x)])"),)
+STRIDED = (
+    (BUILD, "Conv2D(2 * 4 * shape[-1], 2,", "Conv2D(2 * 16 * shape[-1], 4, strides=2,"),
+    (BUILD, POOLED, POOLED.replace("index == 0", "index == 0 and factor > 1")),
+)
+# Twice, sort out the images that the network so far finds easiest, and show the others again in their place.
+HARDEST = """\
+    if epoch in (recipe.epochs // 2, recipe.epochs * 3 // 4):
+        size = image_size(data.x.shape[1:3], recipe.first_size, epoch, recipe.epochs)
+        right = (training.model.predict(batches(shrink(data.x, size, threads), 1000), verbose=0) * data.y).sum(axis=1)
+        training.model.hardest = np.argsort(-right)[round((1 - SHARE) * len(right)) :]
+    if epoch >= recipe.epochs // 2:
+        hardest = [rng.permutation(training.model.hardest) for _ in range(2)]
+        chosen = rng.permutation(np.concatenate(hardest)[: len(chosen)])
+"""
+
+
+def hardest(share: float) -> tuple[tuple[str, str, str], ...]:
+    """Train on this share of the images in the second half of the epochs, which have as many images as before."""
+    before = "    mirrored = flips("
+    return ((LOOP, before, HARDEST.replace("SHARE", repr(share)) + before),)
 
 
 def rates(share: float) -> tuple[tuple[str, str, str], ...]:
@@ -137,6 +177,14 @@ LEVERS = {
     "whitening's bias starts random": Lever({}, RANDOM_BIAS),
     "frozen for 2 epochs": Lever({}, frozen(2)),
     "frozen for 4 epochs": Lever({}, frozen(4)),
+    "trained on the hardest 70 %": Lever({}, hardest(0.7)),
+    "trained on the hardest 85 %": Lever({}, hardest(0.85)),
+    "head's rate x 2": Lever({}, ((MUON, "0.085", "0.17"),)),
+    "mean and maximum": Lever({}, MEAN_TOO),
+    "residual": Lever({}, RESIDUAL),
+    "squeeze and excitation": Lever({}, ((BUILD, ACTIVATION, ACTIVATION + SQUEEZE),)),
+    "whitens 4x4 with stride 2": Lever({}, STRIDED),
+    "crops of 28, first_size=0.7 epochs=9": Lever({"first_size": 0.7, "epochs": 9}, CROPS),
     "lookahead": Lever({}, after_step(LOOKAHEAD)),
     "weights averaged": Lever({}, after_step(AVERAGE)),
     "weights averaged, lr_end=0.2": Lever({"lr_end": 0.2}, after_step(AVERAGE)),
@@ -156,6 +204,7 @@ LEVERS = {
     "filters=64 epochs=9 weight_decay=0.06": Lever(FULL | {"weight_decay": 0.06}),
     "filters=64 epochs=9, decay 0.06, rate 14": Lever(FULL | {"weight_decay": 0.06, "lr_factor": 14.0}),
     "filters=64 epochs=9, decay 0.06, frozen": Lever(FULL | {"weight_decay": 0.06}, frozen(3)),
+    "filters=64 epochs=9, decay 0.06, mean": Lever(FULL | {"weight_decay": 0.06}, MEAN_TOO),
     "filters=64 epochs=9 weight_decay=0.12": Lever(FULL | {"weight_decay": 0.12}),
     "filters=64 epochs=10 weight_decay=0.06": Lever(FULL | {"epochs": 10, "weight_decay": 0.06}),
     "filters=64 epochs=9, airbench's details": Lever(FULL | AIRBENCH, NO_BIAS + PYTORCH_SCALE + rates(0.4375)),

@@ -13,7 +13,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "mnist-tiny": {"mnist.network": "cifar_cnn", "mnist.filters": 3, "mnist.epochs": 30, "mnist.batch_size": 128}
     | {"mnist.dropout": 0.0, "mnist.rotation": 10.0, "mnist.zoom": 0.1, "mnist.shear": 0.1, "mnist.elastic": 0.4},
     "cifar": {},
-    "cifar-quick": {"cifar.filters": 32},
+    "cifar-quick": {"cifar.train_on": "train+val", "cifar.filters": 32, "cifar.epochs": 8, "cifar.first_size": 0.5},
     "cifar-94": {"cifar.train_on": "train+val", "cifar.epochs": 11, "cifar.weight_decay": 0.06},
     "cifar-95": {"cifar.train_on": "train+val", "cifar.filters": 112, "cifar.epochs": 14, "cifar.weight_decay": 0.06},
     # The baseline of cifar-94: airbench's epochs, rate and size of the images, without what makes it cheaper.
