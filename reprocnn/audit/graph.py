@@ -99,6 +99,7 @@ class Call:
     output: Signal
     before: list["Call"]  # in the order of the inputs; the model's own inputs have none
     is_training: bool | None  # as the call says, or that of the model around it
+    arguments: tuple[Any, Any]  # args and kwargs, as the layer took them
     after: list["Call"] = field(default_factory=list)
 
 
@@ -313,16 +314,24 @@ class _Recorder:
         )
         if isinstance(operation, keras.Layer):
             self._added += [loss for layer in operation._flatten_layers() for loss in layer._losses]
-        self._note(operation, f"{prefix}{operation.name}", inputs, _tensors(result), is_training)
+        self._note(operation, f"{prefix}{operation.name}", (args, kwargs), inputs, _tensors(result), is_training)
         return result
 
-    def _note(self, operation: Any, name: str, inputs: list[Any], outputs: list[Any], is_training: bool | None) -> None:
+    def _note(
+        self,
+        operation: Any,
+        name: str,
+        arguments: tuple[Any, Any],
+        inputs: list[Any],
+        outputs: list[Any],
+        is_training: bool | None,
+    ) -> None:
         layer, signal = operation, Signal
         if isinstance(operation, layers.TimeDistributed) and _is_leaf(operation.layer):
             layer, signal = operation.layer, _signal_of_a_step  # type: ignore[assignment]
         before = [self._made[id(tensor)] for tensor in inputs if id(tensor) in self._made]
         signals = list(map(signal, inputs))
-        call = Call(layer, name, signals, list(map(id, inputs)), signal(outputs[0]), before, is_training)
+        call = Call(layer, name, signals, list(map(id, inputs)), signal(outputs[0]), before, is_training, arguments)
         for one in dict.fromkeys(before):
             one.after.append(call)
         self.calls.append(call)

@@ -632,6 +632,69 @@ fault(
     "strong-penalty",
     lambda: mlp(layers.Dense(16, activation="relu"), layers.ActivityRegularization(l1=1.0)),
 )
+
+
+def reward(values):
+    return -1e-5 * ops.sum(ops.abs(values))
+
+
+fault(
+    "a penalty of one's own below zero",
+    "negative-penalty",
+    lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer=lambda kernel: -1e-4 * ops.sum(kernel**2))),
+)
+fault("the same of a cell", "negative-penalty", lambda: text(layers.LSTM(8, recurrent_regularizer=reward)))
+fault(
+    "activations that are rewarded",
+    "negative-penalty",
+    lambda: mlp(layers.Dense(16, activation="relu", activity_regularizer=reward)),
+)
+
+
+class Adding(layers.Layer):
+    """Adds what a function makes of its inputs to the loss."""
+
+    def __init__(self, function, **options):
+        super().__init__(**options)
+        self.function = function
+
+    def call(self, *inputs):
+        self.add_loss(self.function(*inputs))
+        return inputs[0]
+
+
+def divergence(mean, log_var):
+    return -0.5 * ops.mean(1 + log_var - ops.square(mean) - ops.exp(log_var))
+
+
+def variational(function):
+    inputs = keras.Input((8,))
+    x = layers.Dense(16, activation="relu")(inputs)
+    x = Adding(function)(layers.Dense(4)(x), layers.Dense(4)(x))
+    return compiled(keras.Model(inputs, layers.Dense(8)(layers.Dense(16, activation="relu")(x))), loss="mse")
+
+
+class Variational(keras.Model):
+    """Adds the divergence to its own loss, with a sign."""
+
+    def __init__(self, sign):
+        super().__init__()
+        self.sign, self.mean, self.log_var, self.decoder = sign, layers.Dense(4), layers.Dense(4), layers.Dense(8)
+
+    def call(self, x):
+        mean = self.mean(x)
+        self.add_loss(self.sign * divergence(mean, self.log_var(x)))
+        return self.decoder(mean)
+
+
+def subclassed_variational(sign):
+    model = Variational(sign)
+    model.compile("adam", "mse")
+    return model, {"x": X8, "y": X8}
+
+
+fault("a divergence with the wrong sign", "negative-penalty", lambda: variational(lambda *x: -divergence(*x)))
+fault("the same in the model itself", "negative-penalty", lambda: subclassed_variational(-1))
 fault(
     "max-norm",
     "tight-constraint",
@@ -1617,6 +1680,15 @@ NEAR = {
     "faint-input": [
         lambda: (cnn(layers.Rescaling(1 / 255), conv()), {"x": RNG.uniform(0, 255, (N, 16, 16, 3))}),
         lambda: (mlp(layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.ReLU()), {"x": X8 / 1000}),
+    ],
+    "negative-penalty": [
+        lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer="l2", activity_regularizer="l2")),
+        lambda: variational(divergence),
+        lambda: subclassed_variational(1),
+        # An entropy is bounded; the logarithm of a determinant rises and falls with what it is added to.
+        lambda: variational(lambda a, b: ops.mean(ops.sum(ops.softmax(a) * ops.log_softmax(a), axis=-1))),
+        lambda: variational(lambda a, b: -ops.mean(ops.sum(ops.abs(a), axis=-1))),
+        lambda: variational(lambda a, b: -ops.mean(ops.log(1e-3 + ops.square(b)))),
     ],
     "reversed-loss": [lazy(own_loss, lambda y, p: 1 - dice(y, p)), lazy(own_loss, lambda y, p: -dice(y, p))],
     "unbounded-loss": [

@@ -1,12 +1,13 @@
 """What is wrong with numbers that a layer is given: rates, penalties, limits, the settings of a normalization."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from reprocnn.audit.graph import Call, Graph, following
+from reprocnn.audit.graph import Call, Graph, following, restored
 from reprocnn.audit.rules.base import Found, Task, rule
 from reprocnn.audit.rules.common import (
     CONVOLUTIONS,
@@ -19,6 +20,7 @@ from reprocnn.audit.rules.common import (
     after_pooling,
     all_after,
     is_linear,
+    is_of_keras,
     is_weighted,
     nearest_weighted,
     variable,
@@ -26,6 +28,8 @@ from reprocnn.audit.rules.common import (
 from reprocnn.backend import keras, layers
 
 DROPPED = 0.9  # of the values
+STRAIGHT, SQUARED = 2.5, 4.0  # growth from 1 to 4 over that from 1 to 2: 3 and 5; of a logarithm 2
+ROWS = 8
 L1, L2 = 0.01, 0.1  # per weight: usual are up to 1e-3 and 1e-2
 FACTOR = 10.0  # of an OrthogonalRegularizer, by default 0.01
 MOMENTUM = (0.2, 0.9999)
@@ -70,6 +74,28 @@ def strong_penalty(graph: Graph, task: Task) -> Found:
             if strong:
                 yield call.name, f"a penalty with {strong[0]}"
                 break
+
+
+@rule(
+    "error",
+    why="The loss falls on and on as they grow, so training makes them larger until they overflow.",
+    fix="Turn the sign: a penalty is added to the loss, and so is a KL divergence.",
+)
+def negative_penalty(graph: Graph, task: Task) -> Found:
+    """A penalty of your own on weights or activations falls on and on the larger they are, or what a layer of your own
+    adds to the loss falls with the square of its inputs, or faster.
+    """
+    seen = set()
+    for call in graph.calls:
+        for name, layer in _inside(call):
+            own = [(one.regularizer, one.shape) for one in layer._trainable_variables if one.regularizer]
+            penalties = [(_of_values(*one), STRAIGHT) for one in [*own, *_of_activations(layer)]]
+            if layer is call.layer and not is_of_keras(layer) and any(one._losses for one in layer._flatten_layers()):
+                penalties.append((partial(_added, call), SQUARED))
+            values = next(filter(None, (_falling(*one) for one in penalties)), None)
+            if values and id(layer) not in seen:
+                yield name, f"adds {values[0]:.3g} to the loss, {values[-1]:.3g} if all is four times as large"
+            seen.add(id(layer))
 
 
 @rule(
@@ -285,6 +311,36 @@ def _strong(penalty: Any) -> list[str]:
     limits = {"l1": L1, "l2": L2, "factor": FACTOR}
     values = {name: float(getattr(penalty, name, None) or 0) for name in limits}
     return [f"{name} of {value:g}" for name, value in values.items() if value >= 0.999 * limits[name]]  # float32
+
+
+def _of_activations(layer: Any) -> list[tuple[Any, Any]]:
+    penalty = getattr(layer, "activity_regularizer", None)
+    return [(penalty, (ROWS, ROWS))] if penalty else []
+
+
+def _of_values(penalty: Any, shape: Any) -> Callable[[float], float]:
+    values = np.random.default_rng(0).normal(size=shape).astype("float32")
+    return lambda factor: float(penalty(keras.ops.convert_to_tensor(values * np.float32(factor))))
+
+
+def _added(call: Call, factor: float) -> float:
+    """Sum what the call's layer adds to the loss for inputs of `factor` times the size."""
+    args, kwargs = keras.tree.map_structure(
+        lambda one: one * factor if hasattr(one, "dtype") and one.dtype.is_floating else one, call.arguments
+    )
+    with restored(call.layer.non_trainable_variables):
+        call.layer(*args, **kwargs)
+        return float(sum(loss for layer in call.layer._flatten_layers() for loss in layer._losses))
+
+
+def _falling(penalty: Callable[[float], float], growth: float) -> list[float] | None:
+    """Return the penalty at sizes of 1, 2 and 4 if it falls, and from 1 to 4 `growth` times as far as from 1 to 2."""
+    try:
+        values = [penalty(factor) for factor in (1.0, 2.0, 4.0)]
+    except Exception:  # of a function that is not ours
+        return None
+    near, far = values[0] - values[1], values[0] - values[2]
+    return values if near > 0 and far > growth * near else None
 
 
 def _joins(call: Call) -> bool:
