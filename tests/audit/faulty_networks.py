@@ -634,6 +634,14 @@ fault(
 )
 
 
+def in_half_precision(last="mixed_float16", hidden="mixed_float16"):
+    return mlp(layers.Dense(16, activation="relu", dtype=hidden), dtype=last)
+
+
+fault("weights in float16", "half-precision", lambda: in_half_precision("float32", hidden="float16"))
+fault("an output in float16", "half-precision", in_half_precision)
+
+
 def reward(values):
     return -1e-5 * ops.sum(ops.abs(values))
 
@@ -1680,6 +1688,11 @@ NEAR = {
     "faint-input": [
         lambda: (cnn(layers.Rescaling(1 / 255), conv()), {"x": RNG.uniform(0, 255, (N, 16, 16, 3))}),
         lambda: (mlp(layers.Dense(16, use_bias=False), layers.BatchNormalization(), layers.ReLU()), {"x": X8 / 1000}),
+    ],
+    "half-precision": [
+        lambda: in_half_precision("float32"),
+        lambda: in_half_precision("mixed_bfloat16"),
+        lambda: mlp(dtype="mixed_float16", last=None, after=[layers.Activation("softmax", dtype="float32")]),
     ],
     "negative-penalty": [
         lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer="l2", activity_regularizer="l2")),

@@ -40,6 +40,22 @@ def dropout_on_output(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
+    why="Below 6e-8 a float16 is 0, above 65,504 infinite: small probabilities and updates vanish, sums overflow.",
+    fix='Keep weights in float32, as mixed_float16 does, and end in a layer with dtype="float32".',
+)
+def half_precision(graph: Graph, task: Task) -> Found:
+    """Weights that are trained are kept in float16, or an output with a loss is computed in it."""
+    kept = [name for name, layer in graph.leaves.items() if "float16" in (one.dtype for one in layer.trainable_weights)]
+    if kept:
+        yield kept[0], f"weights in float16{f', in this layer and {len(kept) - 1} more' if kept[1:] else ''}"
+        return
+    for head in task.heads:
+        if head.loss and head.signal.tensor.dtype == "float16":
+            yield head.call.name, f"{head.activation} output in float16"
+
+
+@rule(
+    "warning",
     why="The outputs need not sum to 1. Keras on TensorFlow trains the logits behind them as softmax would, so the "
     "outputs are not what was trained; with another backend, or if dropout or another layer follows, the outputs are "
     "divided by their sum.",
