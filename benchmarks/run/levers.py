@@ -72,6 +72,7 @@ POOLED_EARLIER = (
     (BUILD, "for factor in (1, 4, 4):", "for factor, pooled in ((1, (0, 1)), (4, ()), (4, (0,))):"),
     (BUILD, POOLED, POOLED.replace("index == 0", "index in pooled")),
 )
+# Random parts of the image, as they move within a margin of 2 pixels; validation sees all of it.
 CROPS = (
     (SCHEDULE, "    share = min(1,", "    full = tuple(side - 4 for side in full)\n    share = min(1,"),
     (LOOP, "return shrink(x, size", "return shrink(x[:, 2:-2, 2:-2], size"),

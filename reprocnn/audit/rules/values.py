@@ -28,7 +28,7 @@ from reprocnn.audit.rules.common import (
 from reprocnn.backend import keras, layers
 
 DROPPED = 0.9  # of the values
-STRAIGHT, SQUARED = 2.5, 4.0  # growth from 1 to 4 over that from 1 to 2: 3 and 5; of a logarithm 2
+STRAIGHT, SQUARED = 2.5, 4.0  # fall from 1 to 4 over that from 1 to 2: 3 for a line, 5 for a square, 2 for a logarithm
 ROWS = 8
 L1, L2 = 0.01, 0.1  # per weight: usual are up to 1e-3 and 1e-2
 FACTOR = 10.0  # of an OrthogonalRegularizer, by default 0.01
@@ -88,14 +88,17 @@ def negative_penalty(graph: Graph, task: Task) -> Found:
     seen = set()
     for call in graph.calls:
         for name, layer in _inside(call):
+            if id(layer) in seen:
+                continue
+            seen.add(id(layer))
             own = [(one.regularizer, one.shape) for one in layer._trainable_variables if one.regularizer]
             penalties = [(_of_values(*one), STRAIGHT) for one in [*own, *_of_activations(layer)]]
             if layer is call.layer and not is_of_keras(layer) and any(one._losses for one in layer._flatten_layers()):
                 penalties.append((partial(_added, call), SQUARED))
             values = next(filter(None, (_falling(*one) for one in penalties)), None)
-            if values and id(layer) not in seen:
-                yield name, f"adds {values[0]:.3g} to the loss, {values[-1]:.3g} if all is four times as large"
-            seen.add(id(layer))
+            if values:
+                change = f"{values[0]:.3g} to {values[-1]:.3g}"
+                yield name, f"a penalty that falls from {change} for values four times as large"
 
 
 @rule(
@@ -334,7 +337,7 @@ def _added(call: Call, factor: float) -> float:
 
 
 def _falling(penalty: Callable[[float], float], growth: float) -> list[float] | None:
-    """Return the penalty at sizes of 1, 2 and 4 if it falls, and from 1 to 4 `growth` times as far as from 1 to 2."""
+    """Return the penalty at factors of 1, 2 and 4 if it falls more than `growth` times as far to 4 as it does to 2."""
     try:
         values = [penalty(factor) for factor in (1.0, 2.0, 4.0)]
     except Exception:  # of a function that is not ours
