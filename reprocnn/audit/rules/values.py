@@ -78,7 +78,7 @@ def strong_penalty(graph: Graph, task: Task) -> Found:
 
 @rule(
     "error",
-    why="The loss falls on and on as they grow, so training makes them larger until they overflow.",
+    why="The loss falls on and on as weights or activations grow: training enlarges them until they overflow.",
     fix="Turn the sign: a penalty is added to the loss, and so is a KL divergence.",
 )
 def negative_penalty(graph: Graph, task: Task) -> Found:
