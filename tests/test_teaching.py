@@ -63,7 +63,7 @@ def run(folder: Path, command: str) -> tuple[int, str]:
 
 @pytest.mark.nightly
 def test_a_class_from_the_fork_to_the_verdicts(clone):
-    prepared, students = commands(section("Prepare the fork, once")), commands(section("A student's way"))
+    prepared, students = commands(section("Prepare the fork, once")), commands(section("The student's workflow"))
     assert (len(prepared), len(students)) == (6, 10)
     for command in prepared:
         run(clone, command)

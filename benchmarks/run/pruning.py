@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     """Run both searches and write a row for each."""
     command.parser("pruning", __doc__).parse_args(arguments)
     with copy_with_data(CHANGES) as prepared, tempfile.TemporaryDirectory() as folder:
-        dvc("repro", "--quiet", "prepare", cwd=prepared)
+        dvc("repro", "prepare", cwd=prepared)
         git("add", "--all", cwd=prepared)
         identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
         git(*identity, "commit", "--quiet", "--message=Data", cwd=prepared)
@@ -55,7 +55,7 @@ def search(prepared: Path, folder: str, more: tuple[str, ...]) -> dict[str, Any]
     git("clone", "--quiet", str(prepared), str(clone))
     # The data alone, in a cache of its own: else the second search would find the trainings of the first.
     dvc("remote", "add", "--quiet", "--local", "--default", "prepared", Repo().cache.local_cache_dir, cwd=clone)
-    dvc("pull", "--quiet", "download", "prepare", cwd=clone)
+    dvc("pull", "download", "prepare", cwd=clone)
     sweep = [*SPACE, "--search=random", f"--trials={TRIALS}", "--threads=1", "--metric=mnist.val.accuracy"]
     start = time.perf_counter()
     code = subprocess.run(

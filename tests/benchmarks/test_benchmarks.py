@@ -22,6 +22,7 @@ from benchmarks.run import (
     airbench,
     bench,
     command,
+    copies,
     end_to_end,
     figures,
     flaws,
@@ -40,6 +41,7 @@ from benchmarks.run import (
 )
 from reprocnn.backend import Device, layers
 from reprocnn.core import params
+from reprocnn.core.errors import UserError
 from reprocnn.core.files import write_json
 from reprocnn.images import arrays
 from reprocnn.networks.build import build
@@ -544,6 +546,22 @@ def test_both_sides_end_to_end(tmp_path, monkeypatch):
     end_to_end.main(["other", "1"])
     both = results.read(end_to_end.TABLE)
     assert (both[:4], [row["hardware"] for row in both[4:]]) == (rows, 2 * ["another, 2 threads"])
+
+
+def test_a_cache_without_the_images_is_a_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(tmp_path, "git", "init", "--quiet")
+    call(tmp_path, "dvc", "init", "--quiet")
+    out = {"md5": "0123456789abcdef0123456789abcdef", "hash": "md5", "size": 1}
+    (tmp_path / "params.yaml").write_text("seed: 1\n")
+    (tmp_path / "dvc.yaml").write_text(
+        json.dumps({"stages": {name: {"cmd": name, "outs": [f"{name}.npy"]} for name in ("download", "prepare")}})
+    )
+    locked = {name: {"cmd": name, "outs": [out | {"path": f"{name}.npy"}]} for name in ("download", "prepare")}
+    (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": locked}))
+    said = "cache lacks the images of dvc.lock; run `dvc repro prepare`"
+    with pytest.raises(UserError, match=said), copies.copy_with_data({"seed": 2}):
+        pytest.fail("a copy without images")
 
 
 def test_a_seed_is_trained_as_watched_in_the_copy(tmp_path, monkeypatch):

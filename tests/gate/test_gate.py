@@ -124,7 +124,7 @@ def repository(tmp_path, monkeypatch):
 class Scenario:
     name: str
     code: int
-    told: str
+    said: str
     then: State | None
     now: State
     after: Callable[[], Any] = lambda: None  # what happens to the files once they are written
@@ -419,10 +419,10 @@ SCENARIOS = [
     Scenario("beside the metrics, sample", 2, "here: results of the sample (digits.source)", BESIDE,
              State(change=of_the_sample, beside=True)),
     *[Scenario(f"the source becomes {source!r}, beside the metrics: {beside}", 1,
-               f"digits.source: LOOSENED (public -> {told})", State(beside=beside),
+               f"digits.source: LOOSENED (public -> {said})", State(beside=beside),
                State(wrong((0, 39)), change=from_another(source), beside=beside))
       for beside in (True, False)
-      for source, told in (("Sample", "Sample"), (None, "removed"),
+      for source, said in (("Sample", "Sample"), (None, "removed"),
                            (["sample"], "['sample']" if beside else "removed"))],  # a list is no metric
     Scenario("the source is no longer said", 1, "digits.source: LOOSENED (public -> removed)", BESIDE,
              State(wrong((0, 39)), beside=True), raw('{"test": {"n": 1000, "digest": "the same images"}}', DETAILS)),
@@ -520,7 +520,7 @@ SCENARIOS = [
       for place, text in (("key", r'{"a\ud800": 1}'), ("value", r'{"a": "\udfff"}'))],
     *[Scenario(name, 2, "metrics/digits.json here: ", BASE, State(), raw(text))
       for name, text in (("not JSON", "{"), ("no text", "\ud800"), ("empty", ""), ("other JSON", "[1, 2]x"))],
-    *[Scenario(name, 2, told, BASE, State(), raw(text)) for name, text, told in (
+    *[Scenario(name, 2, said, BASE, State(), raw(text)) for name, text, said in (
         ("a list", "[0.96]", "digits.test.accuracy: missing"), ("null", "null", "digits.test.accuracy: missing"),
         ("a number alone", "0.96", "digits.test.accuracy: missing"))],
     Scenario("metrics that no stage makes, changed", 2, "changed, and no stage makes it", BASE, State(),
@@ -599,9 +599,9 @@ SCENARIOS = [
              table(lambda rows: [row[1:] for row in rows])),
     Scenario("a column twice", 2, "two columns of one name", BASE, State(),
              table(lambda rows: [[*row, row[2]] for row in rows])),
-    *[Scenario(f"a link in the place of {path}", 2, f"{told}: a symbolic link", BESIDE,
+    *[Scenario(f"a link in the place of {path}", 2, f"{said}: a symbolic link", BESIDE,
                State(wrong((0, 39)), beside=True), linked(Path(path)))
-      for path, told in ((METRICS, METRICS), (METRICS.parent, METRICS), (PREDICTIONS, PREDICTIONS), (DETAILS, DETAILS),
+      for path, said in ((METRICS, METRICS), (METRICS.parent, METRICS), (PREDICTIONS, PREDICTIONS), (DETAILS, DETAILS),
                          *((Path(name), name) for name in ("params.yaml", "dvc.yaml", "dvc.lock")))],
     *[Scenario(f"{path} is ignored by git", 2, f"{path}: git ignores it", BESIDE, State(wrong((0, 39)), beside=True),
                ignored(path)) for path in (METRICS, PREDICTIONS, DETAILS, Path("params.yaml"))],
@@ -634,7 +634,7 @@ def play(scenario: Scenario, capsys: pytest.CaptureFixture[str]) -> None:
     arguments += [f"--accept={name}" for name in scenario.accept]
     code, out, err = outcome(capsys, *arguments)
     assert code == scenario.code, out + err
-    assert scenario.told in out + err, out + err
+    assert scenario.said in out + err, out + err
     assert f"gate: {['passed', 'failed: ', 'cannot judge'][code]}" in out
     assert bool(err) == (code == 2)
     assert all(line.startswith("error: ") for line in err.splitlines())
@@ -901,7 +901,7 @@ def test_a_base_whose_metrics_were_edited_by_hand_is_not_believed(repository, ca
     assert "at HEAD" in err
 
 
-def test_it_compares_with_the_merge_base_unless_told(repository, capsys):
+def test_it_compares_with_the_merge_base_by_default(repository, capsys):
     BASE.write()
     save()
     call(repository, "git", "checkout", "--quiet", "-b", "feature")
@@ -969,7 +969,7 @@ def test_where_git_does_not_answer_head_is_not_the_first_commit(repository, caps
     assert (code, "first commit" in out) == (2, False), out
 
 
-def test_a_shallow_clone_is_told_to_fetch(repository, tmp_path, capsys, monkeypatch):
+def test_a_shallow_clone_must_fetch(repository, tmp_path, capsys, monkeypatch):
     BASE.write()
     save()
     call(repository, "git", "checkout", "--quiet", "-b", "feature")
@@ -987,7 +987,7 @@ def test_a_shallow_clone_is_told_to_fetch(repository, tmp_path, capsys, monkeypa
 
 
 @pytest.mark.parametrize("kind", ["no repository", "no dvc"])
-def test_a_folder_that_is_no_repository_is_told(kind, tmp_path, monkeypatch, capsys):
+def test_a_folder_that_is_no_repository(kind, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     if kind == "no dvc":
