@@ -31,8 +31,11 @@ def main(arguments: list[str]) -> None:
             "elsewhere with `dvc config --local cache.dir PATH` and `dvc config --local cache.type symlink`"
         )
     unreachable: list[str] = []
-    if not looks_complete():
-        # The cache of an earlier run may have them.
+    if incomplete := wrong_sizes():
+        # The cache of an earlier run may have them, but dvc replaces no file that it does not know.
+        for path in incomplete:
+            if path.is_file():
+                path.unlink()
         subprocess.run([sys.executable, "-m", "dvc", "checkout", "--quiet", "download"], stderr=subprocess.DEVNULL)
         if source == "public":
             from reprocnn.sources import raw_files  # slow to import
@@ -46,10 +49,10 @@ def main(arguments: list[str]) -> None:
     summary.main([])
 
 
-def looks_complete() -> bool:
-    """Check whether data/raw has the published files, by their sizes: DVC knows their digests, which take longer."""
-    files = [file for dataset in DATASETS for file in dataset.files]
-    return all((RAW / file.name).is_file() and (RAW / file.name).stat().st_size == file.size for file in files)
+def wrong_sizes() -> list[Path]:
+    """List the published files that data/raw lacks or has in another size; digests take longer, and DVC knows them."""
+    files = {RAW / file.name: file.size for dataset in DATASETS for file in dataset.files}
+    return [path for path, size in files.items() if not path.is_file() or path.stat().st_size != size]
 
 
 def run_sample(unreachable: list[str]) -> None:

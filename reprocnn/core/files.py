@@ -25,8 +25,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        if error.filename is None:  # as when the disk is full
-            error.filename = str(path)
+        # The second is what was to be replaced; on a full disk there is none.
+        error.filename = str(error.filename2 or error.filename or path)
         raise
     finally:
         partial.unlink(missing_ok=True)

@@ -169,9 +169,10 @@ def parse_any(text: str) -> Any:
     """Parse YAML of any value, as a metrics file may be. Raises ValueError for repeated keys and deep nesting."""
     try:
         return _parse(text)
-    # The last three are what ruamel.yaml raises on a value that does not fit its kind.
-    except (YAMLError, ValueError, RecursionError, AttributeError, KeyError, TypeError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise ValueError(" ".join(str(error).split())[:300]) from None
+    except (AttributeError, LookupError, TypeError) as error:  # of ruamel.yaml
+        raise ValueError(f"a value does not fit its tag ({type(error).__name__}: {str(error)[:200]})") from None
 
 
 def _parse(text: str) -> Any:
@@ -204,6 +205,8 @@ def check(values: dict[str, Any]) -> list[str]:
 
     The schema may be of another project. Raises UserError for one that cannot be used.
     """
+    if not SCHEMA.exists():
+        raise UserError(f"{SCHEMA}: missing; restore it with git checkout")
     schema = read_json(SCHEMA)
     is_ours = isinstance(schema, dict) and schema.get("title") == str(FILE)
     sections = schema.get("properties", {}) if isinstance(schema, dict) else {}
@@ -271,7 +274,10 @@ def _unknown(key: str, known: dict[str, Any]) -> str:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except TypeError:  # a key that JSON has not, such as a date
+        text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

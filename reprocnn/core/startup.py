@@ -4,6 +4,7 @@ Kept to syntax that old interpreters parse, so that they reach the message. A st
 missing inside its `main`, so that `run` is there first.
 """
 
+import io
 import os
 import sys
 from typing import Callable  # noqa: UP035  # the one of collections.abc cannot be subscripted before 3.9
@@ -23,6 +24,8 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         check_interpreter()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be no text, a terminal may have no ≥
         _note_starters()
         main()
     except UserError as error:

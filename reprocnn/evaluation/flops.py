@@ -8,7 +8,7 @@ from reprocnn.backend import keras, layers
 def flops(layer: layers.Layer) -> int:
     """Count the operations of a convolution or a dense layer on one image, without the bias."""
     if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D | layers.Dense):
-        positions = math.prod(layer.output.shape[1:-1]) if len(layer.output.shape) > 2 else 1
+        positions = math.prod(layer.output.shape[1:-1])
         # A kernel's every value meets every position once; a depthwise kernel's too.
         return 2 * math.prod(layer.kernel.shape) * positions
     return 0

@@ -18,7 +18,6 @@ NAME in evaluation/NAME.json.
 """
 
 import argparse
-import io
 import sys
 
 from reprocnn.core.errors import UserError
@@ -53,8 +52,6 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="how to print the judgement")
     options = parser.parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no ≥
     judgement = judge(options.against, options.accept, options.metrics)
     try:
         print(FORMATS[options.format](judgement))

@@ -46,5 +46,7 @@ def _load(path: Path) -> np.ndarray:
     try:
         # Mapped first: a header that claims more than the file has is refused before memory is asked for.
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # NumPy parses the header as Python and raises a dozen kinds
         raise UserError(f"{path}: invalid NumPy array of numbers ({error}); run `dvc repro -f prepare`") from None

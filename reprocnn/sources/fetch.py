@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import os
-import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -65,11 +64,11 @@ def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str
                             f"archive of at most {archive.max_size:,}"
                         )
                     unpacked.limit = tar.offset + HEADER_BYTES  # to the end of the next header
-                    member = wanted.get(info.name)
+                    member = wanted.get(info.name.removeprefix("./"))  # as `tar -C FOLDER .` writes names
                     if member and info.isreg():
                         content = cast(BinaryIO, tar.extractfile(info))
                         _store(member, content, folder / member.name, f"{address}: {member.name}")
-                        del wanted[info.name]
+                        del wanted[member.name]
                     if not wanted:
                         return
         except SourceError:
@@ -97,8 +96,6 @@ def _first(name: str, sources: list[str], store: Callable[[str, BinaryIO], None]
     failures: list[str] = []
     for source in sources:
         if failures:
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(errors="backslashreplace")  # the name of a folder may be no text
             print(f"download: {failures[-1]}; next: {without_password(source)}", flush=True)
         try:
             return _try(_join(source, name), lambda stream, source=source: store(source, stream), size)  # type: ignore[misc]

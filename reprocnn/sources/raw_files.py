@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from reprocnn.core.errors import UserError
@@ -101,14 +101,17 @@ def _incoming() -> Iterator[Path]:
     It is this process's own: a download whose dvc was killed may still run, and write files of the same names.
     """
     shutil.rmtree(INCOMING, ignore_errors=True)
-    INCOMING.mkdir(parents=True)
+    INCOMING.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=INCOMING))
     try:
-        yield Path(tempfile.mkdtemp(dir=INCOMING))
+        yield folder
     except OSError as error:
         error.filename = error.filename2 or error.filename or str(INCOMING)  # the second is what a file was to replace
         raise
     finally:
-        shutil.rmtree(INCOMING, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another download's folder
+            INCOMING.rmdir()
 
 
 def _move_in(folder: Path) -> None:

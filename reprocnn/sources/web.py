@@ -96,6 +96,17 @@ class _Clock:
         if self.bytes >= STALL_BYTES:
             self.allow_stall()
 
+    def connect(self, address: tuple[str, int], timeout: float, source: Any = None) -> socket.socket:
+        """Connect to the first of the host's addresses that answers, as socket.create_connection does, in time."""
+        failure = OSError("the name has no address")
+        found: Any = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        for *_, (host, port, *_) in found:
+            try:
+                return socket.create_connection((host, port), min(timeout, self.seconds_left()), source)
+            except OSError as error:
+                failure = error
+        raise failure
+
     def seconds_left(self) -> float:
         left = self.until - time.monotonic()
         if left <= 0:
@@ -114,12 +125,10 @@ class _Receiver(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self.sock.settimeout(min(READ_SECONDS, self.clock.seconds_left()))
-        try:
-            return self.stream.readinto(buffer)
-        except TimeoutError:
-            self.clock.seconds_left()  # if that is why, it raises
-            raise
+        self.clock.seconds_left()
+        # In full, past the clock's end: silence is tried again, a drip is not.
+        self.sock.settimeout(READ_SECONDS)
+        return self.stream.readinto(buffer)
 
     def close(self) -> None:
         self.stream.close()
@@ -161,6 +170,7 @@ class _Handler(urllib.request.AbstractHTTPHandler):
 
         class Connection(kind):
             def connect(self) -> None:
+                self._create_connection = clock.connect
                 super().connect()
                 self.sock: Any = _Socket(self.sock, clock)
 
@@ -183,8 +193,16 @@ def _final_response(address: str, clock: _Clock) -> http.client.HTTPResponse:
         if response.status not in (301, 302, 303, 307, 308) or to is None:
             return response
         response.close()
-        address = urljoin(address, quote(to, KEPT, "latin-1"))  # as http.client decodes headers
+        address = _redirected(address, quote(to, KEPT, "latin-1"))  # as http.client decodes headers
     raise http.client.InvalidURL(f"more than {REDIRECTS} redirects")
+
+
+def _redirected(address: str, to: str) -> str:
+    """Resolve `to`; user and password of `address` are for the same scheme, host and port alone."""
+    before, after = urlsplit(address), urlsplit(urljoin(address, to))
+    if (after.scheme, after.netloc) == (before.scheme, before.netloc.rpartition("@")[2]):
+        after = after._replace(netloc=before.netloc)
+    return after.geturl()
 
 
 def _request(address: str) -> urllib.request.Request:

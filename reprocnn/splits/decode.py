@@ -75,9 +75,8 @@ def cifar_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         if any(isinstance(label, list | tuple) for label in content[b"labels"]):
             raise ValueError("labels in labels")  # of which a small file may hold more than anyone can count
-        data, labels = content[b"data"], np.array(content[b"labels"])
-        whole_numbers = data.dtype == np.uint8 and labels.dtype.kind in "iu"
-        if not whole_numbers or labels.ndim != 1 or data.shape != (len(labels), 3072):
+        data, labels = content[b"data"].values, np.array(content[b"labels"])
+        if labels.dtype.kind not in "iu" or labels.ndim != 1 or data.shape != (len(labels), 3072):
             raise ValueError(f"{data.dtype} {data.shape}, {len(labels)} labels {labels.dtype} {labels.shape}")
         if labels.min() < 0 or labels.max() >= NUM_CLASSES:
             raise ValueError(f"labels from {labels.min()} to {labels.max()}")
@@ -99,30 +98,47 @@ def cifar_class_names(path: Path) -> list[str]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads NumPy arrays of numbers and Python's own values; anything else that a pickle names is refused."""
+    """Reads NumPy arrays of bytes and Python's own values; anything else that a pickle names is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
         # Both names of the module: CIFAR-10 was pickled by an old NumPy, the sample by this one.
-        if (module.replace("._core", ".core"), name) == ("numpy.core.multiarray", "_reconstruct"):
-            return _reconstruct
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
+        known = {"numpy.core.multiarray._reconstruct": Array, "numpy.ndarray": Array, "numpy.dtype": Dtype}
+        if found := known.get(f"{module.replace('._core', '.core')}.{name}"):
+            return found
         raise pickle.UnpicklingError(f"it names {module}.{name}, which no data needs")
 
 
-def _reconstruct(kind: type, shape: tuple[int, ...], _: bytes) -> np.ndarray:
-    """An empty array, which the pickle then fills; what NumPy's own function of that name does for plain arrays."""
-    if kind is not np.ndarray or shape != (0,):
-        raise pickle.UnpicklingError(f"it builds {kind} of {shape}")
-    return np.empty(shape, np.uint8)
+class Dtype:
+    """Stands for NumPy's dtype of bytes, which crashes on some states; bytes have none."""
+
+    def __init__(self, name: object, *_: object) -> None:
+        if name not in ("u1", b"u1"):
+            raise pickle.UnpicklingError(f"it has an array of {name!r}, expected u1")
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+class Array:
+    """Stands for a NumPy array of bytes, its `values`."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, is_transposed, content = state
+        if not isinstance(kind, Dtype) or is_transposed:
+            raise pickle.UnpicklingError("it has an array that is not one of bytes, row by row")
+        self.values = np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _unpickle(path: Path) -> dict[Any, Any]:
     try:
         with path.open("rb") as file:
             content = _Unpickler(file, encoding="bytes").load()
-    except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, TypeError,
-            ValueError) as error:  # fmt: skip
+    except Exception as error:  # a damaged pickle raises a dozen kinds
+        if isinstance(error, OSError):
+            raise
         raise _damaged(path, f"found a pickle of other things than numbers, or damage ({error})") from None
     if not isinstance(content, dict):
         raise _damaged(path, f"expected a pickled dict, found {type(content).__name__}")

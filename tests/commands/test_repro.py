@@ -67,6 +67,16 @@ def test_missing_files_are_taken_from_the_cache_or_a_source(called):
     assert called == ["try checkout --quiet download", "look", "dvc repro", "remove_finished", "summary"]
 
 
+def test_a_file_of_another_size_makes_way_for_the_one_of_the_cache(called):
+    first, *rest = fill()
+    first.write_bytes(b"half")
+    assert repro.wrong_sizes() == [first]
+    repro.main([])
+    assert called == ["try checkout --quiet download", "look", "dvc repro", "remove_finished", "summary"]
+    assert not first.exists()
+    assert all(path.exists() for path in rest)
+
+
 def test_the_sample_needs_no_source(called):
     params = Path("params.yaml")
     params.write_text(params.read_text().replace("source: public", "source: sample", 1))
@@ -98,23 +108,23 @@ def test_without_a_source_ci_is_an_error(called, monkeypatch, value, refused):
 
 
 def test_files_are_complete_if_all_are_there_with_their_sizes(called):
-    assert not repro.looks_complete()
+    assert repro.wrong_sizes()
     paths = fill()
-    assert repro.looks_complete()
+    assert not repro.wrong_sizes()
     for path in (paths[0], paths[-1]):
         size = path.stat().st_size
         for other in (size - 1, size + 1):
             with path.open("r+b") as file:
                 file.truncate(other)
-            assert not repro.looks_complete()
+            assert repro.wrong_sizes()
         path.unlink()
-        assert not repro.looks_complete()
+        assert repro.wrong_sizes()
         path.mkdir()
-        assert not repro.looks_complete()
+        assert repro.wrong_sizes()
         path.rmdir()
         with path.open("wb") as file:
             file.truncate(size)
-    assert repro.looks_complete()
+    assert not repro.wrong_sizes()
 
 
 def test_what_dvc_cannot_work_in_is_refused_before_it_runs(called, tmp_path):

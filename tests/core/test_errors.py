@@ -6,7 +6,7 @@ import os
 import pytest
 
 from reprocnn.core.errors import UserError
-from reprocnn.core.files import atomic_write, read_json, sha256, write_json
+from reprocnn.core.files import atomic_write, read_json, sha256, write_json, write_text
 from reprocnn.core.startup import run
 
 
@@ -105,6 +105,14 @@ def test_an_error_without_a_file_gets_its_name(tmp_path):
     with pytest.raises(OSError, match="No space") as error, atomic_write(tmp_path / "file"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert error.value.filename == str(tmp_path / "file")
+
+
+def test_what_is_in_the_way_of_a_file_is_named(tmp_path):
+    path = tmp_path / "file"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        write_text(path, "text")
+    assert error.value.filename == str(path)
 
 
 def test_json_is_indented_and_in_utf_8(tmp_path):

@@ -109,6 +109,12 @@ def test_any_schema_can_describe_params(project, schema, faults):
     ]
 
 
+def test_a_schema_that_is_not_there_is_restored_from_git(project):
+    params.SCHEMA.unlink()
+    with pytest.raises(UserError, match=r"^params\.schema\.json: missing; restore it with git checkout$"):
+        params.read(View)
+
+
 def test_rules_of_this_project_are_for_its_own_schema(project):
     values = {"clip": math.inf, "devices": 2, "model": {"batch_size": 3}}
     write_json(params.SCHEMA, {})
@@ -305,6 +311,9 @@ def test_many_faults_are_five_lines(replace):
         (b"seed: !!timestamp x", "failed to construct timestamp"),
         (b"seed: \xff", "utf-8"),
         (b"- a\n- b", "expected keys with values"),
+        (b"- {2020-01-01: b}", "found [{datetime.date(2020, 1, 1): 'b'}], expected keys with values"),
+        (b'seed: !!int ""', "a value does not fit its tag (IndexError: string index out of range)"),
+        (b'seed: !!bool ""', "a value does not fit its tag (KeyError: '')"),
         (b"", "found null"),
     ],
 )

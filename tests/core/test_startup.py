@@ -1,5 +1,6 @@
 """How a process begins and ends, in this process."""
 
+import io
 import os
 import sys
 
@@ -56,6 +57,13 @@ def test_the_end_of_a_process_that_failed(error, line):
     with pytest.raises(SystemExit) as exit_:
         startup.run(main)
     assert str(exit_.value.code).startswith(line)
+
+
+def test_what_the_terminal_cannot_show_is_printed_as_an_escape(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    startup.run(lambda: print("≥ \udcff", flush=True))
+    assert written.getvalue() == rb"\u2265 \udcff" + b"\n"
 
 
 def test_a_module_without_a_name_keeps_its_traceback():

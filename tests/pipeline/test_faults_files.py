@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,18 @@ def test_an_array_whose_header_claims_terabytes(tmp_path):
         arrays.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"no array at all"])
+def test_any_byte_of_an_arrays_header_may_be_wrong(tmp_path):
+    for name, array in (("x.npy", np.zeros((1, 4, 4, 1), np.uint8)), ("y.npy", np.zeros((1, 10), np.float32))):
+        np.save(tmp_path / name, array)
+    good = (tmp_path / "x.npy").read_bytes()
+    for place in range(80):
+        for byte in {good[place] ^ 1, 0, ord(" "), ord("(")} - {good[place]}:
+            (tmp_path / "x.npy").write_bytes(good[:place] + bytes([byte]) + good[place + 1 :])
+            with suppress(UserError):
+                arrays.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"no array at all", b"PK\3\4 no archive"])
 def test_no_array(tmp_path, content):
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(UserError, match=r"x\.npy: invalid NumPy array"):

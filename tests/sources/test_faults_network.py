@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from reprocnn.sources import raw_files, web
+from reprocnn.sources import fetch, raw_files, web
 from stages import download
 from tests.support import faultserver, mirror
 from tests.support.mirror import EVERYTHING, raw, refused
@@ -85,8 +85,11 @@ def test_a_faulty_source_is_reported_and_the_next_one_asked(good, monkeypatch, f
 
 @pytest.mark.parametrize(
     "fault",
-    [faultserver.status(500), faultserver.status(503), faultserver.reset, faultserver.ends_early, faultserver.hang],
-)
+    [
+        faultserver.status(500), faultserver.status(503), faultserver.reset, faultserver.ends_early, faultserver.hang,
+        faultserver.falls_silent(0), faultserver.falls_silent(2000),
+    ],
+)  # fmt: skip
 def test_what_passes_is_tried_again(good, monkeypatch, fault):
     with faultserver.serve(good, fault, faultserver.good) as (address, asked):
         monkeypatch.setenv("DATASETS_MIRROR", address)
@@ -207,6 +210,30 @@ def test_credentials_in_an_address_are_sent_as_such(good, monkeypatch, user, sen
         download.main()
     assert set(seen) == {(f"Basic {sent}", "identity")}
     assert raw() == EVERYTHING
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_credentials_follow_a_redirect_to_the_same_host_alone(good, monkeypatch, other):
+    """Which names itself in full, as nginx does."""
+    (good / "real").mkdir()
+    for name, content in mirror.CONTENT.items():
+        (good / "real" / name).write_bytes(content)
+    seen = []
+
+    def private(handler: faultserver.Handler, body: bytes) -> None:
+        seen.append(handler.headers["Authorization"])
+        faultserver.good(handler, body)
+
+    with faultserver.serve(good, private) as (away, _):
+
+        def to_real(handler: faultserver.Handler, body: bytes) -> None:
+            if handler.path.startswith("/real"):
+                return private(handler, body)
+            return faultserver.redirect(f"{away if other else address}/real{handler.path}")(handler, body)
+
+        with faultserver.serve(good, to_real) as (address, _):
+            fetch.fetch_file(raw_files.DATASETS[0].files[0], [address.replace("//", "//me:p%40ss@")], good / "to")
+    assert seen == [None if other else "Basic bWU6cEBzcw=="]
 
 
 @pytest.mark.parametrize("password", ["secret", "p@ss:secret", "%2Fsecret"])

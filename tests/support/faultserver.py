@@ -37,6 +37,19 @@ def hang(handler: Handler, body: bytes) -> None:
     handler.rfile.read(1)  # until the other side hangs up
 
 
+def falls_silent(after: int) -> Callable[[Handler, bytes], None]:
+    """Send the headers and the first bytes, then nothing until the other side hangs up."""
+
+    def answer(handler: Handler, body: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body[:after])
+        handler.rfile.read(1)
+
+    return answer
+
+
 def drip(handler: Handler, body: bytes) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(body)))
