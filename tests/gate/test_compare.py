@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reprocnn.core.errors import UserError
+from reprocnn.core.startup import run
 from reprocnn.gate import command, lock
 from reprocnn.gate.compare import Comparison, Judgement, Row, _other_than_predicted
 from reprocnn.gate.limits import Limits, limits_at
@@ -311,6 +312,6 @@ def test_a_terminal_without_every_letter_gets_a_verdict_too(monkeypatch):
     row = Row("a", 0.5, 0.5, target="≥ 0.4", verdict="target met, same")
     monkeypatch.setattr(command, "judge", lambda *_: Judgement("v1", metrics=[row]))
     with pytest.raises(SystemExit) as ended:
-        command.main([])
+        run(lambda: command.main([]))
     assert ended.value.code == 0
     assert b"\\u2265 0.4" in written.getvalue()
