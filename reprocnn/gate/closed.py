@@ -15,6 +15,7 @@ from dvc.repo.index import Index
 from dvc_data.hashfile.hash import file_md5
 from dvc_data.index.index import StorageInfo
 from dvc_objects.fs import known_implementations
+from scmrepo.git.lfs import LFSStorage
 
 from reprocnn.core.errors import UserError
 
@@ -27,6 +28,7 @@ class ClosedRepo(Repo):
         # Not where the checkout's .dvc/config may say: what DVC has there are pickles, and digests that it believes.
         super().__init__(str(folder), config={"core": {"site_cache_dir": site_cache_dir()}})
         self.cloud = _NoCloud(self)
+        LFSStorage.fetch = _no_server  # type: ignore[method-assign]
         for entry in known_implementations.values():
             if find_spec(entry["class"].partition(".")[0]) is None:
                 entry["class"] = f"{__name__}.{Server.__name__}"
@@ -38,6 +40,11 @@ class ClosedRepo(Repo):
     def index(self) -> Index:
         """Read dvc.yaml, dvc.lock and .dvc files."""
         return _CacheAlone.from_repo(self)
+
+
+def _no_server(*_: Any, **__: Any) -> None:
+    """Take the place of Git LFS, for which .lfsconfig may name any server, and which checks nothing that this sends."""
+    raise ConnectionRefusedError("no server is asked")
 
 
 class Server(FileSystem):

@@ -21,7 +21,7 @@ from reprocnn.gate.stage_files import Files, forgotten, makes, replaced, writes
 from reprocnn.gate.statistics import further_seeds, mcnemar, two_proportions, two_seeds, wilson_interval
 from reprocnn.gate.values import ANOTHER, Value, count, decode, finite, first_key, is_number, is_share, numbers, split
 
-ROUNDING = 1e-12  # 0.99 - 0.98 is not quite 0.01
+ROUNDING = 1e-12  # relative: 0.99 - 0.98 is not quite 0.01
 FROM_PARAMS = ("train", "val", "valid", "validation")  # splits whose size follows from params, which are listed
 NO_FILES = MetricFiles()
 
@@ -341,7 +341,7 @@ class Comparison:
         if loss > 0 and row.p is not None and row.p < tolerated.alpha:
             row.verdict += f", WORSE (p < {tolerated.alpha:g})"
             row.failed = True
-        elif loss > tolerance + ROUNDING:
+        elif loss > tolerance + ROUNDING * abs(float(row.then)):  # type: ignore[arg-type]
             row.verdict += f", WORSE (by more than {tolerance:g})"
             row.failed = True
         elif loss > 0 and row.p is not None:

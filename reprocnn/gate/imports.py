@@ -77,7 +77,8 @@ class Code:
             if script is None and after_python:
                 script = self._script(f"{name}/__main__.py", place)
             if script:
-                found.append(([script], Roots((script.parent, *path), others)))
+                tests = self._conftests(script) if "pytest" in {Path(one).name for one in words} else []
+                found.append(([script, *tests], Roots((script.parent, *path), others)))
             roots = Roots((place, *path), others)
             flag, flag_before = MODULE.fullmatch(word), MODULE.fullmatch(before)
             module = word if flag_before and not flag_before[1] else flag[1] if flag else ""
@@ -89,7 +90,9 @@ class Code:
                 found.append((self._find(self._projects.commands[word], roots, place), roots))
             if CODE.fullmatch(before):
                 with suppress(*source.INVALID):  # a shell's command
-                    found.append((self._imported_by(source.nodes(word), place / "-c", roots), roots))
+                    nodes = source.nodes(word)
+                    found.append((self._imported_by(nodes, place / "-c", roots), roots))
+                    found += [([file], its_roots) for file, its_roots in self._started_by(nodes, place / "-c", wdir)]
         return [(files + self._shadowing(roots), roots) for files, roots in found if files]
 
     def unfollowed(self, command: str | list[str], wdir: Path) -> list[str]:
@@ -265,6 +268,9 @@ class Code:
                 package = self._from(file, node, "", roots) if names == ["*"] else []
                 for name in names + self._exported(package):
                     files += self._from(file, node, name, roots)
+            elif isinstance(node, ast.Call):
+                for name in source.located(node):
+                    files += self._named(file, name, [], roots) or self._nearest(file, name)
         known = source.constants(nodes)
         for part in source.importing_by_name(nodes):
             for text in {source.text_of(node, known) for node in running(part)}:
@@ -276,8 +282,19 @@ class Code:
     def _from(self, file: Path, node: ast.ImportFrom, name: str, roots: Roots) -> list[Path]:
         """Return the files that an import of `name` from a package runs."""
         if node.level:
-            return self._files(file.parents[node.level - 1], [*(node.module or "").split("."), name])
+            above = self._above(file, node.level)
+            return self._files(above, [*(node.module or "").split("."), name]) if above else []
         return self._find(f"{node.module}.{name}", roots, file.parent)
+
+    def _above(self, file: Path, level: int) -> Path | None:
+        """Return the folder from which so many dots start, None where that is not in the repository."""
+        above = file.parents[level - 1] if level <= len(file.parents) else None
+        return above if above and self._holds(above) else None
+
+    def _conftests(self, script: Path) -> list[Path]:
+        """List the conftest.py files that pytest runs before a file of tests."""
+        above = [folder / "conftest.py" for folder in script.parents if self._holds(folder)]
+        return [file for file in above if self._is_file(file)]
 
     def _exported(self, package: list[Path]) -> list[str]:
         """List the strings of a package's `__all__`, which `import *` imports where they are modules."""
@@ -302,9 +319,15 @@ class Code:
         name = re.fullmatch(r"(\.*)(\w+(?:\.\w+)*)(:[\w.]+)?", text)  # the last of pkgutil.resolve_name
         if not name:
             return []
-        own = self._files(file.parents[max(len(name[1]), 1) - 1], name[2].split("."))
+        above = self._above(file, max(len(name[1]), 1))
+        own = self._files(above, name[2].split(".")) if above else []
         names = [package + text for package in beside] if name[1] else [name[2]]
         return own + [path for one in names for path in self._find(one, roots)]
+
+    def _nearest(self, file: Path, end: str) -> list[Path]:
+        """Return the file nearest to `file` whose path has this end, as one that is put together at run time has."""
+        ends = (path for path in self.files(self.root) if end.endswith(".py") and path.match(end))
+        return sorted(ends, key=lambda path: _distance(path, file.parent))[:1]
 
     def _below(self, package: str, file: Path, roots: Roots) -> list[Path]:
         """List all files of a package; of that which `file` is in, for an empty name, unless it is a top module."""
@@ -330,7 +353,7 @@ class Code:
         places = [*self._places(parts[0], roots), *own]
         if near and not self._is_installed(parts[0]) and not self._projects.require(parts[0], near):
             homes = self._folders_with(parts[0])
-            places += sorted(homes, key=lambda home: (len(os.path.relpath(home, near).split(os.sep)), home))
+            places += sorted(homes, key=lambda home: _distance(home, near))
         for root in places:
             files = self._files(root, parts) if self._holds(root) else []
             if files:
@@ -439,6 +462,11 @@ def _written_out(lines: list[str]) -> Iterator[list[ast.AST]]:
         if CODE.fullmatch(before):
             with suppress(*source.INVALID):  # a shell's command
                 yield source.nodes(word)
+
+
+def _distance(path: Path, start: Path) -> tuple[int, Path]:
+    """Return by how many folders `path` is away, and itself to order what is as far."""
+    return len(os.path.relpath(path, start).split(os.sep)), path
 
 
 def _lines(command: str | list[str]) -> list[str]:

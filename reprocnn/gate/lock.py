@@ -277,6 +277,10 @@ def open_repository(rev: str, folder: Path = Path()) -> Iterator[Repo]:
                     files = _pipeline_files(repo, "ls-files", "--cached", "--others", "--exclude-standard")
                 else:
                     commit = resolve_rev(repo.scm, rev)
+                    with suppress(UserError):  # DVC alone knows an experiment
+                        commit = git("rev-parse", "--verify", "--end-of-options", f"{rev}^{{commit}}").strip()
+                    if {resolve_rev(repo.scm, one) for one in (rev, commit)} != {commit}:
+                        raise UserError(f"{rev}: DVC takes a branch or a tag for the commit {commit[:12]}; delete that")
                     # DVC waits without end for what a partial or damaged clone lacks; git fetches it, or says why not.
                     git("rev-list", "--no-walk", "--objects", "--quiet", commit)
                     files = _pipeline_files(repo, "ls-tree", "-r", "--name-only", commit)

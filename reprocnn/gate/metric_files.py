@@ -135,6 +135,8 @@ def parse(path: str, content: bytes, *, finite: bool = True) -> Any:
     """Parse a metrics file by its ending, as DVC does. Raises ValueError for what two readers may read differently."""
     if len(content) > MAX_BYTES:
         raise ValueError(f"over {MAX_BYTES:,} bytes, expected some numbers")
+    if content.startswith(b"version https://git-lfs.github.com/"):
+        raise ValueError("a pointer of Git LFS, whose file is not in this clone; run `git lfs fetch --all`")
     text = content.decode("utf-8")
     ending = path.rpartition(".")[2].lower()
     if text.startswith("\ufeff") and ending in ("json", "toml"):

@@ -147,12 +147,17 @@ def _cells(row: Row) -> dict[str, str]:
         "metric": clean(row.metric),
         "then": _show(row.then),
         "now": _show(row.now),
-        "change": "-" if row.change is None else f"{row.change:+.4f}",
+        "change": "-" if row.change is None else _digits(row.change, "+"),
         "95 % interval": "-" if row.interval is None else f"{row.interval[0]:.4f} to {row.interval[1]:.4f}",
         "target": row.target or "-",
         "test": (row.test or "-") + ("" if row.p is None else f", p = {row.p:.2g}"),
         "verdict": row.verdict,
     }
+
+
+def _digits(value: float, sign: str = "") -> str:
+    """Write four decimals, of a small number four digits."""
+    return format(value, f"{sign}.4{'g' if 0 < abs(value) < 0.001 else 'f'}")
 
 
 def _clip(text: str) -> str:
@@ -164,4 +169,4 @@ def _plain(value: Value) -> str:
 
 
 def _show(value: Value) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else _plain(value)
+    return _digits(value) if isinstance(value, float) else _plain(value)

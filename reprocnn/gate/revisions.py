@@ -33,6 +33,9 @@ def choose_base(rev: str | None, files: Sequence[str] = ()) -> str | None:
     if rev.strip() in ("", "workspace") or rev[0] in "^:" or not rev.isprintable():
         raise UserError(f"--against {rev!r}: expected a revision; name a branch, a tag or a commit")
     commit = _commit(rev)
+    kinds = [kind for kind in ("refs/tags", "refs/heads", "refs/remotes") if _commit(f"{kind}/{rev}")]
+    if len(kinds) > 1:
+        raise UserError(f"{rev}: both {' and '.join(kinds)} have it; name one in full with --against")
     if commit is None and not rev.startswith("-"):
         commit = _commit_of_dvc(rev)
     if commit is None:
@@ -105,15 +108,15 @@ def changed_params(rev: str, source: Any) -> list[dict[str, Any]]:
 def _main_branch() -> str:
     """Name the main branch: the remote's default, GitLab's word for it, a usual name, or the only branch there is."""
     remote = _remote()
-    head = _git("symbolic-ref", "--quiet", "--short", f"refs/remotes/{remote}/HEAD")
+    head = _git("symbolic-ref", "--quiet", f"refs/remotes/{remote}/HEAD")  # --short adds to a name that a tag has too
     if head:
-        return head.removeprefix(f"{remote}/")
+        return head.removeprefix(f"refs/remotes/{remote}/")
     if os.environ.get("CI_DEFAULT_BRANCH"):
         return os.environ["CI_DEFAULT_BRANCH"]
     for name in MAIN_BRANCHES:
         if _commit(f"refs/heads/{name}") or _commit(f"refs/remotes/{remote}/{name}"):
             return name
-    branches = (_git("for-each-ref", "--format=%(refname:short)", "refs/heads") or "").split()
+    branches = (_git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads") or "").split()
     if len(branches) == 1 and not _git("remote"):
         return branches[0]
     remedy = f"`git remote set-head {remote} --auto`, {FETCH}" if _git("remote") else "name one with --against"
@@ -139,7 +142,8 @@ def _remote() -> str:
 
 
 def _current_branch() -> str | None:
-    return _git("symbolic-ref", "--quiet", "--short", "HEAD")
+    head = _git("symbolic-ref", "--quiet", "HEAD")
+    return head.removeprefix("refs/heads/") if head else None
 
 
 def _dirty(files: Sequence[str]) -> bool:

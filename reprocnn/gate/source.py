@@ -9,6 +9,9 @@ from collections.abc import Iterator
 WALKING = {"iter_modules", "walk_packages"}  # pkgutil's, over all modules of a package
 BY_NAME = {"import_module", "__import__", "run_path", "run_module", "spec_from_file_location", "SourceFileLoader"}
 BY_NAME |= {"find_spec", "resolve_name", *WALKING}
+# What imports a dotted name that it is given: of pydoc, hydra, and werkzeug or Django.
+LOCATORS = {"locate", "get_class", "get_method", "get_object", "import_string"}
+RUNNERS = {"exec", "run_path", "spec_from_file_location", "SourceFileLoader"}  # of a file
 TYPING = {"typing", "typing_extensions"}
 UNKNOWN = "\0"  # in a text, what is not written out
 # What starts a program, or runs code that it is given: of subprocess, os, asyncio and Python itself.
@@ -18,7 +21,8 @@ STARTING = re.compile(
 )
 # What imports the modules that a file of data names, and what imports by a name that it is given.
 LOADING = re.compile(
-    r"(.*\.)?(pickle|cPickle|joblib|cloudpickle|dill|torch)\.(loads?|Unpickler)|.*\.read_pickle|"
+    r"(.*\.)?(pickle|cPickle|joblib|cloudpickle|dill|torch)\.(loads?|Unpickler)|.*\.(read_pickle|load_from_checkpoint)|"
+    r"shelve\.(open|\w*Shelf)|yaml\.unsafe_load(_all)?|yaml\.UnsafeLoader|jsonpickle\.decode|"
     r"(.*\.)?(keras|mlflow)\.(.*\.)?load_model"
 )
 LOCATING = re.compile(
@@ -71,6 +75,16 @@ def walked_packages(nodes: list[ast.AST]) -> set[str]:
     return found
 
 
+def located(call: ast.Call) -> list[str]:
+    """List the modules that a call names, as `locate("a.b")` and `__import__("a", fromlist=["b"])` do, and files."""
+    names, function = strings(call), last_name(call.func)
+    if function == "__import__":
+        return [f"{names[0]}.{name}" for name in names[1:]]
+    if function in RUNNERS:
+        return [name for name in names if name.endswith(".py")]
+    return names[:1] if function in LOCATORS else []
+
+
 def runs_what_data_names(nodes: list[ast.AST]) -> bool:
     """Return whether a file unpickles, or imports or runs by a name of which nothing is written out in it."""
     known = constants(nodes)
@@ -84,10 +98,16 @@ def runs_what_data_names(nodes: list[ast.AST]) -> bool:
         base for node in nodes if isinstance(node, ast.ClassDef) and _finds_classes(node) for base in node.bases
     }
     names = {node: _full_name(node, origins) for node in nodes if isinstance(node, ast.Name | ast.Attribute)}
-    return any(
+    return any(map(_allows_pickle, nodes)) or any(
         (LOADING.fullmatch(name) and node not in choosing) or (LOCATING.fullmatch(name) and node not in named)
         for node, name in names.items()
     )
+
+
+def _allows_pickle(node: ast.AST) -> bool:
+    """Return whether a call is one of np.load with allow_pickle=True, or with what may be that."""
+    given = node.keywords if isinstance(node, ast.Call) and last_name(node.func) == "load" else []
+    return any(one.arg == "allow_pickle" and getattr(one.value, "value", True) for one in given)
 
 
 def _finds_classes(node: ast.ClassDef) -> bool:

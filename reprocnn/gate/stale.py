@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dvc.dependency.dataset import DatasetDependency
 from dvc.dependency.param import ParamsDependency
 from dvc.dvcfile import LOCK_FILE, PROJECT_FILE
 from dvc.repo import Repo
@@ -94,6 +95,8 @@ def _changed_dep(dep: Any, outs: dict[str, Any]) -> list[str]:
 
     Of a dep on a server, dvc.lock has to know something: the server is not asked.
     """
+    if isinstance(dep, DatasetDependency):  # dvc.lock alone says its version
+        return [f"{path} {change}" for path, change in dep.status().items()]
     if not lineage.is_local(dep):
         known = (getattr(dep.meta, name, None) for name in ("etag", "md5", "checksum"))  # by the kind of server
         return [] if any(known) else [f"{dep.def_path} new"]

@@ -569,6 +569,15 @@ def test_an_undeclared_import_is_found(tmp_path):
         "import runpy\nrunpy.run_module('pack.mod')",
         "import runpy\nrunpy.run_path('pack/mod.py')",
         "from importlib.util import spec_from_file_location\nspec_from_file_location('any', 'pack/mod.py')",
+        "from importlib.util import spec_from_file_location\nimport os\n"
+        "spec_from_file_location('any', os.path.join(os.path.dirname(__file__), 'pack', 'mod.py'))",
+        "import runpy\nfrom pathlib import Path\nrunpy.run_path(str(Path(__file__).parent / 'pack' / 'mod.py'))",
+        "from pathlib import Path\nexec((Path('pack') / 'mod.py').read_text())",
+        "__import__('pack', fromlist=['mod'])",
+        "__import__('pack', globals(), locals(), ['mod'])",
+        "from pydoc import locate\nlocate('pack.mod')",
+        "import hydra\nhydra.utils.get_class('pack.mod.Net')",
+        "from werkzeug.utils import import_string\nimport_string('pack.mod:Net')",
     ],
 )
 def test_what_is_imported_by_name_is_missed_in_the_deps(foreign, code):
@@ -589,6 +598,48 @@ def test_of_a_name_that_ends_at_run_time_the_innermost_package_counts(foreign):
     }
     foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": code, **files})
     assert lines(Path()) == ["dvc.yaml: a: deps: add pack/deep/one.py"]
+
+
+def test_the_end_of_a_path_is_the_nearest_file_of_that_name(foreign):
+    code = "import os, runpy\nrunpy.run_path(os.path.join(folder, 'mod.py'))\n"
+    files = {"sub/a.py": code, "sub/pack/mod.py": "x = 1\n", "other/mod.py": "x = 1\n"}
+    foreign({"dvc.yaml": stage("python sub/a.py", "sub/a.py"), **files})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add sub/pack/mod.py"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import importlib\nnote = '......done'\nimportlib.import_module(name)",
+        "try:\n    from .......... import b\nexcept ImportError:\n    pass",
+    ],
+)
+def test_more_dots_than_folders_lead_nowhere(foreign, code):
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": f"{code}\n", "b.py": "x = 1\n"})
+    assert lines(Path()) == []
+
+
+@pytest.mark.parametrize("cmd", ["pytest -q tests/deep/test_a.py", "python -m pytest tests/deep/test_a.py"])
+def test_what_pytest_runs_beside_a_file_of_tests_counts(foreign, cmd):
+    foreign(
+        {
+            "dvc.yaml": stage(cmd, "tests/deep/test_a.py", "conftest.py"),
+            "conftest.py": "x = 1\n",
+            "tests/conftest.py": "import b\n",
+            "tests/deep/test_a.py": "x = 1\n",
+            "tests/b.py": "x = 1\n",
+            "tests/other/conftest.py": "x = 1\n",
+        }
+    )
+    assert lines(Path()) == ["dvc.yaml: a: deps: add tests/b.py", "dvc.yaml: a: deps: add tests/conftest.py"]
+    Path("dvc.yaml").write_text(stage("python tests/deep/test_a.py", "tests/deep/test_a.py"))
+    assert lines(Path()) == []
+
+
+def test_what_code_on_the_command_line_starts_counts(foreign):
+    code = "import subprocess, sys; subprocess.run([sys.executable, 'b.py'])"
+    foreign({"dvc.yaml": stage(f'python -c "{code}"'), "b.py": "import c\n", "c.py": "x = 1\n"})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add b.py", "dvc.yaml: a: deps: add c.py"]
 
 
 def test_strings_beside_a_plain_import_by_name_are_no_imports(foreign):
@@ -665,6 +716,15 @@ def test_a_dep_that_a_stage_may_use_is_left(foreign, cmd, code):
         ("exec('x = 1')", False),
         ("connection.exec(statement)", False),
         ("import numpy\nnumpy.load('x.npy')", False),
+        ("import numpy\nnumpy.load('x.npy', allow_pickle=False)", False),
+        ("import numpy\nnumpy.load('x.npy', allow_pickle=True)", True),
+        ("import numpy\nnumpy.load('x.npy', allow_pickle=given)", True),
+        ("import shelve\nshelve.open('x')", True),
+        ("import yaml\nyaml.unsafe_load(text)", True),
+        ("import yaml\nyaml.load(text, Loader=yaml.UnsafeLoader)", True),
+        ("import yaml\nyaml.safe_load(text)", False),
+        ("import jsonpickle\njsonpickle.decode(text)", True),
+        ("import nets\nnets.Net.load_from_checkpoint('x.ckpt')", True),
     ],
 )  # fmt: skip
 def test_a_dep_is_left_where_only_data_names_what_is_imported(foreign, code, left):

@@ -166,6 +166,44 @@ def server() -> Iterator[str]:
             listening.accept()
 
 
+@pytest.mark.timeout(60)
+def test_git_lfs_is_not_asked_at_the_address_of_the_branch(tmp_path, monkeypatch, server):
+    monkeypatch.chdir(tmp_path)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 47\n"
+    limits = {"targets": {"accuracy": {"at_least": 0.5}}, "gate": {"alpha": 0.01, "tolerance": 0.01}}
+    call(tmp_path, "git", "init", "--quiet", "--initial-branch=main")
+    Path(".dvc").mkdir()
+    Path(".dvc/config").touch()
+    Path("params.yaml").write_text(yaml.safe_dump(limits))
+    Path("dvc.yaml").write_text("metrics: [m.json]\n")
+    Path("m.json").write_text(pointer)
+    call(tmp_path, "git", "add", "--all")
+    commit(tmp_path)
+    Path(".gitattributes").write_text("m.json filter=lfs -text\n")
+    Path(".lfsconfig").write_text(f"[lfs]\n    url = {server}/x\n")
+    Path("m.json").write_text('{"accuracy": 0.7}')
+    [reason] = judge("HEAD").reasons
+    assert reason.startswith("m.json at HEAD: a pointer of Git LFS, whose file is not in this clone; run `git lfs ")
+
+
+@pytest.mark.parametrize("now", ["a1b2", "c3d4"])
+def test_a_dep_on_a_dataset_is_judged_by_its_locked_version(worse, now):
+    dataset = {"name": "faces", "type": "url", "url": "s3://images/faces"}
+    for file in ("dvc.yaml", "dvc.lock"):
+        values = yaml.safe_load(Path(file).read_text())
+        stage_ = values["stages"]["train"]
+        locked = dataset | {"meta": {"version_id": "a1b2"}}
+        stage_["deps"].append("ds://faces" if file == "dvc.yaml" else {"path": "ds://faces", "dataset": locked})
+        values["datasets"] = [dataset | ({} if file == "dvc.yaml" else {"meta": {"version_id": now}})]
+        Path(file).write_text(yaml.safe_dump(values))
+    judgement = judge(None)
+    assert judgement.reasons == [
+        "digits.test.accuracy: target met, WORSE (p < 0.01)"
+        if now == "a1b2"
+        else "dvc.lock: train: out of date (ds://faces modified); run `dvc repro` and commit"
+    ]
+
+
 def declare(**more: Any) -> None:
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": STAGE | more}}))
 

@@ -68,6 +68,12 @@ def test_a_loss_is_worse_beyond_the_tolerance_and_not_at_it(loss, worse):
         assert not compare("a", direction, limit, {"a": 0.99}, {"a": 0.99 - sign * loss}, tolerance=0.01).failed
 
 
+@pytest.mark.parametrize(("then", "now", "worse"), [(4e-13, 9e-13, True), (110010.0, 111110.1, False)])
+def test_rounding_is_relative_to_the_metric(then, now, worse):
+    row = compare("a", "at_most", 1e9, {"a": then}, {"a": now}, tolerance=0.01 * then)
+    assert row.failed is worse
+
+
 def test_a_metric_is_new_without_a_revision_and_without_a_value_there():
     for rev, then in ((None, {}), ("v1", {}), ("v1", {"a": None})):
         row = compare("a", "at_least", 0.5, then, {"a": 0.4}, rev=rev)

@@ -104,6 +104,16 @@ def test_a_clone_without_data_is_up_to_date(clone):
     assert lock.faults() == []
 
 
+def test_a_tag_with_the_name_of_a_commit_is_not_taken_for_it(clone):
+    first = call(clone, "git", "rev-parse", "HEAD").strip()
+    assert lock.metrics(first)
+    edit("params.yaml", "seed", "seeds")
+    commit(clone)
+    call(clone, "git", "tag", first, "HEAD")
+    with pytest.raises(UserError, match=f"DVC takes a branch or a tag for the commit {first[:12]}; delete that"):
+        lock.metrics(first)
+
+
 def test_with_data_and_cache_it_is_up_to_date(original, monkeypatch):
     monkeypatch.chdir(original)
     assert lock.faults() == []

@@ -85,6 +85,19 @@ def test_a_feature_is_compared_with_where_it_began(forge, monkeypatch, branch):
             default_revision()
 
 
+def test_a_tag_with_the_name_of_a_branch_changes_nothing(forge, monkeypatch, branch):
+    clone(forge, monkeypatch)
+    before = git("rev-parse", "HEAD~")
+    for tag in (branch, f"origin/{branch}", "HEAD"):
+        git("tag", tag, "origin/feature")
+    assert default_revision() == before
+    git("remote", "remove", "origin")
+    assert default_revision() == before
+    with pytest.raises(UserError, match=f"^{branch}: both refs/tags and refs/heads have it; name one in full"):
+        choose_base(branch)
+    assert choose_base("refs/tags/HEAD") == "refs/tags/HEAD"
+
+
 def test_on_the_main_branch_it_is_the_first_parent(forge, monkeypatch, branch):
     clone(forge, monkeypatch)
     assert default_revision() == git("rev-parse", "HEAD~")
