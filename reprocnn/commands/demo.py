@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> None:
     if FOLDER.exists() or FOLDER.is_symlink():
         if not _is_ours(FOLDER):
             raise UserError(f"{FOLDER}: not made by this command, which would replace it; move it away")
-        shutil.rmtree(FOLDER)
+        FOLDER.rename(PARTIAL)  # so that an interrupted removal leaves nothing that is taken for somebody's own
+        shutil.rmtree(PARTIAL)
     make_copy(Path(), PARTIAL, OVERRIDES)
     PARTIAL.rename(FOLDER)
     dvc("repro", cwd=FOLDER)
@@ -71,8 +72,9 @@ def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
     write_text(target / params.FILE, yaml.safe_dump(values, sort_keys=False))
     git("init", "--quiet", "--initial-branch=main", cwd=target)
     git("add", "--all", cwd=target)
-    identity = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"]
-    git(*identity, "commit", "--quiet", "--no-verify", f"--message={MARK}", cwd=target)
+    # Not the user's identity, signature and hooks, of which some change the message.
+    own = ("user.name=demo", "user.email=demo@localhost", "commit.gpgsign=false", "core.hooksPath=/dev/null")
+    git(*(part for one in own for part in ("-c", one)), "commit", "--quiet", f"--message={MARK}", cwd=target)
 
 
 def change(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

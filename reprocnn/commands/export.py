@@ -49,7 +49,11 @@ def main(arguments: list[str]) -> None:
         prog="reprocnn export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--format", nargs="+", choices=FORMATS, help="onnx and openvino need the extra of that name (default: keras)"
+        "--format",
+        nargs="+",
+        action="extend",
+        choices=FORMATS,
+        help="onnx and openvino need the extra of that name (default: keras)",
     )
     formats = list(dict.fromkeys(parser.parse_args(arguments).format or ["keras"]))
     require_libraries(formats)

@@ -35,8 +35,8 @@ PAGE = """<!DOCTYPE html>
 def main(arguments: list[str]) -> None:
     """Write the template and name it in the configuration of DVC."""
     argparse.ArgumentParser(prog="reprocnn vega", description=__doc__).parse_args(arguments)
-    dvc("config", "--local", "plots.html_template", str(TEMPLATE.resolve()))  # which fails outside of a repository
-    write_text(TEMPLATE, template())
+    write_text(TEMPLATE, template())  # first: with a template that is not there, `dvc plots` fails
+    dvc("config", "--local", "plots.html_template", str(TEMPLATE.resolve()))
 
 
 def template() -> str:

@@ -265,9 +265,11 @@ def draw_experiments(folder: Path) -> None:
 
 
 def _searched_images(results: list[Result]) -> int | None:
-    """Count MNIST's validation images, which the search counts errors of; those of the sample are others."""
+    """Count MNIST's validation images, which the search counts errors of; None if those here are others."""
+    recipes = tables.read("search").get("recipe", pd.Series()).astype(str)
     for result in results:
-        if result.dataset == MNIST and result.judged_by is not None:
+        searched = recipes.str.contains(f" val_fraction={result.recipe.val_fraction} ", regex=False).all()
+        if result.dataset == MNIST and result.judged_by is not None and searched:
             return result.details["validation_images"]
     return None
 

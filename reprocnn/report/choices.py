@@ -225,9 +225,9 @@ def _edges(training: Training) -> str:
 def _growing(training: Training) -> str:
     size = training.recipe.first_size
     return (
-        f"The first epoch sees the images at {size:.0%} of their height and width, at {size**2:.0%} of the cost. They "
-        f"reach full size in the last quarter of the epochs: coarse shapes are learned first anyway. Validation images "
-        f"always have full size, so early validation accuracy is low"
+        f"The first epoch sees the images at about {size:.0%} of their height and width, at about {size**2:.0%} of the "
+        f"cost. They reach full size in the last quarter of the epochs: coarse shapes are learned first anyway. "
+        f"Validation images always have full size, so early validation accuracy is low"
     )
 
 

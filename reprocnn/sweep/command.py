@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> None:
     search = Search(options.search, options.trials, options.minimize, pruning) if options.search else None
     trials = [] if search else grid(overrides)
     total = search.trials if search else len(trials)
-    _check_repository()
+    _check_repository(options.summary)
     gpus = f" and {options.gpus:g} GPUs" if options.gpus else ""
     threads = f"{options.threads} thread{'s' * (options.threads != 1)}{gpus}"
     print(f"sweep: {total} trial{'s' * (total != 1)} of {threads} each", flush=True)
@@ -134,9 +134,16 @@ def _gpus(text: str) -> float:
     return gpus
 
 
-def _check_repository() -> None:
-    """Raise UserError if workers would not get what is in the working folder."""
-    if git("status", "--porcelain"):
+def _check_repository(page: Path | None) -> None:
+    """Raise UserError if workers would not get what is in the working folder, of which a sweep's `page` is no part."""
+    if git("rev-parse", "--show-prefix").strip():
+        raise UserError(
+            "sweep: the git repository begins in a folder above; sweep where .dvc and .git are in one folder"
+        )
+    here = Path().resolve()
+    own = [page.resolve().relative_to(here)] if page and page.resolve().is_relative_to(here) else []
+    excluded = [f":(exclude,literal){path.as_posix()}" for path in own]
+    if git("status", "--porcelain", "--untracked-files=all", "--", ".", *excluded):
         raise UserError("sweep: found uncommitted changes, which no worker would see; commit them first")
     if git("rev-parse", "--is-shallow-repository").strip() == "true":
         raise UserError("sweep: this clone is shallow, and workers need its history; run `git fetch --unshallow`")

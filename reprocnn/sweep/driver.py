@@ -1,7 +1,8 @@
 """The loop of a sweep: start as many trials as there are free slots, receive what ends, report each in a line."""
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,8 +113,14 @@ class Driver:
         self.failed += 1
         self._report(proposal, None, f"failed: {reason}")
 
-    def _prune(self, proposal: Proposal, values: list[float], where: str) -> None:
-        self._report(proposal, values[-1], f"pruned after {len(values)} epochs, {where}", pruned=True)
+    def _prune(self, proposal: Proposal, values: Sequence[float | None], where: str) -> None:
+        last = values[-1]
+        self._report(
+            proposal,
+            last if last is not None and math.isfinite(last) else None,
+            f"pruned after {len(values)} epochs, {where}",
+            pruned=True,
+        )
 
     def _report(self, proposal: Proposal, value: float | None, message: str, pruned: bool = False) -> None:
         """Print the line of a trial that ended, and give its metric to whoever drew it."""

@@ -3,6 +3,8 @@
 import fcntl
 import math
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,8 @@ class Experiments:
         self.revision, self.metric, self.files, self.watched = revision, metric, files, watched
         self.prefix = f"refs/exps/{revision[:2]}/{revision[2:]}"
         by = [revision, watched.file, watched.column] if watched else None
-        records = {path.stem: read_json(path) for path in RECORDS.glob("*.json")} if by else {}
         # By name, the records of trials on this commit that were pruned by the same metric.
-        self.pruned = {name: record for name, record in records.items() if record.get("pruned_by") == by}
+        self.pruned = {name: record for name, record in _records() if by and record.get("pruned_by") == by}
 
     def names(self) -> set[str]:
         """List the experiments that exist now."""
@@ -110,7 +111,7 @@ class Experiments:
         (RECORDS / ".gitignore").write_text("*\n")  # where git does not ignore runs/, the next sweep would refuse
         if outcome.pruned is not None and self.watched:
             by = [self.revision, self.watched.file, self.watched.column]
-            self.pruned[name] = record | {"pruned": outcome.pruned, "pruned_by": by}
+            self.pruned[name] = record | {"pruned": [_finite(one) for one in outcome.pruned], "pruned_by": by}
             write_json(RECORDS / f"{name}.json", self.pruned[name])
             return
         with tempfile.NamedTemporaryFile() as bundle, (RECORDS / ".lock").open("w") as lock:
@@ -133,6 +134,20 @@ def _fetch_outputs(name: str, ref: str) -> None:
         raise UserError(
             f"outputs not fetched: {error}; run `dvc exp apply {name}` and `dvc pull` to get them"
         ) from None
+
+
+def _records() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the records that can be read, by the names of their trials; without its record, a trial runs again."""
+    for path in RECORDS.glob("*.json"):
+        with suppress(UserError):
+            record = read_json(path)
+            if isinstance(record, dict):
+                yield path.stem, record
+
+
+def _finite(value: float) -> float | None:
+    """Return a number that JSON has, None for NaN and infinity."""
+    return value if math.isfinite(value) else None
 
 
 def _number(metrics: Any, key: str) -> float | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -42,9 +43,11 @@ def pipeline_stages(repo: Repo) -> dict[str, Stage]:
     }
     stages = {}
     for stage in networkx.topological_sort(graph.reverse()):
-        upstream = networkx.descendants(graph, stage)
+        if not stage.cmd:
+            continue  # data that a .dvc file names: there is nothing to run
+        upstream = [before for before in networkx.descendants(graph, stage) if before.cmd]
         keys = own[stage].union(*(own[before] for before in upstream))
-        stages[stage.name] = Stage(frozenset(keys), tuple(before.name for before in upstream))
+        stages[stage.addressing] = Stage(frozenset(keys), tuple(before.addressing for before in upstream))
     return stages
 
 
@@ -112,7 +115,8 @@ class Jobs:
             if part not in self.shared and part in self.sharing:
                 stage, overrides = part
                 before = [(name, parts[name]) for name in self.stages[stage].upstream]
-                name = "-".join([stage, experiment_name(overrides)] if overrides else [stage])
+                readable = re.sub(r"[^\w.@-]+", "-", stage)  # one in a subfolder is called sub/dvc.yaml:train
+                name = "-".join([readable, experiment_name(overrides)] if overrides else [readable])
                 job = replace(self.job, name=name, overrides=overrides, target=stage, watched=None)
                 self.shared[part] = self._start(job, before)
         return self._start(replace(self.job, name=experiment_name(trial), overrides=trial), list(parts.items()))

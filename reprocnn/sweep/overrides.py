@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,21 @@ def parse(texts: list[str]) -> list[Override]:
     parser = OverridesParser.create()
     parsed: list[Override] = []
     faults: list[str] = []
+    firsts = [_first(parser, text) for text in texts]  # whether a value is allowed may depend on those of other keys
     for text in texts:
         try:
             override = parser.parse_override(text)
-            _check_interval(override)
+            others = [one for one in firsts if one and key_of(one) != override.key_or_group]
+            _check_interval(override, others)
             found = values(override)
+            swept: Any = override.value()
             if not 0 < len(found) <= MOST:
                 count = f"more than {MOST:,}" if found else "no"
                 raise UserError(f"sweep: {text}: found {count} values, expected 1 to {MOST:,}")
             # The values of a range lie between its ends, and are all whole numbers if the second is.
-            for value in [*found[:2], found[-1]] if override.is_range_sweep() else found:
-                faults += schema_faults(value)
+            in_order = override.is_range_sweep() and not swept.shuffle
+            for value in [*found[:2], found[-1]] if in_order else found:
+                faults += schema_faults(value, others)
         except INVALID as error:
             reason = " ".join(str(error).split())
             raise UserError(f"sweep: {text}: invalid override, expected KEY=VALUES ({reason})") from None
@@ -62,7 +67,17 @@ def parse(texts: list[str]) -> list[Override]:
     return parsed
 
 
-def _check_interval(override: Override) -> None:
+def _first(parser: OverridesParser, text: str) -> str:
+    """Return the first value of an override, as KEY=VALUE, or "" for one that is reported in its turn."""
+    try:
+        value = values(parser.parse_override(text))[0]
+        _applied([value])
+    except (*INVALID, IndexError):
+        return ""
+    return value
+
+
+def _check_interval(override: Override, others: list[str]) -> None:
     """Raise UserError for an interval from which Optuna draws nothing, or nothing that fits."""
     if not override.is_interval_sweep():
         return
@@ -74,20 +89,30 @@ def _check_interval(override: Override) -> None:
     if "log" in interval.tags and low <= 0:
         raise UserError(f"{text} one above 0 for a logarithmic scale; raise its lower end, or leave out log")
     between = f"{override.key_or_group}={low + 0.618 * (high - low)}"
-    if isinstance(low, float) and schema_faults(between) and not any(map(schema_faults, values(override))):
+    if (
+        isinstance(low, float)
+        and schema_faults(between, others)
+        and not any(schema_faults(end, others) for end in values(override))
+    ):
         raise UserError(f"{text} whole numbers; write int(interval({low:g},{high:g}))")
 
 
-def schema_faults(override: str) -> list[str]:
-    """Apply a single KEY=VALUE to a copy of params.yaml and give the complaints of the schema, if there is one."""
+def schema_faults(override: str, others: Sequence[str] = ()) -> list[str]:
+    """Apply KEY=VALUE and `others` to a copy of params.yaml and give the complaints of the schema, if there is one."""
+    try:
+        found = _applied([*others, override])
+    except InvalidArgumentError:
+        if override.startswith("+") or not params.SCHEMA.exists():
+            raise
+        found = _applied([*others, f"+{override}"])  # params.yaml lacks the key; the schema reports it as unknown
+    return params.check(found) if params.SCHEMA.exists() else []
+
+
+def _applied(overrides: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(shutil.copy(params.FILE, folder))
-        try:
-            apply_overrides(path, [override])
-        except InvalidArgumentError:
-            apply_overrides(path, [f"+{override}"])  # params.yaml lacks the key; the schema reports it as unknown
-        found = params.parse(path.read_text(encoding="utf-8"))
-        return params.check(found) if params.SCHEMA.exists() else []
+        apply_overrides(path, list(overrides))
+        return params.parse(path.read_text(encoding="utf-8"))
 
 
 def values(override: Override) -> list[str]:

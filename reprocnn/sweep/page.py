@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override
 
 from reprocnn.core.files import write_text
 from reprocnn.sweep.driver import Ended
+from reprocnn.sweep.overrides import key_of
 from reprocnn.sweep.search import as_distributions, as_values
 
 TITLE = "<title>Sweep: "  # by which `--summary` knows its own pages
@@ -33,8 +34,11 @@ def write(path: Path, ended: list[Ended], overrides: list[Override], metric: str
     finished = [one for one in ended if one.value is not None and not one.pruned]
     constant = " ".join(str(one.input_line) for one in overrides if one.key_or_group not in space)
     counts = f"{len(ended)} trials, {len(finished)} of them finished, {sum(one.pruned for one in ended)} pruned."
-    parts = [f"<h1>Sweep: {html.escape(metric)}</h1>", f"<p>{counts} All have {html.escape(constant)}. {note}</p>"]
-    keys = [key for key in space if len({as_values(one.overrides, space)[key] for one in finished}) > 1]
+    parts = [
+        f"<h1>Sweep: {html.escape(metric)}</h1>",
+        f"<p>{counts} All have {html.escape(constant)}. {html.escape(note)}</p>",
+    ]
+    keys = [key for key in space if len({repr(as_values(one.overrides, space)[key]) for one in finished}) > 1]
     if keys:
         parts += _plots(finished, space, keys, metric, minimize)
     parts += ["<h2>Trials</h2>", _table(sorted(ended, key=lambda one: _rank(one, minimize)), list(space), metric)]
@@ -84,7 +88,7 @@ def _picture(draw: Callable[[], Any], width: int) -> str:
 def _table(ended: list[Ended], keys: list[str], metric: str) -> str:
     rows = ["".join(f"<th>{html.escape(title)}</th>" for title in ("experiment", metric, *keys, "outcome"))]
     for one in ended:
-        values = dict(part.split("=", 1) for part in one.overrides)
+        values = {key_of(part): part.partition("=")[2] for part in one.overrides}
         cells = [f"<td>{html.escape(one.name)}</td>"]
         numbers = ["-" if one.value is None else f"{one.value:.4f}", *(values.get(key, "") for key in keys)]
         cells += [f'<td class="number">{html.escape(text)}</td>' for text in numbers]

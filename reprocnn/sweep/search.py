@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
@@ -102,13 +103,26 @@ def distribution(override: Override) -> Any:
 
 
 def _value(text: str) -> Any:
-    return params.parse(f"value: {text}")["value"]
+    if text.isdecimal() and text == str(int(text)):
+        return int(text)  # parsing takes a millisecond
+    value = OverridesParser.create().parse_override(f"value={text}").value()
+    return value if value is None or isinstance(value, str | int | float) else text  # Optuna's plots take no lists
+
+
+def _text(override: Override, drawn: Any) -> str:
+    """Return a drawn value as it was written, such as null or '1'; numbers are as Python writes them."""
+    if override.is_interval_sweep() or type(drawn) in (int, float):
+        return str(drawn)
+    texts = map(str, override.sweep_string_iterator())
+    return next((text for text in texts if repr(_value(text)) == repr(drawn)), str(drawn))
 
 
 def _with_values(overrides: list[Override], drawn: dict[str, Any]) -> Overrides:
     """Put drawn values in the place of sweeps."""
     return tuple(
-        f"{one.get_key_element()}={drawn[one.key_or_group]}" if one.key_or_group in drawn else str(one.input_line)
+        f"{one.get_key_element()}={_text(one, drawn[one.key_or_group])}"
+        if one.key_or_group in drawn
+        else str(one.input_line)
         for one in overrides
     )
 
@@ -131,7 +145,7 @@ def _earlier_trials(
                 params=drawn,
                 distributions=space,
                 value=value,
-                intermediate_values=dict(enumerate(epochs, 1)),
+                intermediate_values={epoch: one for epoch, one in enumerate(epochs, 1) if one is not None},
                 state=TrialState.PRUNED if record else TrialState.COMPLETE,
             )
     return trials

@@ -157,7 +157,8 @@ def _run(job: Job, repository: bytes) -> Outcome:
         place.mkdir(exist_ok=True)
         cached = has_cache(job)
         if not (place / "ready").exists():
-            _clone(place, job, repository, cached)
+            _clone(place, job, repository)
+        _configure(place / "repository", job, cached)
         _remove_stale_locks(place / "repository/.git")
         ref = f"refs/exps/{job.revision[:2]}/{job.revision[2:]}/{job.name}"
         history = History(place / "repository", job) if job.watched else None
@@ -191,7 +192,7 @@ def _remove_stale_locks(folder: Path) -> None:
         path.unlink()
 
 
-def _clone(place: Path, job: Job, repository: bytes, cached: bool) -> None:
+def _clone(place: Path, job: Job, repository: bytes) -> None:
     shutil.rmtree(place)
     folder = place / "repository"
     folder.mkdir(parents=True)
@@ -199,13 +200,18 @@ def _clone(place: Path, job: Job, repository: bytes, cached: bool) -> None:
     bundle.write_bytes(repository)
     git("init", "--quiet", cwd=folder)
     git("fetch", "--quiet", str(bundle), "HEAD", cwd=folder)
+    git("config", "core.hooksPath", os.devnull, cwd=folder)  # a user's hooks are for the user's commits
     git("checkout", "--quiet", "--detach", job.revision, cwd=folder)
     git("config", "user.name", "sweep", cwd=folder)
     git("config", "user.email", "sweep@localhost", cwd=folder)
+    (place / "ready").touch()
+
+
+def _configure(folder: Path, job: Job, cached: bool) -> None:
+    """Give a clone the driver's settings of DVC, which may have changed since it was made."""
     with Config(str(folder / ".dvc")).edit("local") as settings:
         settings |= job.settings
         settings["cache"] |= {"dir": job.cache if cached else str(_places() / "cache"), "type": "reflink,symlink,copy"}
-    (place / "ready").touch()
 
 
 class History:
@@ -263,7 +269,11 @@ def _bundle(place: Path, ref: str, revision: str) -> bytes:
 
 
 def _records(folder: Path) -> dict[str, Any]:
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("train_*.json"))}
+    """Read what trainings say of themselves, NaN as null, which JSON has."""
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        for path in sorted(folder.glob("train_*.json"))
+    }
 
 
 def _dvc(

@@ -5,6 +5,7 @@ import io
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from reprocnn.core.files import sha256, write_json, write_text
 from reprocnn.core.params import Recipe
 from reprocnn.images.augment import augment, flips, shrink
 from reprocnn.images.batches import batches
+from reprocnn.networks.build import QUOTATIONS
 from reprocnn.training import checkpoint, setup
 from reprocnn.training.schedule import image_size
 from reprocnn.training.watch import Watch, signal_step
@@ -39,6 +41,8 @@ def train(
     record as its origin changed meanwhile.
     """
     stage = f"train_{dataset}"
+    if recipe.network in QUOTATIONS:
+        device = replace(device, precision="float32")  # which they train in, whatever the device can do
     training = setup.prepare(dataset, recipe, lr, seed, device)
     checkpoint.remove_finished()
     environment = {key: value for key, value in record(device).items() if key != "peak_memory_bytes"}

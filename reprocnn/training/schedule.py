@@ -18,7 +18,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         """Return the learning rate of a step, counted from 0."""
         step = ops.cast(step, "float32")
         rise = (step + 1) / (self.warmup + 1)
-        fall = 1 - (1 - self.end) * (step - self.warmup) / (self.steps - self.warmup)
+        fall = 1 - (1 - self.end) * (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.peak * ops.minimum(rise, fall)
 
 
@@ -29,5 +29,5 @@ def image_size(full: tuple[int, ...], first: float, epoch: int, epochs: int) -> 
     the epochs, which has full size. A single epoch has the first size.
     """
     share = min(1, first + (1 - first) * epoch / max(1, int(0.75 * epochs)))
-    height, width = (side if share == 1 else 4 * round(share * side / 4) for side in full)
+    height, width = (side if share == 1 else min(side, 4 * round(share * side / 4)) for side in full)
     return height, width

@@ -1,5 +1,6 @@
 """The sample's copy of a repository."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,11 @@ def source(tmp_path, monkeypatch) -> Path:
 def test_the_copy_has_what_is_for_git_but_no_results(source, tmp_path, monkeypatch):
     target = tmp_path / "target"
     (source / "stages/plot.py").chmod(0o755)
-    hook = tmp_path / "hooks/pre-commit"
-    hook.parent.mkdir()
-    hook.write_text("#!/bin/sh\nexit 1\n")
-    hook.chmod(0o755)
+    (tmp_path / "hooks").mkdir()
+    for name, code in (("pre-commit", "exit 1"), ("prepare-commit-msg", 'echo changed > "$1"')):
+        hook = tmp_path / "hooks" / name
+        hook.write_text(f"#!/bin/sh\n{code}\n")
+        hook.chmod(0o755)
     monkeypatch.setenv("GIT_CONFIG_COUNT", "2")
     for i, pair in enumerate((("commit.gpgsign", "true"), ("core.hooksPath", str(hook.parent)))):  # without a key
         for name, value in zip(("KEY", "VALUE"), pair, strict=True):
@@ -50,6 +52,7 @@ def test_the_copy_has_what_is_for_git_but_no_results(source, tmp_path, monkeypat
     ]  # fmt: skip
     assert call(target, "git", "status", "--porcelain", "--ignored") == ""
     assert call(target, "git", "rev-parse", "--abbrev-ref", "HEAD") == "main\n"
+    assert call(target, "git", "log", "--format=%s") == f"{demo.MARK}\n"
     assert (target / "stages/plot.py").stat().st_mode & 0o111
     params = yaml.safe_load((target / "params.yaml").read_text())
     assert params == {
@@ -75,6 +78,25 @@ def test_the_demo_starts_from_scratch_with_the_sample(source, monkeypatch):
         "source": "sample", "mnist": {"epochs": 10, "batch_size": 64, "seed": 3},
         "cifar": {"epochs": 4, "batch_size": 100},
     }  # fmt: skip
+
+
+def test_a_removal_that_is_interrupted_leaves_nothing_that_looks_like_somebody_elses(source, monkeypatch):
+    monkeypatch.setattr(demo, "dvc", lambda *_, cwd: None)
+    monkeypatch.setattr(summary, "main", lambda arguments: None)
+    demo.main([])
+    remove = shutil.rmtree
+
+    def interrupted(folder: Path, **options: bool) -> None:
+        if folder.exists():
+            remove(folder / ".git")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        demo.main([])
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    demo.main([])
+    assert Path("demo/.git").exists()
 
 
 def test_a_folder_of_somebody_else_is_left_alone(source):

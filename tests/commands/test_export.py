@@ -69,7 +69,7 @@ def test_each_network_is_exported_under_its_name(trained, capsys):
 
 def test_a_card_names_the_files_of_all_formats_once(trained, monkeypatch):
     monkeypatch.setattr(export, "_convert", lambda model, kind, path: path.write_text(kind))
-    export.main(["--format", "litert", "keras", "litert"])
+    export.main(["--format", "litert", "--format", "keras", "litert"])
     assert Path("export/mnist.md").read_text().endswith("{'litert': 'mnist.tflite', 'keras': 'mnist.keras'}")
     assert Path("export/mnist.tflite").read_text() == "litert"
 

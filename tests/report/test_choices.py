@@ -113,7 +113,7 @@ def test_the_whitening_layer_is_explained():
             {"shift": 0, "rotation": 0.0, "zoom": 0.0, "elastic": 0.0},
             "**Edges.** Whatever moves in from outside the image is black",
         ),
-        ({"first_size": 0.6}, "at 60% of their height and width, at 36% of the cost"),
+        ({"first_size": 0.6}, "at about 60% of their height and width, at about 36% of the cost"),
         *(
             (
                 {"dropout": 0.0, "network": network},

@@ -273,7 +273,9 @@ def test_experiments_are_those_that_are_measured():
     assert waits.details.endswith("`benchmarks/results/waits.csv`, a machine, 2026-01-02")
     assert ["none", "1", "1", "1", "0.1000", "0.1000"] in cells(search.details)
     # Errors cannot be counted of the sample's validation images, nor of none.
-    for other in (result(source="sample"), result(validation_images=None)):
+    more = "\n,0,0.99,0.1,lr=1 val_fraction=0.05 zoom=0"  # a search on other images than those of this recipe
+    (tables.FOLDER / "search.csv").write_text(f"change,seed,val_accuracy,val_loss,recipe{more}\n")
+    for other in (result(), result(source="sample"), result(validation_images=None)):
         (chapter,) = chapters.write_experiments([other])
         assert [section.title for section in chapter.sections] == [waits.title]
 

@@ -71,6 +71,54 @@ def experiment(repository, metric: str, **files: str) -> Experiments:
     return experiments
 
 
+def test_data_beside_the_pipeline_is_no_stage_and_one_of_a_subfolder_has_its_address(repository):
+    (repository / "sub").mkdir()
+    (repository / "sub/dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"prep": {"cmd": "x", "deps": ["../raw.csv"], "outs": ["prep.txt"]}}})
+    )
+    (repository / "raw.csv.dvc").write_text(yaml.safe_dump({"outs": [{"path": "raw.csv", "md5": "0" * 32}]}))
+    pipeline = yaml.safe_load((repository / "dvc.yaml").read_text())
+    pipeline["stages"]["train"]["deps"] += ["sub/prep.txt", "raw.csv"]
+    (repository / "dvc.yaml").write_text(yaml.safe_dump(pipeline))
+    stages = pipeline_stages(Repo())
+    assert set(stages) == {"prepare", "train", "sub/dvc.yaml:prep"}
+    assert set(stages["train"].upstream) == {"prepare", "sub/dvc.yaml:prep"}
+    assert stages["sub/dvc.yaml:prep"].upstream == ()
+
+
+@pytest.mark.parametrize("folder", [".", "pages"])
+def test_the_page_of_a_sweep_is_no_change_but_other_files_are(repository, folder):
+    Path(folder).mkdir(exist_ok=True)
+    (page := Path(folder) / "page[1].html").touch()
+    command._check_repository(page)
+    call(repository, "git", "config", "status.showUntrackedFiles", "no")
+    for path in (None, Path("/elsewhere/page.html")):
+        with pytest.raises(UserError, match="uncommitted"):
+            command._check_repository(path)
+    (Path(folder) / "page1.html").touch()
+    with pytest.raises(UserError, match="uncommitted"):
+        command._check_repository(page)
+
+
+def test_a_repository_in_a_folder_of_another_one_is_refused(repository, monkeypatch):
+    (repository / "sub").mkdir()
+    monkeypatch.chdir(repository / "sub")
+    with pytest.raises(UserError, match=r"the git repository begins in a folder above"):
+        command._check_repository(None)
+
+
+def test_a_pruned_trial_that_diverged_is_recorded(repository):
+    watched = Watched("history.csv", "accuracy")
+    made = [Experiments("0123", "val.accuracy", [], watched) for _ in range(1)]
+    outcome = Outcome(b"", {}, False, "node", 1.0, (), [0.5, float("nan"), float("inf")])
+    made[0].receive(("lr=0.1",), outcome)
+    Path("runs/sweep/.partial-1-x.json").write_text("{")  # of a sweep that was killed
+    Path("runs/sweep/damaged.json").write_text("{")
+    Path("runs/sweep/list.json").write_text("[1]")
+    again = Experiments("0123", "val.accuracy", [], watched)
+    assert {name: record["pruned"] for name, record in again.pruned.items()} == {"lr0.1": [0.5, None, None]}
+
+
 def test_the_metric_files_are_those_of_dvc_yaml(repository):
     assert sorted(metric_files(Repo())) == ["metrics/test.json", "metrics/val.json"]
     declare(repository, metrics=["all.yaml"])

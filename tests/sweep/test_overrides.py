@@ -76,6 +76,34 @@ def test_an_interval_that_optuna_draws_from_is_taken(repository):
     assert [override.input_line for override in parse(texts)] == texts
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["mnist.network=cifar_cnn", "mnist.first_size=0.5,0.7"],
+        ["cifar.first_size=1", "cifar.network=one_conv"],
+        ["devices=4", "mnist.batch_size=256", "cifar.batch_size=1000,500"],
+    ],
+)
+def test_a_value_is_checked_with_those_of_the_other_keys(project, texts):
+    assert [override.input_line for override in parse(texts)] == texts
+    with pytest.raises(UserError):
+        parse(texts[-1:] if "batch" not in texts[-1] else texts[:1])
+
+
+def test_a_key_that_params_lack_needs_a_plus_where_there_is_no_schema(repository):
+    Path("params.schema.json").unlink()
+    assert len(parse(["lr=0.1,7", "+new=1"])) == 2
+    for text in ("lrr=0.1", "+lr=0.1"):
+        with pytest.raises(UserError, match=r"invalid override, expected KEY=VALUES"):
+            parse([text])
+
+
+def test_every_value_of_a_shuffled_range_is_checked(repository):
+    for _ in range(2):
+        with pytest.raises(UserError, match="lr: found 0, expected a number"):
+            parse(["lr=shuffle(range(0,1,0.02))"])
+
+
 def test_another_folder_than_the_top_one_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"^params\.yaml: missing; run from the top folder"):

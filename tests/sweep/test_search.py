@@ -38,6 +38,20 @@ def test_values_of_an_override(text, expected):
     assert values(override(text)) == expected
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "drop=null,0.5", "name='1','2'", "name='true','false'", "name='null',x", "name='a,b','c'", "name='[x',y",
+        r"name='it\'s','b'", "model={a:1},{a:2}", "layers=[1,2],[3]", "name=@a,b", "lr=0.10,1e-3", "seed=01,1",
+        "deep=true,false", "+new=1,2",
+    ],
+)  # fmt: skip
+def test_a_search_tries_the_values_of_the_grid(text):
+    one = override(text)
+    drawn = [search._with_values([one], {one.key_or_group: value}) for value in search.distribution(one).choices]
+    assert [trial for (trial,) in drawn] == values(one)
+
+
 def test_a_grid_is_every_combination_in_order():
     trials = grid([override("lr=0.1,0.2"), override("seed=1,2"), override("threads=2")])
     assert trials == [

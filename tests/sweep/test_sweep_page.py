@@ -14,7 +14,7 @@ from reprocnn.sweep.driver import Ended
 
 def write(tmp_path, ended: list[Ended], *overrides: str, minimize: bool = False) -> str:
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    page.write(tmp_path / "page.html", ended, parsed, "val.accuracy", minimize, "A note.")
+    page.write(tmp_path / "page.html", ended, parsed, "val.accuracy", minimize, "A note <b>.")
     return (tmp_path / "page.html").read_text()
 
 
@@ -36,7 +36,7 @@ def test_the_best_is_first_then_pruned_and_failed_trials(tmp_path, minimize, ord
     rows = re.findall(r"<tr><td>(.*?)</td><td class=\"number\">(.*?)</td>", text)
     assert [value for _, value in rows] == ["-" if value is None else f"{value:.4f}" for value in order]
     assert [name for name, _ in rows][-2:] == ["lr0.2-seed2", "lr0.3-seed2"]
-    assert "5 trials, 3 of them finished, 1 pruned. All have threads=2. A note." in text
+    assert "5 trials, 3 of them finished, 1 pruned. All have threads=2. A note &lt;b&gt;." in text
     assert "failed: &lt;NaN&gt;" in text
 
 
@@ -61,6 +61,13 @@ def test_the_table_has_names_and_values_as_text(tmp_path):
         ["c", "-", "x=&lt;1&gt;", "", "failed"],
     ]  # fmt: skip
     assert "All have note=&#x27;&lt;b&gt;&#x27;." in text
+
+
+def test_the_table_has_values_of_keys_that_are_new_and_of_lists(tmp_path):
+    trials = [Ended(name, 0.7, (f"+new={value}", "layers=[1,2]"), "5 s", pruned=False) for name, value in ("ax", "by")]
+    text = write(tmp_path, trials, "+new=x,y", "layers=[1,2],[3]")
+    rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr>(<td>.*?)</tr>", text)]
+    assert rows == [["a", "0.7000", "x", "[1,2]", "5 s"], ["b", "0.7000", "y", "[1,2]", "5 s"]]
 
 
 @pytest.mark.parametrize("trials", [[], TRIALS[2:3], TRIALS[:1]])

@@ -582,6 +582,7 @@ def test_a_job_has_its_clone_alone_and_does_not_repeat_an_experiment(monkeypatch
     locks: list[int] = []
     monkeypatch.setattr(trial, "_places", lambda: tmp_path / "places")
     monkeypatch.setattr(trial, "_clone", lambda place, *_: (place / "repository/runs").mkdir(parents=True))
+    monkeypatch.setattr(trial, "_configure", lambda *_: None)
     monkeypatch.setattr(trial, "_run_experiment", lambda place, *_: ran.append(place.name))
     monkeypatch.setattr(trial, "_bundle", lambda *_: b"bundle")
     monkeypatch.setattr(trial.ray, "get_gpu_ids", list)
@@ -601,6 +602,7 @@ def test_what_a_worker_sends_back(monkeypatch, tmp_path, cached, watched, stoppe
 
     monkeypatch.setattr(trial, "_places", lambda: tmp_path / "places")
     monkeypatch.setattr(trial, "_clone", lambda place, *_: (place / "repository/runs").mkdir(parents=True))
+    monkeypatch.setattr(trial, "_configure", lambda *_: None)
     monkeypatch.setattr(trial, "_run_experiment", run)
     monkeypatch.setattr(trial, "_bundle", lambda *_: b"bundle")
     monkeypatch.setattr(trial, "git", lambda *_, cwd: "")
@@ -626,12 +628,40 @@ def test_a_clone_is_of_the_revision_and_has_the_settings_of_the_sweep(monkeypatc
     monkeypatch.setattr(trial, "_places", lambda: tmp_path / "places")
     settings = {"core": {"autostage": True}, "cache": {"dir": "/elsewhere"}}
     revision = call(source, "git", "rev-parse", "HEAD~1").strip()
-    trial._clone(place, job(revision=revision, settings=settings, cache="/cache"), bundle.read_bytes(), cached)
+    trial._clone(place, job(revision=revision), bundle.read_bytes())
     assert (place / "repository/.dvc/config").read_text() == "# first\n"
+    assert (place / "ready").exists()
+    # A kept clone, too: the settings may have been corrected meanwhile.
+    for given in (settings | {"core": {"autostage": False}}, settings):
+        trial._configure(place / "repository", job(settings=given, cache="/cache"), cached)
     lines = [line.strip() for line in (place / "repository/.dvc/config.local").read_text().splitlines()]
     assert f"dir = {'/cache' if cached else tmp_path / 'places/cache'}" in lines
     assert {"autostage = True", 'type = "reflink,symlink,copy"'} <= set(lines)
-    assert (place / "ready").exists()
+
+
+def test_a_users_hooks_are_not_run_in_a_clone(monkeypatch, tmp_path):
+    hook = tmp_path / "hooks/post-checkout"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    (tmp_path / "gitconfig").write_text(f"[core]\n    hooksPath = {hook.parent}\n")
+    source, place = tmp_path / "source", tmp_path / "place"
+    source.mkdir()
+    place.mkdir()
+    call(source, "git", "init", "--quiet")
+    (source / "file").touch()
+    call(source, "git", "add", "--all")
+    commit(source)
+    call(source, "git", "bundle", "create", "--quiet", "bundle", "HEAD")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    revision = call(source, "git", "rev-parse", "HEAD").strip()
+    trial._clone(place, job(revision=revision), (source / "bundle").read_bytes())
+    assert (place / "repository/file").exists()
+
+
+def test_what_json_lacks_in_a_record_is_null(tmp_path):
+    (tmp_path / "train_it.json").write_text('{"loss": NaN, "rate": -Infinity, "seconds": 1.5}')
+    assert trial._records(tmp_path) == {"train_it": {"loss": None, "rate": None, "seconds": 1.5}}
 
 
 def test_the_clones_of_two_commits_and_of_two_repositories_are_apart(monkeypatch, tmp_path):
@@ -676,7 +706,7 @@ def test_a_clone_that_an_interrupted_run_left_has_none_of_its_locks(monkeypatch,
     for _ in range(2):
         with pytest.raises(trial.TrialError):
             trial._run(job(cache=str(tmp_path)), b"")
-    assert found == [["cd", "ready", "requirements.lock"]] * 2
+    assert found == [["cd", "config.local", "ready", "requirements.lock"]] * 2
 
 
 def test_records_are_those_of_the_trainings(tmp_path):
@@ -786,8 +816,8 @@ def test_trials_with_gpus_have_the_gpu_as_their_device(in_repository, capsys):
 @pytest.fixture
 def in_repository(project, monkeypatch):
     """In a project whose git says what a test wants."""
-    answers = {"status": "", "rev-parse": "false\n"}
-    monkeypatch.setattr(command, "git", lambda name, *_: answers[name])
+    answers = {"status": "", "--is-shallow-repository": "false\n", "--show-prefix": "\n"}
+    monkeypatch.setattr(command, "git", lambda name, *rest: answers[rest[0] if name == "rev-parse" else name])
     return answers
 
 
@@ -802,7 +832,11 @@ def test_dry_lists_every_trial_with_its_name(in_repository, monkeypatch, capsys)
 
 @pytest.mark.parametrize(
     ("question", "answer", "message"),
-    [("status", " M a.py\n", "found uncommitted changes"), ("rev-parse", "true\n", "this clone is shallow")],
+    [
+        ("status", " M a.py\n", "found uncommitted changes"),
+        ("--is-shallow-repository", "true\n", "this clone is shallow"),
+        ("--show-prefix", "sub/\n", "the git repository begins in a folder above"),
+    ],
 )
 def test_what_workers_would_not_get_is_refused(in_repository, question, answer, message):
     in_repository[question] = answer

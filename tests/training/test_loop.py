@@ -348,6 +348,15 @@ def test_the_model_that_is_written_is_float32(prepared, monkeypatch, precision):
         assert np.array_equal(one, other)
 
 
+def test_the_exercises_networks_train_in_float32_and_say_so(prepared, monkeypatch, capsys):
+    prepared(8, (28, 28, 1))
+    fits = replace_fit(monkeypatch)
+    run(Device("cpu", "a test", 2, "mixed_bfloat16"), network="one_conv")
+    assert {layer.dtype_policy.name for layer in fits[0].model.layers} == {"float32"}
+    assert json.loads(Path("models/mnist/environment.json").read_text())["device"]["precision"] == "float32"
+    assert "2 threads, float32" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_non_finite_loss_stops_the_training(prepared, monkeypatch, loss):
     prepared(8, (28, 28, 1))

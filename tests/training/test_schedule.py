@@ -17,6 +17,12 @@ def test_without_warmup_it_starts_at_the_peak_and_ends_at_its_share():
     assert [float(schedule(step)) for step in range(5)] == pytest.approx([2.0, 1.75, 1.5, 1.25, 1.0])
 
 
+def test_a_warmup_of_all_steps_ends_at_the_peak():
+    schedule = WarmupDecay(peak=1.0, steps=4, warmup=0.9, end=1.0)
+    assert [float(schedule(step)) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert float(WarmupDecay(peak=1.0, steps=1, warmup=0.9, end=1.0)(0)) == 0.5
+
+
 def test_sizes_grow_until_the_last_quarter():
     assert [image_size((32, 32), 0.5, epoch, 8)[0] for epoch in range(8)] == [16, 20, 20, 24, 28, 28, 32, 32]
     sizes = [image_size((32, 32), 0.5, epoch, 10)[0] for epoch in range(10)]
@@ -24,4 +30,5 @@ def test_sizes_grow_until_the_last_quarter():
     assert [image_size((28, 20), 1.0, epoch, 2) for epoch in range(2)] == [(28, 20), (28, 20)]
     assert [image_size((32, 24), 0.5, epoch, 8) for epoch in (0, 3, 6)] == [(16, 12), (24, 16), (32, 24)]
     assert image_size((32, 32), 0.5, 0, 1) == (16, 16)
+    assert image_size((31, 30), 0.9, 14, 20) == (31, 28)  # and not 32, the nearest multiple of four
     assert [image_size((32, 32), 0.5, epoch, 3)[0] for epoch in range(3)] == [16, 24, 32]
