@@ -100,7 +100,7 @@ def test_a_key_that_params_lack_needs_a_plus_where_there_is_no_schema(repository
 
 def test_every_value_of_a_shuffled_range_is_checked(repository):
     for _ in range(2):
-        with pytest.raises(UserError, match="lr: found 0, expected a number"):
+        with pytest.raises(UserError, match=r"lr: found 0\.0, expected a number"):
             parse(["lr=shuffle(range(0,1,0.02))"])
 
 
