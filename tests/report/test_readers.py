@@ -14,7 +14,7 @@ import pytest
 
 from reprocnn.core.errors import UserError
 from reprocnn.datasets import MNIST
-from reprocnn.report import results
+from reprocnn.report import readers, results
 from tests.report.test_plot import write_stage_outputs
 from tests.support.commands import ROOT, call
 from tests.support.edits import GONE, put
@@ -93,6 +93,15 @@ def test_a_layer_whose_detail_cannot_be_read_is_named(kind, detail):
 def test_the_interval_of_another_accuracy_is_refused():
     put(DETAILS, "test.accuracy_high", 0.9)
     assert refused().startswith(f"{DETAILS}: test: found 30.00% to 90.00%, expected the interval of 99.64% in metrics/")
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0])
+def test_an_accuracy_may_be_an_end_of_its_interval(accuracy):
+    """As where all or none of the test images are right."""
+    put(METRICS, "mnist.test.accuracy", accuracy)
+    for end, value in (("low", min(accuracy, 0.9)), ("high", max(accuracy, 0.1))):
+        put(DETAILS, f"test.accuracy_{end}", value)
+    assert readers.read_test("mnist")[0]["test"]["accuracy"] == accuracy
 
 
 def test_several_keys_have_a_line_each_but_no_more_than_three():
