@@ -98,6 +98,14 @@ def test_a_key_that_params_lack_needs_a_plus_where_there_is_no_schema(repository
             parse([text])
 
 
+@pytest.mark.parametrize("bad", ["lrr=0.2", "seed=", "seed=range(0,1,0)"])
+def test_a_bad_override_is_no_fault_of_the_others(repository, bad):
+    with pytest.raises(UserError) as error:
+        parse(["lr=0.1", bad])
+    assert "lr=0.1" not in str(error.value)
+    assert bad.partition("=")[0] in str(error.value)
+
+
 def test_every_value_of_a_shuffled_range_is_checked(repository):
     for _ in range(2):
         with pytest.raises(UserError, match=r"lr: found 0\.0, expected a number"):
