@@ -22,6 +22,7 @@ from reprocnn.core.errors import UserError
 MAX_STEPS = 6  # for layers that get no gradient at the start because a later one starts at zero
 CLOSE = 1e-6  # of a probability to 1
 LARGE_LOGIT = 5.0  # of a sigmoid that is not yet close to 1
+WHOLE = 4096  # rows of which a batch is taken as it is, if fewer of them do not fit together
 STEP = 0.01  # the root mean square by which a step moves each variable
 
 
@@ -127,7 +128,15 @@ def read(model: keras.Model, x: Any = None, trained: list[bool] | None = None) -
     try:
         with restored(model.non_trainable_variables), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Keras warns of, the rules say with the layer's name
-            return _measure(model, noise.given(model, x) if x is not None else noise.make(model), trained)
+            if x is None:
+                return _measure(model, noise.make(model), trained)
+            try:
+                return _measure(model, noise.given(model, x), trained)
+            except Exception:  # perhaps each row needs all others, as the nodes of a graph do
+                rows = max(map(len, noise.by_input(list(getattr(model, "inputs", None) or []), x)), default=0)
+                if rows > WHOLE:
+                    raise
+                return _measure(model, noise.given(model, x, rows), trained)
     except UserError:
         raise
     except Exception as error:  # what a model computes decides what it raises
@@ -196,7 +205,9 @@ def _leaves(calls: list[Call]) -> dict[str, Any]:
         inside = call.layer._flatten_layers() if isinstance(call.layer, keras.Layer) else []
         for leaf in filter(_is_leaf, inside):
             if leaf.weights and not any(leaf is layer for layer in leaves.values()):
-                leaves[call.name if leaf is call.layer else f"{call.name}/{leaf.name}"] = leaf
+                name = call.name if leaf is call.layer else f"{call.name}/{leaf.name}"
+                others = sum(known.partition(" (")[0] == name for known in leaves)
+                leaves[f"{name} ({others + 1})" if others else name] = leaf
     return leaves
 
 

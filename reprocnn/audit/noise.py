@@ -18,13 +18,13 @@ PASSING = (layers.Reshape, layers.Flatten, layers.Permute, layers.Identity, laye
 WORDS = np.array(["one", "two", "three", "four", "five", "six", "seven", "eight"])
 
 
-def given(model: keras.Model, x: Any) -> Any:
+def given(model: keras.Model, x: Any, size: int | None = None) -> Any:
     """Return a few rows of `x`, an array or a list or dict of them, in the order of the model's inputs.
 
     A model that declares no inputs gets them as `x` has them.
     """
     inputs = list(getattr(model, "inputs", None) or [])
-    batch = [_rows(values, _batch_size(inputs)) for values in by_input(inputs, x)]
+    batch = [_rows(values, size or _batch_size(inputs)) for values in by_input(inputs, x)]
     if len(batch) == len(inputs):
         batch = list(map(_as_declared, inputs, batch))
     if not batch or any(not len(values) for values in batch):

@@ -1477,7 +1477,140 @@ def one_trained_layer():
     return compiled(model, K.optimizers.Adam(0.1)), {"x": RNG.normal(size=(40, 8)), "y": classes(40, 3)}
 
 
+def in_batch_softmax():
+    """Of two towers: each row's own item against those of the batch."""
+    users, items = Input((), dtype="int32"), Input((), dtype="int32")
+    towers = [layers.UnitNormalization()(layers.Embedding(50, 16)(ids)) for ids in (users, items)]
+    model = K.Model([users, items], ops.matmul(towers[0], ops.transpose(towers[1])) / 0.05)
+    loss = K.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return compiled(model, loss=loss), {"x": [classes(32, 50), classes(32, 50)], "y": np.arange(32)}
+
+
+class Deep(keras.Model):
+    """A network of values with a copy of it, as its own method of training needs one."""
+
+    def __init__(self):
+        super().__init__()
+        self.online = chain((4,), layers.Dense(32, activation="relu"), layers.Dense(2))
+        self.target = K.models.clone_model(self.online)  # with the same names
+        self.target.trainable = False
+        self.target.set_weights(self.online.get_weights())
+
+    def call(self, x):
+        return self.online(x)
+
+
+def deep_q():
+    return compiled(Deep(), loss="mse"), {"x": RNG.normal(size=(16, 4)), "y": RNG.normal(size=(16, 2))}
+
+
+def graph_of_nodes():
+    """Each batch is the whole graph: fewer rows do not fit together."""
+    nodes, edges = Input((16,)), Input((30,))
+    hidden = ops.relu(ops.matmul(edges, layers.Dense(8)(nodes)))
+    outputs = layers.Activation("softmax")(ops.matmul(edges, layers.Dense(4)(hidden)))
+    x = [RNG.normal(size=(30, 16)).astype("float32"), np.eye(30, dtype="float32")]
+    return compiled(K.Model([nodes, edges], outputs)), {"x": x, "y": classes(30, 4)}
+
+
+def metrics_of_ones_own():
+    def directional_accuracy(y, outputs):
+        return ops.mean(ops.cast(ops.equal(ops.sign(y), ops.sign(outputs)), "float32"))
+
+    class WithinTenPercentAccuracy(keras.metrics.MeanMetricWrapper):
+        def __init__(self):
+            super().__init__(lambda y, outputs: ops.cast(ops.abs(y - outputs) < 0.1 * ops.abs(y), "float32"))
+
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1))
+    known = {"x": RNG.normal(size=(40, 6)), "y": RNG.normal(size=(40, 1))}
+    return compiled(model, loss="mse", metrics=[directional_accuracy, WithinTenPercentAccuracy()]), known
+
+
+def rare_positive():
+    """The only positive is, by chance, the only row of its category."""
+    categories = np.resize(np.arange(8), 64)
+    categories[9] = 8
+    x = np.concatenate([np.eye(9)[categories], RNG.normal(size=(64, 4))], axis=1)
+    model = chain((13,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="sigmoid"))
+    return compiled(model, loss="binary_crossentropy"), {"x": x, "y": (categories == 8).astype("float32")}
+
+
+def recurrent_autoencoder():
+    steps = layers.GRU(4, return_sequences=True), layers.GRU(8, return_sequences=True)
+    x = RNG.normal(size=(40, 20, 6))
+    return compiled(chain((20, 6), *steps, layers.Dense(6)), loss="mse"), {"x": x, "y": x}
+
+
+def prices():
+    """Scaled back to the labels by the model itself."""
+    norm = layers.Normalization(invert=True, axis=None, mean=2e5, variance=6.4e9)
+    model = chain((6,), layers.Dense(32, activation="relu"), layers.Dense(1), norm)
+    return compiled(model, loss="mae"), {"x": RNG.normal(size=(64, 6)), "y": RNG.normal(2e5, 8e4, (64, 1))}
+
+
+def directions():
+    y = RNG.normal(size=(64, 4))
+    model = chain((6,), layers.Dense(32, activation="relu"), layers.Dense(4), layers.UnitNormalization())
+    known = {"x": RNG.normal(size=(64, 6)), "y": y / np.linalg.norm(y, axis=1, keepdims=True)}
+    return compiled(model, loss="mse"), known
+
+
+def patches_of_two():
+    stem = layers.Conv2D(256, 2, strides=2, use_bias=False), layers.BatchNormalization(), layers.ReLU()
+    head = layers.GlobalAveragePooling2D(), layers.Dense(10, activation="softmax")
+    return compiled(chain((16, 16, 3), *stem, *head)), {"x": RNG.random((40, 16, 16, 3)), "y": classes(40, 10)}
+
+
+def convolutions_over_time():
+    """As in arXiv 1611.06455: the middle one is the widest."""
+    blocks = [
+        layer
+        for filters, size in ((32, 8), (64, 5), (32, 3))
+        for layer in (layers.Conv1D(filters, size, use_bias=False), layers.BatchNormalization(), layers.ReLU())
+    ]
+    model = chain((40, 2), *blocks, layers.GlobalAveragePooling1D(), layers.Dense(3, activation="softmax"))
+    return compiled(model), {"x": RNG.normal(size=(40, 40, 2)), "y": classes(40, 3)}
+
+
+def fourier_features(trainable=False):
+    """arXiv 2006.10739: an image as a function of the place."""
+    place = Input((2,))
+    start = K.initializers.RandomNormal(stddev=10.0)
+    waves = layers.Dense(600, use_bias=False, trainable=trainable, kernel_initializer=start)(place)
+    hidden = layers.Dense(64, activation="relu")(layers.Concatenate()([ops.sin(waves), ops.cos(waves)]))
+    outputs = layers.Dense(3, activation="sigmoid")(hidden)
+    return compiled(K.Model(place, outputs), loss="mse"), {"x": RNG.random((64, 2)), "y": RNG.random((64, 3))}
+
+
+def trained_frequencies():
+    return fourier_features(trainable=True)
+
+
+def counts_from_themselves():
+    """A multinomial likelihood of what each user has seen (arXiv 1802.05814)."""
+    x = (RNG.random((64, 50)) < 0.1).astype("float32")
+    x[np.arange(64), classes(64, 50)] = 1
+    coder = layers.UnitNormalization(), layers.Dropout(0.5), layers.Dense(20, activation="tanh"), layers.Dense(50)
+    return compiled(chain((50,), *coder), loss=K.losses.CategoricalCrossentropy(from_logits=True)), {"x": x, "y": x}
+
+
+class Triangle(keras.optimizers.schedules.LearningRateSchedule):
+    """Up and down within 50 steps, for ever."""
+
+    def __call__(self, step):
+        phase = ops.mod(ops.cast(step, "float32"), 50.0) / 25
+        return 1e-5 + (1e-3 - 1e-5) * (1 - ops.abs(phase - 1))
+
+
+def cyclic_rate():
+    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1))
+    known = {"x": RNG.normal(size=(40, 6)), "y": RNG.normal(size=40)}
+    return compiled(model, K.optimizers.Adam(Triangle()), "mse"), known
+
+
 NOT_NETWORKS = (
+    "Deep",
+    "Triangle",
     "compiled",
     "Experts",
     "Noisy",

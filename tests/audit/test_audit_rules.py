@@ -865,3 +865,33 @@ def test_activations_are_known_in_each_form():
         for apply in applied:
             (call,) = graph.read(keras.Model(inputs, dense(1, "after")(apply(inputs)))).outputs[0].before
             assert common.activation(call) == expected, apply
+
+
+class Branches(keras.Model):
+    """Two branches whose layers have the same names; the hidden layer of one starts at zero."""
+
+    def __init__(self, *starts: str) -> None:
+        super().__init__()
+        self.branches = [
+            chain((8,), layers.Dense(16, "relu", kernel_initializer=start, name="hidden"), layers.Dense(4, name="last"))
+            for start in starts
+        ]
+
+    def call(self, x: Any) -> Any:
+        return self.branches[0](x) + self.branches[1](x)
+
+
+@pytest.mark.parametrize("starts", [("zeros", "glorot_uniform"), ("glorot_uniform", "zeros")])
+def test_layers_of_the_same_name_are_judged_each(starts):
+    model = Branches(*starts)
+    model.compile("adam", "mse")
+    errors = [one for one in audit(model, x=np.ones((40, 8)), y=np.ones((40, 4))) if one.level == "error"]
+    assert [one.code for one in errors] == ["symmetry"]
+    assert "16 of 16 units" in errors[0].message
+
+
+def test_ctc_takes_a_softmax_for_logits():
+    model = chain((20, 4), layers.Dense(6, activation="softmax"))
+    model.compile("adam", "ctc")
+    (finding,) = [one for one in audit(model) if one.code == "probabilities-as-logits"]
+    assert finding.message.startswith("softmax outputs with ctc; applied twice")

@@ -116,6 +116,11 @@ def after_pooling(call: Call) -> list[Call]:
     return list(following(call, lambda one: isinstance(one.layer, MAX_POOLS + MEAN_POOLS)))
 
 
+def makes_waves(call: Call) -> bool:
+    """Check whether a sine or cosine follows: the weights are frequencies, as of Fourier features."""
+    return any(type(one.layer).__name__ in ("Sin", "Cos") for one in call.after)
+
+
 def is_normalized(call: Call) -> bool:
     """Check whether a normalization follows, directly or after pooling or a rectifier: the scale does not matter."""
     passes = (*MAX_POOLS, *MEAN_POOLS, *RECTIFIERS)

@@ -11,7 +11,11 @@ from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
 from reprocnn.audit.rules.common import NORMS, PROBABILITIES
 from reprocnn.backend import keras
 
-STEPS = (0, 1, 2, 5, 10, 20, 50, 75, 100, 150, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000)
+# Some of no common period, at which a cyclic learning rate is not always at the same place.
+STEPS = (
+    *(0, 1, 2, 5, 10, 20, 50, 75, 100, 113, 127, 150, 173, 200, 271, 300, 500, 733),
+    *(1_000, 2_000, 5_000, 10_000, 50_000, 100_000),
+)
 SOON, LEFT = 100, 0.05  # after so many steps, so much of the highest learning rate
 ADAPTIVE = ("Adam", "AdamW", "Nadam", "Adamax", "RMSprop", "Lion", "Muon", "Lamb")  # steps of about the learning rate
 # The learning rates between which each can work.
@@ -115,7 +119,7 @@ def metric_and_output(graph: Graph, task: Task) -> Found:
     """accuracy of a regression, a sparse metric for one-hot rows or the other way round, a metric of two classes or of
     numbers for class numbers, binary accuracy of classes that exclude each other, categorical accuracy of one unit, a
     threshold of probabilities for logits or outside 0 to 1, top-k of no more than k classes, mean IoU of probabilities
-    or of another number of classes.
+    or of another number of classes. Metrics of one's own are left alone.
     """
     for head in task.heads:
         for metric in head.metrics:
@@ -142,7 +146,7 @@ def _rates(optimizer: Any) -> list[float]:
 
 def _unfit(metric: Any, head: Head) -> str | None:
     name, loss = _metric_name(metric), head.loss
-    if loss is None or not loss.is_known:
+    if loss is None or not loss.is_known or not _is_of_keras(metric):
         return None
     if loss.kind in (*REGRESSION, "poisson") and ("accuracy" in name.lower() or name == "acc"):
         return f"{name} with {loss.kind}"
@@ -185,6 +189,12 @@ def _wrong_setting(metric: Any, name: str, logits: bool, head: Head) -> Iterator
 
 def _is_of_numbers(name: str) -> bool:
     return name == "R2Score" or name.lower() in ("mse", "mae") or name.endswith(("SquaredError", "AbsoluteError"))
+
+
+def _is_of_keras(metric: Any) -> bool:
+    """Return whether a name says what a metric computes, which that of somebody's own does not."""
+    own = type(metric) if isinstance(metric, keras.metrics.Metric) else metric
+    return isinstance(metric, str) or str(getattr(own, "__module__", "")).startswith("keras.")
 
 
 def _metric_name(metric: Any) -> str:

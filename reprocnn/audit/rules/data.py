@@ -273,12 +273,15 @@ def order_blind(graph: Graph, task: Task) -> Found:
 def label_among_inputs(graph: Graph, task: Task) -> Found:
     """The labels are equal to one column of an input that has more, to that column times a factor plus a constant, or
     to one step of a sequence. Or they are an input sequence itself, perhaps one step late, and each output sees the
-    step that is its label and none after it. Needs `x` and `y`.
+    step that is its label and none after it. An autoencoder's labels are its input, and of fewer than eight rows of the
+    rarer class a column may be the label by chance. Needs `x` and `y`.
     """
     for head in task.heads:
         for name, values in task.inputs.items():
             shift = _shift(values, head.labels) if head.labels is not None and head.loss else None
-            if shift is not None and len(values) >= ROWS and _is_copied(task, graph, head, name, shift):
+            if shift is None or len(values) < ROWS or (shift == 0 and head.loss and head.loss.is_regression):
+                continue
+            if _is_copied(task, graph, head, name, shift):
                 yield name, f"the labels of {head.call.name} are this input{', one step late' * shift}"
         labels = None if head.labels is None else head.labels.squeeze()
         if labels is None or labels.ndim != 1 or len(labels) < MANY or not np.ptp(labels):
@@ -289,7 +292,8 @@ def label_among_inputs(graph: Graph, task: Task) -> Found:
             few = slice(0, ENOUGH)  # of a large array, before all of it is compared
             same = (values[few] == labels[few].reshape(-1, *[1] * (values.ndim - 1))).all(axis=0)
             columns = [at for at in np.argwhere(same) if (values[:, *at] == labels).all()]
-            if len(columns) == 1 and values[0].size > 1:
+            rarer = np.unique(labels, return_counts=True)[1].min()
+            if len(columns) == 1 and values[0].size > 1 and (np.unique(labels).size > 2 or rarer >= ROWS):
                 place = ", ".join(map(str, columns[0]))
                 yield name, f"column {place} is the label of {head.call.name}"
             elif not columns and values.ndim == 2 and values.shape[1] > 1:

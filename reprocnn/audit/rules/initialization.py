@@ -22,6 +22,7 @@ from reprocnn.audit.rules.common import (
     is_normalized,
     is_of_keras,
     is_weighted,
+    makes_waves,
     units,
     variable,
 )
@@ -169,10 +170,10 @@ def frozen_random(graph: Graph, task: Task) -> Found:
     """Layers are frozen with a kernel that looks like a fresh draw from their own initializer (Kolmogorov-Smirnov
     test), so they were never trained. Frozen values that were trained or set, as in a whitening layer, are left alone;
     after a short training, biases or the averages of a batch norm show it. So are copies of layers that train, kernels
-    of fewer than 1,000 weights beside trained ones, too few to judge, and a nested model, all of it frozen, that ends
-    the network behind layers that train: the discriminator of a GAN.
+    of fewer than 1,000 weights beside trained ones, too few to judge, frequencies of which a sine or cosine is taken,
+    and a nested model, all of it frozen, that ends the network behind layers that train: the discriminator of a GAN.
     """
-    spared = adversary(graph)
+    spared = adversary(graph) | {call.name for call in graph.calls if makes_waves(call)}
     frozen = {name: _frozen(layer) for name, layer in graph.leaves.items() if name not in spared}
     fresh = {
         # The fans of an EinsumDense, and so the size of its weights, depend on its equation.

@@ -122,14 +122,15 @@ def class_numbers(graph: Graph, task: Task) -> Found:
 )
 def label_rows(graph: Graph, task: Task) -> Found:
     """Over 1 % of the rows of labels for categorical cross-entropy do not sum to 1. Rows of zeros are left alone, and
-    so are negative labels, one in a row, which weight the gradient of a policy.
+    so are negative labels, one in a row, which weight the gradient of a policy, and the input of an autoencoder.
     """
     for head, labels in _labelled(task):
         if head.one_hot and head.loss and not head.loss.is_sparse:
             sums = labels.sum(axis=-1)
             wrong = (sums != 0) & (np.abs(sums - 1) > 0.05)
             is_policy = labels.min() < 0 and (np.count_nonzero(labels, axis=-1) <= 1).all()
-            if wrong.mean() > SOME and not is_policy:
+            is_input = any(np.array_equal(values, labels) for values in task.inputs.values())
+            if wrong.mean() > SOME and not is_policy and not is_input:
                 yield (
                     head.call.name,
                     f"{wrong.mean():.0%} of the rows of labels do not sum to 1, such as {sums[wrong][0]:.3g}",
@@ -166,14 +167,14 @@ def one_class(graph: Graph, task: Task) -> Found:
 )
 def unscaled_labels(graph: Graph, task: Task) -> Found:
     """Labels of a mean squared or absolute error have a root mean square above 1,000, or over 1 % of those of a mean
-    absolute percentage error are zero.
+    absolute percentage error are zero. The model may scale its outputs to them.
     """
     for head, labels in _labelled(task):
         if head.loss and head.loss.kind == "mean_absolute_percentage_error" and (labels == 0).mean() > SOME:
             yield head.call.name, f"{(labels == 0).mean():.0%} of the labels are 0, by which {head.loss.kind} divides"
         if head.loss and head.loss.kind in ("mean_squared_error", "mean_absolute_error", "huber"):
             rms = float(np.sqrt(np.mean(np.square(labels.astype("float64")))))
-            if rms > HUGE:
+            if rms > HUGE and not is_scaled(head):
                 yield head.call.name, f"labels with a root mean square of {rms:.3g}"
 
 

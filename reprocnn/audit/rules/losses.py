@@ -11,7 +11,7 @@ from reprocnn.audit.graph import Graph
 from reprocnn.audit.recognize import as_fit_calls
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Loss, Task, rule
 from reprocnn.audit.rules.common import DROPOUTS, NORMS, PROBABILITIES, RANGES, activation, is_linear, is_weighted
-from reprocnn.backend import tf
+from reprocnn.backend import layers, tf
 
 ROWS = 256  # of labels
 CLEAR = 1e-3  # of the loss
@@ -160,7 +160,7 @@ def loss_and_output(graph: Graph, task: Task) -> Found:
 )
 def norm_on_output(graph: Graph, task: Task) -> Found:
     """A normalization follows the softmax or sigmoid of an output, or the output of a regression of up to eight units.
-    Embeddings may be normalized: they have more units or another loss.
+    Embeddings may be normalized: they have more units or another loss. So may directions, to unit length.
     """
     for head in task.heads:
         call, norm = head.output, None
@@ -170,6 +170,7 @@ def norm_on_output(graph: Graph, task: Task) -> Found:
         if norm is None or head.loss is None:
             continue
         is_regression = head.loss.kind in REGRESSION and is_weighted(call) and call.output.shape[-1] <= FEW
+        is_regression &= not isinstance(norm.layer, layers.UnitNormalization)
         if is_regression or (activation(call) in PROBABILITIES and head.loss.takes_logarithms):
             yield (
                 norm.name,

@@ -100,16 +100,17 @@ def logits_as_probabilities(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="Keras on TensorFlow takes the logits behind the activation and trains correctly; with another backend, or if "
-    "another layer follows, softmax is applied twice and gradients shrink.",
+    why="Keras on TensorFlow takes the logits behind the activation and trains correctly; with another backend, with "
+    "CTC, or if another layer follows, softmax is applied twice and gradients shrink.",
     fix="Remove from_logits=True, or the activation.",
 )
 def probabilities_as_logits(graph: Graph, task: Task) -> Found:
     """The output is softmax or sigmoid, but the loss expects logits."""
     for head in task.heads:
         if head.loss and head.loss.from_logits and head.activation in PROBABILITIES:
-            # Keras leaves the logits with what its own softmax and sigmoid give.
-            twice = "" if hasattr(head.signal.tensor, "_keras_logits") else "; applied twice"
+            # Keras leaves the logits with what its own softmax and sigmoid give; its CTC does not take them.
+            is_once = hasattr(head.signal.tensor, "_keras_logits") and head.loss.kind != "ctc"
+            twice = "" if is_once else "; applied twice"
             because = "" if head.call is head.output else f", because {head.output.name} follows"
             how = "" if head.loss.kind == "ctc" else "(from_logits=True)"
             yield head.call.name, f"{head.activation} outputs with {head.loss.kind}{how}{twice}{because}"
@@ -200,6 +201,8 @@ def _miscounted(task: Task) -> Iterator[tuple[Call, int, bool]]:
     for head in task.heads:
         if head.activation == "unknown" and not (head.loss and head.loss.is_categorical):
             continue
+        if head.activation == "unknown" and head.shape[-1] is None:
+            continue  # a unit for each row of the batch
         numbers = head.classes
         labelled = 0 if numbers is None or not numbers.size else int(numbers.max()) + 1
         classes = head.num_classes or (head.labels.shape[-1] if head.labels is not None and head.one_hot else None)

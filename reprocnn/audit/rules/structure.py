@@ -31,9 +31,13 @@ HEAVY_SHARE, HEAVY_PARAMETERS = 0.9, 100_000
     fix="Start with 16 to 64 filters and add more where the map is smaller.",
 )
 def many_filters(graph: Graph, task: Task) -> Found:
-    """A first 2-D convolution has over 10 times as many filters as a filter has inputs (kernel size times channels)."""
+    """A first 2-D convolution has over 10 times as many filters as a filter has inputs (kernel size times channels).
+    Patches that do not overlap are left alone: filters are the width of their embedding.
+    """
     for call in graph.calls:
         if not is_first(call) or not isinstance(call.layer, layers.Conv2D) or kernel_area(call) == 1:
+            continue
+        if call.layer.strides == call.layer.kernel_size:
             continue
         filters, inputs = call.layer.filters, math.prod(call.layer.kernel.shape[:-1])
         if filters > FILTERS_PER_INPUT * inputs:
@@ -76,12 +80,12 @@ def unknown_weights(graph: Graph, task: Task) -> Found:
 def fewer_filters(graph: Graph, task: Task) -> Found:
     """A convolution has at most half the filters of the one before it, and no later one is as wide again. Only kernels
     above 1x1 count, in an unbranched chain of a network that outputs vectors: bottlenecks, branches, decoders and heads
-    may narrow.
+    may narrow, and so may convolutions over time.
     """
     if any(len(output.output.shape) > 2 for output in graph.outputs):
         return
     for call in graph.calls:
-        if not _is_spatial(call):
+        if not _is_spatial(call) or isinstance(call.layer, layers.Conv1D):
             continue
         above = _single_before(call)
         if above is None or not _is_spatial(above) or above.layer.filters < 2 * call.layer.filters:

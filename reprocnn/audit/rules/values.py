@@ -22,6 +22,7 @@ from reprocnn.audit.rules.common import (
     is_linear,
     is_of_keras,
     is_weighted,
+    makes_waves,
     nearest_weighted,
     variable,
 )
@@ -269,8 +270,8 @@ def zero_scale(graph: Graph, task: Task) -> Found:
 )
 def large_weights(graph: Graph, task: Task) -> Found:
     """The kernel of a layer that trains is over ten times as large as would keep the size of its inputs, or a hidden
-    layer's biases have a root mean square above 10. If a normalization follows, the scale does not
-    matter, and the output of a regression has that of its labels.
+    layer's biases have a root mean square above 10. If a normalization follows, the scale does not matter, the output
+    of a regression has that of its labels, and if a sine or cosine follows, it is the frequency.
     """
     calls = {call.name: call for call in graph.calls}
     # A regression that was trained has weights of the size of its labels.
@@ -279,7 +280,9 @@ def large_weights(graph: Graph, task: Task) -> Found:
     ]
     for name, layer in graph.leaves.items():
         call = calls.get(name)
-        if call in spared or (call and any(isinstance(one.layer, NORMS) for one in after_pooling(call))):
+        if call in spared:
+            continue
+        if call and (makes_waves(call) or any(isinstance(one.layer, NORMS) for one in after_pooling(call))):
             continue
         for attribute in ("kernel", "recurrent_kernel", "embeddings"):
             kernel = variable(layer, attribute)
