@@ -72,7 +72,7 @@ def make_copy(source: Path, target: Path, overrides: dict[str, Any]) -> None:
     write_text(target / params.FILE, yaml.safe_dump(values, sort_keys=False))
     git("init", "--quiet", "--initial-branch=main", cwd=target)
     git("add", "--all", cwd=target)
-    # Not the user's identity, signature and hooks, of which some change the message.
+    # Without the user's identity, signature and hooks, of which some change the message.
     own = ("user.name=demo", "user.email=demo@localhost", "commit.gpgsign=false", "core.hooksPath=/dev/null")
     git(*(part for one in own for part in ("-c", one)), "commit", "--quiet", f"--message={MARK}", cwd=target)
 

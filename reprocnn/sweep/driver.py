@@ -1,7 +1,6 @@
 """The loop of a sweep: start as many trials as there are free slots, receive what ends, report each in a line."""
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from reprocnn.core.errors import UserError
 from reprocnn.sweep.cluster import Machines, original
-from reprocnn.sweep.experiments import Experiments
+from reprocnn.sweep.experiments import Experiments, finite
 from reprocnn.sweep.jobs import Jobs
 from reprocnn.sweep.overrides import Overrides, experiment_name
 from reprocnn.sweep.search import Proposal
@@ -114,13 +113,7 @@ class Driver:
         self._report(proposal, None, f"failed: {reason}")
 
     def _prune(self, proposal: Proposal, values: Sequence[float | None], where: str) -> None:
-        last = values[-1]
-        self._report(
-            proposal,
-            last if last is not None and math.isfinite(last) else None,
-            f"pruned after {len(values)} epochs, {where}",
-            pruned=True,
-        )
+        self._report(proposal, finite(values[-1]), f"pruned after {len(values)} epochs, {where}", pruned=True)
 
     def _report(self, proposal: Proposal, value: float | None, message: str, pruned: bool = False) -> None:
         """Print the line of a trial that ended, and give its metric to whoever drew it."""

@@ -111,7 +111,7 @@ class Experiments:
         (RECORDS / ".gitignore").write_text("*\n")  # where git does not ignore runs/, the next sweep would refuse
         if outcome.pruned is not None and self.watched:
             by = [self.revision, self.watched.file, self.watched.column]
-            self.pruned[name] = record | {"pruned": [_finite(one) for one in outcome.pruned], "pruned_by": by}
+            self.pruned[name] = record | {"pruned": [finite(one) for one in outcome.pruned], "pruned_by": by}
             write_json(RECORDS / f"{name}.json", self.pruned[name])
             return
         with tempfile.NamedTemporaryFile() as bundle, (RECORDS / ".lock").open("w") as lock:
@@ -145,9 +145,9 @@ def _records() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield path.stem, record
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float | None) -> float | None:
     """Return a number that JSON has, None for NaN and infinity."""
-    return value if math.isfinite(value) else None
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _number(metrics: Any, key: str) -> float | None:

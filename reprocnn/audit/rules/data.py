@@ -292,8 +292,8 @@ def label_among_inputs(graph: Graph, task: Task) -> Found:
             few = slice(0, ENOUGH)  # of a large array, before all of it is compared
             same = (values[few] == labels[few].reshape(-1, *[1] * (values.ndim - 1))).all(axis=0)
             columns = [at for at in np.argwhere(same) if (values[:, *at] == labels).all()]
-            rarer = np.unique(labels, return_counts=True)[1].min()
-            if len(columns) == 1 and values[0].size > 1 and (np.unique(labels).size > 2 or rarer >= ROWS):
+            counts = np.unique(labels, return_counts=True)[1]
+            if len(columns) == 1 and values[0].size > 1 and (len(counts) > 2 or counts.min() >= ROWS):
                 place = ", ".join(map(str, columns[0]))
                 yield name, f"column {place} is the label of {head.call.name}"
             elif not columns and values.ndim == 2 and values.shape[1] > 1:
