@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from reprocnn.core.errors import UserError
 from reprocnn.core.startup import INTERRUPTED, run
@@ -55,10 +55,9 @@ OF_THIS_REPOSITORY = (
 def main() -> None:
     """Run the command that the command line names; exit code 2 if there is none."""
     name, *arguments = sys.argv[1:] or [""]
-    if name in ("-h", "--help", "help"):
-        print(usage())
-    elif name == "--version":
-        print(f"reprocnn {_version()}")
+    if name in ("-h", "--help", "help", "--version"):
+        text = f"reprocnn {_version()}" if name == "--version" else usage()
+        sys.exit(0 if _written(text, sys.stdout) else 1)
     elif name in COMMANDS:
         signal.signal(signal.SIGTERM, _terminated)
         try:
@@ -68,17 +67,27 @@ def main() -> None:
                 sys.exit(CANNOT_SAY)  # whoever read the judgement has had enough
             if name not in JUDGES or not isinstance(end.code, str):
                 raise
-            print(end.code, file=sys.stderr)
+            _written(end.code, sys.stderr)
             # `run` made a message of a UserError, which may be a judgement after all.
             sys.exit(getattr(end.__context__, "exit_code", CANNOT_SAY))
         except Exception:  # a bug
             if name not in JUDGES:
                 raise
-            traceback.print_exc()
+            _written(traceback.format_exc().rstrip(), sys.stderr)
             sys.exit(CANNOT_SAY)
     else:
         print(unknown(name) if name else usage(), file=sys.stderr)
         sys.exit(2)
+
+
+def _written(text: str, stream: TextIO) -> bool:
+    """Print, and return whether that worked; if not, Python does not try again at its end, with another code."""
+    try:
+        print(text, file=stream, flush=True)
+        return True
+    except OSError:  # a full disk, or a reader that has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
 
 
 def usage() -> str:

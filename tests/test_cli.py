@@ -220,6 +220,39 @@ def test_a_judge_whose_reader_is_gone_has_not_judged(name, code):
     assert (done.returncode, done.stderr) == (code, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("fault", ["UserError('no')", "KeyError('a bug')"])
+@pytest.mark.parametrize("name", JUDGES)
+def test_a_judge_whose_reason_cannot_be_written_has_not_judged(name, fault, unbuffered):
+    calls = "import sys; from types import SimpleNamespace; from reprocnn import cli; "
+    calls += "from reprocnn.core.errors import UserError; "
+    calls += f"fault = lambda _: (_ for _ in ()).throw({fault}); "
+    calls += f"sys.modules[cli.COMMANDS[{name!r}].module] = SimpleNamespace(main=fault); "
+    calls += f"sys.argv[1:] = [{name!r}]; cli.main()"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", calls], cwd=ROOT, stderr=full, env=environment(PYTHONUNBUFFERED=unbuffered)
+        )
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_cannot_be_written_fails_in_silence(option, unbuffered):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as gone, open("/dev/full", "w") as full:
+        for output in (gone, full):
+            done = subprocess.run(
+                [sys.executable, "-m", "reprocnn", option],
+                cwd=ROOT,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                env=environment(PYTHONUNBUFFERED=unbuffered),
+            )
+            assert (done.returncode, done.stderr) == (1, b"")
+
+
 @pytest.mark.parametrize("name", JUDGES)
 def test_an_interrupted_judge_has_not_judged(monkeypatch, capsys, name):
     def interrupted(_):

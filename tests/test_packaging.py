@@ -138,7 +138,10 @@ def test_it_holds_the_package_alone(built):
     }
     assert expected <= set(names)
     with tarfile.open(source) as archive:
-        assert expected <= {name.partition("/")[2] for name in archive.getnames()}
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert expected <= held
+    assert "reprocnn/py.typed" in held
+    assert not any(name.startswith("tests/") for name in held)
 
 
 def test_it_brings_no_tensorflow_and_is_small(installed):

@@ -5,6 +5,7 @@ The real data, models and results are not touched.
 
 import argparse
 import contextlib
+import importlib.util
 import shutil
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             "demo: stages/ or params.schema.json is missing here; run in the top folder of reprocnn's clone"
         )
+    require_libraries()
     shutil.rmtree(PARTIAL, ignore_errors=True)
     if FOLDER.exists() or FOLDER.is_symlink():
         if not _is_ours(FOLDER):
@@ -48,6 +50,13 @@ def main(arguments: list[str]) -> None:
     dvc("repro", cwd=FOLDER)
     with contextlib.chdir(FOLDER):
         summary.main([])
+
+
+def require_libraries() -> None:
+    """Raise ModuleNotFoundError if a library of the stages is missing, before earlier results are removed."""
+    for library in ("keras", "matplotlib", "pandas", "sklearn", "tensorflow"):
+        if importlib.util.find_spec(library) is None:
+            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
 
 
 def _is_ours(folder: Path) -> bool:

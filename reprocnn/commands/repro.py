@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from reprocnn import repository
-from reprocnn.commands import summary
+from reprocnn.commands import demo, summary
 from reprocnn.core.errors import UserError
 from reprocnn.core.params import Source, read
 from reprocnn.datasets import DATASETS
@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> None:
     if unreachable:
         run_sample(unreachable)
         return
+    demo.require_libraries()
     repository.dvc("repro")
     checkpoint.remove_finished()
     summary.main([])
@@ -62,6 +63,4 @@ def run_sample(unreachable: list[str]) -> None:
     if os.environ.get("CI") == "true":
         raise UserError(f"{message}\n{advice}")
     print(f"{message}\n{advice}; what follows is the embedded sample", flush=True)
-    from reprocnn.commands import demo
-
     demo.main([])

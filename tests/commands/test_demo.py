@@ -1,5 +1,6 @@
 """The sample's copy of a repository."""
 
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -108,6 +109,18 @@ def test_a_folder_of_somebody_else_is_left_alone(source):
     with pytest.raises(UserError, match="not made by this command"):
         demo.main([])
     assert Path("demo/precious.txt").read_text() == "mine"
+
+
+def test_a_missing_library_costs_no_earlier_demo(source, monkeypatch):
+    monkeypatch.setattr(demo, "dvc", lambda *_, cwd: None)
+    monkeypatch.setattr(summary, "main", lambda arguments: None)
+    demo.main([])
+    Path("demo/mine").touch()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "keras" else name)
+    with pytest.raises(ModuleNotFoundError) as lacking:
+        demo.main([])
+    assert lacking.value.name == "keras"
+    assert Path("demo/mine").exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling link"])

@@ -1,5 +1,6 @@
 """What `reprocnn repro` does before and after `dvc repro`."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,15 @@ def test_with_the_files_in_place_nothing_is_looked_for(called):
     fill()
     repro.main([])
     assert called == ["dvc repro", "remove_finished", "summary"]
+
+
+def test_a_missing_library_costs_no_earlier_result(called, monkeypatch):
+    """DVC would remove what the stages write first."""
+    fill()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else name)
+    with pytest.raises(ModuleNotFoundError) as lacking:
+        repro.main([])
+    assert (lacking.value.name, called) == ("tensorflow", [])
 
 
 def test_a_worktree_of_git_is_a_clone(called):

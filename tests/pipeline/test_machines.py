@@ -88,6 +88,13 @@ def test_a_shallow_clone(copy, tmp_path):
     assert "Traceback" not in message
 
 
+def test_a_clone_with_the_line_ends_of_windows(copy, tmp_path):
+    """DVC compares bytes."""
+    folder = clone(copy, tmp_path / "clone", "-c", "core.autocrlf=true")
+    assert "w/crlf" not in call(folder, "git", "ls-files", "--eol")
+    assert "verify: dvc.lock matches the code" in call(folder, "python", "-m", "reprocnn", "verify")
+
+
 @pytest.mark.nightly
 def test_a_worktree(copy, tmp_path):
     folder = tmp_path / "worktree"
