@@ -1,7 +1,8 @@
 """Plant known faults in the code, one at a time, and see whether the tests notice: `make mutants`.
 
-tests/mutants/*.yaml list the faults. Each is a text of a file that is replaced by another, and runs the tests that
-mirror the file's package, in a copy of the repository. What survives is printed with its place; the exit code is 1.
+tests/mutants/*.yaml list the faults by file. Each is a text of the file that is replaced by another, and runs its own
+`tests`, or those of its file, or else those that mirror the file's package, in a copy of the repository. What survives
+is printed with its place; the exit code is 1.
 """
 
 import argparse
@@ -54,16 +55,18 @@ class Mutant:
 def read(path: Path) -> list[Mutant]:
     """Read a list of mutants. Raises ValueError if one's text is not there once, SyntaxError if it is no Python."""
     mutants = []
-    for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
-        tests = entry.get("tests") or [mirror(entry["file"])]
-        mutant = Mutant(entry["file"], entry["old"], entry["new"], tuple(tests), entry.get("equivalent", ""))
-        text = (ROOT / mutant.file).read_text(encoding="utf-8")
-        count = text.count(mutant.old)
-        if count != 1 or mutant.old == mutant.new:
-            raise ValueError(f"{path.name}: {mutant.file}: found {count} of {mutant.old!r}, expected 1, and a change")
-        if mutant.file.endswith(".py"):
-            ast.parse(text.replace(mutant.old, mutant.new), mutant.file)
-        mutants.append(mutant)
+    for group in yaml.safe_load(path.read_text(encoding="utf-8")):
+        file = group["file"]
+        text = (ROOT / file).read_text(encoding="utf-8")
+        for fault in group["faults"]:
+            tests = fault.get("tests") or group.get("tests") or [mirror(file)]
+            mutant = Mutant(file, fault["old"], fault["new"], tuple(tests), fault.get("equivalent", ""))
+            count = text.count(mutant.old)
+            if count != 1 or mutant.old == mutant.new:
+                raise ValueError(f"{path.name}: {file}: found {count} of {mutant.old!r}, expected 1, and a change")
+            if file.endswith(".py"):
+                ast.parse(text.replace(mutant.old, mutant.new), file)
+            mutants.append(mutant)
     return mutants
 
 
