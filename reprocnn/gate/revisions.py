@@ -63,7 +63,7 @@ def default_revision(files: Sequence[str] = ()) -> str | None:
     tips = [tip for tip in (f"refs/remotes/{_remote()}/{branch}", f"refs/heads/{branch}") if _commit(tip)]
     if not tips:
         raise UserError(f"the branch {branch} is not in this clone, so there is nothing to compare with; {FETCH}")
-    bases = [base for base in map(_merge_base, tips) if base]
+    bases = [base for tip in tips if (base := _git("merge-base", "HEAD", tip))]
     if named:  # the pull request of a fork may come from a branch of the same name
         bases = [base for base in bases if base != _commit("HEAD")] or bases
     if not bases:
@@ -73,7 +73,7 @@ def default_revision(files: Sequence[str] = ()) -> str | None:
         return base
     if _dirty(files):
         return "HEAD"
-    if named is None and _current_branch() in (branch, None):
+    if named is None and _git("symbolic-ref", "--quiet", "HEAD") in (f"refs/heads/{branch}", None):
         return _first_parent(branch)
     if named is None and _git("rev-parse", "--is-shallow-repository") == "false":
         return bases[0]  # the remote's: what is not there yet is judged, though the local main branch has it
@@ -141,18 +141,9 @@ def _remote() -> str:
     return remotes[0] if remotes and "origin" not in remotes else "origin"
 
 
-def _current_branch() -> str | None:
-    head = _git("symbolic-ref", "--quiet", "HEAD")
-    return head.removeprefix("refs/heads/") if head else None
-
-
 def _dirty(files: Sequence[str]) -> bool:
     """Return whether pipeline, results or limits differ from HEAD; results change with their dvc.lock."""
     return bool(_git("status", "--porcelain", "--untracked-files=all", "--", *JUDGED, *files))
-
-
-def _merge_base(tip: str) -> str | None:
-    return _git("merge-base", "HEAD", tip)
 
 
 def _is_ancestor(earlier: str, later: str) -> bool:
