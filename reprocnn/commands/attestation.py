@@ -7,6 +7,8 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +87,9 @@ def check(path: Path, key: Path) -> dict[str, Any]:
 
 def private_key(path: Path) -> Ed25519PrivateKey:
     """Read an unencrypted Ed25519 private key from a PEM file. Raises UserError if it is none."""
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _unusable(path, "private", error) from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _unusable(path, "private", type(key).__name__)
-    return key
+    how = "openssl genpkey -algorithm ed25519 -out FILE"
+    load = partial(serialization.load_pem_private_key, password=None)
+    return _read_key(path, Ed25519PrivateKey, load, "private", how)
 
 
 def key_id(key: Ed25519PublicKey) -> str:
@@ -100,22 +98,19 @@ def key_id(key: Ed25519PublicKey) -> str:
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
+    how = "openssl pkey -in KEY -pubout -out FILE"
+    return _read_key(path, Ed25519PublicKey, serialization.load_pem_public_key, "public", how)
+
+
+def _read_key(path: Path, kind: Any, load: Callable[[bytes], Any], name: str, how: str) -> Any:
     try:
-        key = serialization.load_pem_public_key(path.read_bytes())
+        key = load(path.read_bytes())
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _unusable(path, "public", error) from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise _unusable(path, "public", type(key).__name__)
-    return key
-
-
-def _unusable(path: Path, kind: str, found: object) -> UserError:
-    how = (
-        "openssl genpkey -algorithm ed25519 -out FILE"
-        if kind == "private"
-        else "openssl pkey -in KEY -pubout -out FILE"
-    )
-    return UserError(f"{path}: expected an unencrypted Ed25519 {kind} key in PEM, found {found}; make one with `{how}`")
+        key = error
+    if isinstance(key, kind):
+        return key
+    found = key if isinstance(key, Exception) else type(key).__name__
+    raise UserError(f"{path}: expected an unencrypted Ed25519 {name} key in PEM, found {found}; make one with `{how}`")
 
 
 def _authenticated(body: bytes) -> bytes:
