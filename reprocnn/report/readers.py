@@ -145,7 +145,7 @@ def read_history(name: str, epochs: int) -> pd.DataFrame:
         values = table[column]
         if column.startswith("val_") and table[["val_loss", "val_accuracy"]].isna().all(axis=None):
             continue  # those images were trained on too
-        _check_numbers(path, values, 0, 1 if "accuracy" in column else sys.float_info.max)
+        _check_numbers(path, values, 1 if "accuracy" in column else sys.float_info.max)
     return table
 
 
@@ -158,8 +158,8 @@ def read_predictions(name: str, n: int, classes: int) -> pd.DataFrame:
     for column in ("y_true", "y_pred"):
         if table[column].dtype.kind not in "iu":
             raise _fault(path, column, "other values", f"classes from 0 to {classes - 1}, whole numbers")
-        _check_numbers(path, table[column], 0, classes - 1)
-    _check_numbers(path, table["confidence"], 0, 1)
+        _check_numbers(path, table[column], classes - 1)
+    _check_numbers(path, table["confidence"], 1)
     return table
 
 
@@ -242,13 +242,13 @@ def _read_table(path: Path, columns: tuple[str, ...], rows: int, source: str) ->
     return table
 
 
-def _check_numbers(path: Path, values: pd.Series, low: float, high: float) -> None:
+def _check_numbers(path: Path, values: pd.Series, high: float) -> None:
     if values.dtype.kind not in "iuf":
-        raise _fault(path, str(values.name), "other values", f"numbers from {low:g} to {high:g}")
-    wrong = values[~values.between(low, high)]
+        raise _fault(path, str(values.name), "other values", f"numbers from 0 to {high:g}")
+    wrong = values[~values.between(0, high)]
     if len(wrong):
         row = int(wrong.index[0])
-        raise _fault(path, f"{values.name}: row {row}", str(wrong.iloc[0]), f"a number from {low:g} to {high:g}")
+        raise _fault(path, f"{values.name}: row {row}", str(wrong.iloc[0]), f"a number from 0 to {high:g}")
 
 
 def _fits(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
