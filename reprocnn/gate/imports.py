@@ -50,7 +50,6 @@ class Code:
         self._nodes: dict[Path, list[ast.AST]] = {}
         self._next: dict[tuple[Path, Roots], list[tuple[Path, Roots]]] = {}
         self._installed: dict[str, bool] = {}
-        self._homes: dict[str, set[Path]] | None = None
         self._uses: dict[tuple[Any, ...], tuple[set[Path], set[str]] | None] = {}
         self._texts: dict[Path, set[str]] = {}
 
@@ -352,8 +351,7 @@ class Code:
         own = [folder.parent for folder in ((near, *near.parents) if near else ()) if folder.name == parts[0]]
         places = [*self._places(parts[0], roots), *own]
         if near and not self._is_installed(parts[0]) and not self._projects.require(parts[0], near):
-            homes = self._folders_with(parts[0])
-            places += sorted(homes, key=lambda home: _distance(home, near))
+            places += sorted(self._homes.get(parts[0], ()), key=lambda home: _distance(home, near))
         for root in places:
             files = self._files(root, parts) if self._holds(root) else []
             if files:
@@ -383,15 +381,15 @@ class Code:
         files = self.files(self.root)
         return {place.stem for place in files.union(*(file.parents for file in files))}
 
-    def _folders_with(self, module: str) -> set[Path]:
-        """List the folders, other than packages, in which a top module or package is."""
-        if self._homes is None:
-            files = self.files(self.root)
-            self._homes = {}
-            for place in files.union(*(file.parents for file in files)):
-                if self._holds(place.parent) and place.parent / "__init__.py" not in files:
-                    self._homes.setdefault(place.name.removesuffix(".py"), set()).add(place.parent)
-        return self._homes.get(module, set())
+    @cached_property
+    def _homes(self) -> dict[str, set[Path]]:
+        """The folders, other than packages, in which top modules and packages are, by their names."""
+        files = self.files(self.root)
+        homes: dict[str, set[Path]] = {}
+        for place in files.union(*(file.parents for file in files)):
+            if self._holds(place.parent) and place.parent / "__init__.py" not in files:
+                homes.setdefault(place.name.removesuffix(".py"), set()).add(place.parent)
+        return homes
 
     def _shadowing(self, roots: Roots) -> list[Path]:
         """List the modules that programs find in the place of the standard library's, which imports them itself."""
