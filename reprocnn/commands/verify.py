@@ -33,6 +33,7 @@ from reprocnn.core.params import load
 from reprocnn.datasets import DATASETS
 from reprocnn.gate import lock
 from reprocnn.gate.imports import Code
+from reprocnn.gate.projects import canonical
 from reprocnn.gate.values import flatten, numbers
 from reprocnn.repository import dvc, git
 
@@ -160,11 +161,6 @@ def direct_dependencies() -> set[str]:
         modules = {module for file in files for module in code.foreign_modules(file)}
     known = packages_distributions()
     return {distribution for module in modules for distribution in known.get(module, [])}
-
-
-def canonical(name: str) -> str:
-    """Write a distribution's name as the lock files do."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def verify_full() -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Projects:
 
     def require(self, module: str, near: Path) -> bool:
         """Return whether a project of the folder `near`, or of one above it, requires a package of a module's name."""
-        name = _normal(module)
+        name = canonical(module)
         return any(
             name in self._requires(folder) for folder in (near, *near.parents) if folder.is_relative_to(self._root)
         )
@@ -56,7 +56,7 @@ class Projects:
             for name in filter(REQUIREMENTS.fullmatch, next(iter(self._fs.walk(str(folder))), ("", [], []))[2]):
                 with suppress(OSError):
                     lines += self._fs.cat_file(str(folder / name)).decode("utf-8", "replace").splitlines()
-            found = {_normal(item[1]) for line in lines if "file:" not in line and (item := PACKAGE.match(line))}
+            found = {canonical(item[1]) for line in lines if "file:" not in line and (item := PACKAGE.match(line))}
             self._required[folder] = {IMPORTED_AS.get(name, name) for name in found - own}
         return self._required[folder]
 
@@ -76,8 +76,9 @@ def _requirements(values: dict[str, Any]) -> tuple[list[str], set[str]]:
     lines = [line for group in [project.get("dependencies", []), *groups] for line in group if isinstance(line, str)]
     for table in (poetry, *poetry.get("group", {}).values()):
         lines += [name for name, version in table.get("dependencies", {}).items() if "path" not in version]
-    return lines, {_normal(name) for name in (project.get("name", ""), *tool.get("uv", {}).get("sources", {}))}
+    return lines, {canonical(name) for name in (project.get("name", ""), *tool.get("uv", {}).get("sources", {}))}
 
 
-def _normal(package: str) -> str:
+def canonical(package: str) -> str:
+    """Write a package's name as lock files do."""
     return re.sub(r"[-_.]+", "-", package).lower()
