@@ -22,6 +22,7 @@ from reprocnn.core.files import write_text
 from reprocnn.datasets import DATASETS
 from reprocnn.evaluation import model_files
 from reprocnn.gate import lock
+from reprocnn.gate.values import one_line
 
 FOLDER = Path("export")
 
@@ -110,8 +111,7 @@ def _convert(model: keras.Model, kind: str, path: Path) -> None:
                 str(path), FORMATS[kind].keras_name, verbose=False, input_signature=[images]
             )
     except (RuntimeError, backend.tf.errors.OpError) as error:  # also of a full disk
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"export/{path.name}: cannot be written as {kind} ({reason})") from None
+        raise UserError(f"export/{path.name}: cannot be written as {kind} ({one_line(error)})") from None
     if kind == "onnx":
         _check_onnx(path, model.name)
 
@@ -141,8 +141,7 @@ def _check_onnx(path: Path, network: str) -> None:
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{network}: cannot be written as ONNX ({reason}); choose another format") from None
+        raise UserError(f"{network}: cannot be written as ONNX ({one_line(error)}); choose another format") from None
 
 
 def publish(path: Path) -> list[Path]:

@@ -324,9 +324,7 @@ def _params_files(repo: Repo) -> list[str]:
 
 def _refuse_deep(repo: Repo, rev: str, paths: Iterable[str]) -> None:
     """Raise UserError with a line for each of these files at which DVC's parser would crash."""
-    side, remedy = f" at {rev}", "name another revision with --against"
-    if rev == "workspace":
-        side, remedy = "", "restore it with git checkout"
+    side, remedy = ("", "restore it with git checkout") if rev == "workspace" else (f" at {rev}", ANOTHER)
     lines = []
     for path in dict.fromkeys(paths):
         with suppress(OSError, ValueError):  # no file or no such name, which DVC reports
