@@ -99,25 +99,6 @@ def arrows_up(root: Path) -> list[str]:
     return sorted(faults)
 
 
-def circles(root: Path) -> list[str]:
-    """Name each room from which imports lead back to it."""
-    imported = defaultdict(set)
-    for start, end in arrows(root):
-        imported[start].add(end)
-    faults = []
-    for room in list(imported):
-        reached: set[str] = set()
-        waiting = list(imported[room])
-        while waiting:
-            other = waiting.pop()
-            if other not in reached:
-                reached.add(other)
-                waiting += imported[other]
-        if room in reached:
-            faults.append(room)
-    return sorted(faults)
-
-
 def shares(root: Path) -> dict[str, float]:
     """Return each room's share of the lines that are not blank; a room inside another, as audit/rules, counts alone."""
     lines: dict[str, int] = defaultdict(int)
@@ -180,6 +161,7 @@ def test_every_room_has_its_floor():
 
 
 def test_arrows_go_down():
+    """So there is no circle either."""
     assert arrows_up(ROOT) == []
 
 
@@ -201,15 +183,6 @@ def test_an_arrow_up_is_found(copy_of_the_code, path, line, fault):
     file.parent.mkdir(exist_ok=True)
     append(file, line)
     assert any(found.endswith(f": {fault}") for found in arrows_up(copy_of_the_code))
-
-
-def test_there_is_no_circle():
-    assert circles(ROOT) == []
-
-
-def test_a_circle_is_found(copy_of_the_code):
-    append(copy_of_the_code / "reprocnn/core/files.py", "import reprocnn.report.palette")
-    assert {"core", "report"} <= set(circles(copy_of_the_code))
 
 
 def test_no_room_is_a_quarter_of_the_house():
