@@ -101,18 +101,6 @@ def test_a_further_param_of_a_stage_is_reported(clone):
     assert "train_mnist: out of date (gate.alpha new)" in refused()
 
 
-def test_halves_of_two_locks_do_not_pass_for_one(clone):
-    locked = yaml.safe_load(Path("dvc.lock").read_text())
-    model = locked["stages"]["train_mnist"]["outs"][0]
-    assert model["path"] == "models/mnist"
-    model["md5"] = "0" * 32 + ".dir"
-    Path("dvc.lock").write_text(yaml.safe_dump(locked))
-    assert (
-        "dvc.lock: evaluate_mnist: out of date (models/mnist from another run); run `dvc repro` and commit"
-        in lock.faults()
-    )
-
-
 def test_a_lock_that_is_missing_or_broken_is_reported(clone):
     text = Path("dvc.lock").read_text()
     Path("dvc.lock").unlink()

@@ -264,15 +264,6 @@ def test_without_a_source_the_sample_is_shown_and_said_so(fresh):
     assert call(folder, "git", "status", "--porcelain") == ""
 
 
-@pytest.mark.slow
-def test_without_a_source_ci_fails(fresh):
-    folder = fresh(source="public")
-    output = call(folder, "python", "-m", "reprocnn", "repro", code=1, CI="true")
-    assert "error: no source of the real data can be reached" in output
-    assert "Traceback" not in output
-    assert not (folder / "demo").exists()
-
-
 def test_a_copy_without_git_gets_the_advice_to_clone(fresh):
     folder = fresh()
     (folder / ".git").rename(folder / "no-git")

@@ -25,17 +25,6 @@ def test_images_too_small_for_the_network(prepared, network):
     assert len(message.splitlines()) == 1
 
 
-def test_splits_of_different_shapes(prepared):
-    prepared(8, (28, 28, 1), (32, 32, 1))
-    assert "found (28, 28, 1) and (10,) in train, (32, 32, 1) and (10,) in val" in refused()
-
-
-def test_a_batch_larger_than_the_data_set(prepared):
-    prepared(3, (28, 28, 1))
-    message = refused()
-    assert "params.yaml: mnist.batch_size: found 4, expected at most the 3 images" in message
-
-
 def test_one_image_in_batches_of_one(prepared):
     prepared(1, (28, 28, 1))
     run(batch_size=1)
