@@ -22,10 +22,16 @@ Handler = http.server.BaseHTTPRequestHandler
 BOMB = gzip.compress(bytes(200_000_000), 1)  # 200 MB of zeros in less than 1 MB
 
 
-def good(handler: Handler, body: bytes) -> None:
+def begin(handler: Handler, length: object, encoding: str = "identity") -> None:
+    """Send the headers of an answer that has content."""
     handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body)))
+    handler.send_header("Content-Encoding", encoding)
+    handler.send_header("Content-Length", str(length))
     handler.end_headers()
+
+
+def good(handler: Handler, body: bytes) -> None:
+    begin(handler, len(body))
     handler.wfile.write(body)
 
 
@@ -41,9 +47,7 @@ def falls_silent(after: int) -> Callable[[Handler, bytes], None]:
     """Send the headers and the first bytes, then nothing until the other side hangs up."""
 
     def answer(handler: Handler, body: bytes) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
+        begin(handler, len(body))
         handler.wfile.write(body[:after])
         handler.rfile.read(1)
 
@@ -51,9 +55,7 @@ def falls_silent(after: int) -> Callable[[Handler, bytes], None]:
 
 
 def drip(handler: Handler, body: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
+    begin(handler, len(body))
     with contextlib.suppress(OSError):
         for byte in body[:200]:
             handler.wfile.write(bytes([byte]))
@@ -61,9 +63,7 @@ def drip(handler: Handler, body: bytes) -> None:
 
 
 def reset(handler: Handler, body: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
+    begin(handler, len(body))
     handler.wfile.write(body[: len(body) // 2])
     handler.wfile.flush()
     # Closing with a linger time of 0 sends a reset instead of an end.
@@ -72,9 +72,7 @@ def reset(handler: Handler, body: bytes) -> None:
 
 
 def ends_early(handler: Handler, body: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
+    begin(handler, len(body))
     handler.wfile.write(body[:-10])
 
 
@@ -118,17 +116,12 @@ def tar_bomb(kind: bytes) -> Callable[[Handler, bytes], None]:
 
 
 def encoded_bomb(handler: Handler, body: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Encoding", "gzip")
-    handler.send_header("Content-Length", str(len(BOMB)))
-    handler.end_headers()
+    begin(handler, len(BOMB), encoding="gzip")
     handler.wfile.write(BOMB)
 
 
 def senseless_length(handler: Handler, body: bytes) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", "many")
-    handler.end_headers()
+    begin(handler, "many")
     handler.wfile.write(body[:-10])
 
 
