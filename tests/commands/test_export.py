@@ -25,6 +25,7 @@ from reprocnn.evaluation import model_files, tta
 from reprocnn.gate import lock
 from reprocnn.images import arrays
 from tests.support.commands import ROOT, call, column, commit
+from tests.support.edits import put
 
 TOLERANCE = 1e-5  # of a probability; docs/guides/export.md states it
 
@@ -266,20 +267,12 @@ def evaluated(tmp_path, monkeypatch) -> Path:
         weights = tmp_path / "models" / name / "model.weights.h5"
         weights.parent.mkdir(parents=True)
         weights.write_text(name)
-        edit(tmp_path / f"evaluation/{name}.json", ["weights"], sha256(weights))
+        put(tmp_path / f"evaluation/{name}.json", "weights", sha256(weights))
     call(tmp_path, "git", "init", "--quiet")
     call(tmp_path, "git", "add", "--all")
     commit(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def edit(path: Path, keys: list[str], value: object) -> None:
-    values = inner = json.loads(path.read_text())
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = value
-    path.write_text(json.dumps(values))
 
 
 def parts(card: str) -> tuple[dict, str]:
@@ -309,9 +302,9 @@ def test_the_header_has_the_numbers_of_the_results(evaluated):
 
 
 def test_the_text_says_how_good_it_is_and_how_to_make_it_again(evaluated):
-    edit(Path("metrics/mnist.json"), ["mnist", "test", "accuracy"], 0.98765)
-    edit(Path("evaluation/mnist.json"), ["test", "accuracy_low"], 0.98123)
-    edit(Path("evaluation/mnist.json"), ["test", "accuracy_high"], 0.99321)
+    put("metrics/mnist.json", "mnist.test.accuracy", 0.98765)
+    put("evaluation/mnist.json", "test.accuracy_low", 0.98123)
+    put("evaluation/mnist.json", "test.accuracy_high", 0.99321)
     commit(Path())
     _, text = parts(model_card(MNIST, (28, 28, 1), {"onnx": "mnist.onnx", "keras": "mnist.keras"}))
     details = json.loads(Path("evaluation/mnist.json").read_text())
@@ -343,7 +336,7 @@ def test_a_class_of_which_no_image_is_found_is_the_weakest(evaluated):
     classes = json.loads(Path("evaluation/mnist.json").read_text())["classes"]
     for row, recall in zip(classes[3:5], (None, 0.0), strict=True):
         row["recall"] = recall
-    edit(Path("evaluation/mnist.json"), ["classes"], classes)
+    put("evaluation/mnist.json", "classes", classes)
     assert "weakest class is 4, with a recall of 0.00%" in model_card(MNIST, (28, 28, 1), {})
 
 
@@ -355,12 +348,12 @@ def test_a_card_names_its_data_set_as_hubs_do(evaluated):
 def test_changes_that_are_not_committed_are_said(evaluated):
     Path("note.txt").touch()  # not git's, so not of the results
     assert "uncommitted" not in model_card(CIFAR, (32, 32, 3), {})
-    edit(Path("evaluation/cifar.json"), ["parameters"], 1)
+    put("evaluation/cifar.json", "parameters", 1)
     assert re.search(r"commit `\w{40}`, with uncommitted changes,", model_card(CIFAR, (32, 32, 3), {}))
 
 
 def test_the_sample_is_no_published_data_set(evaluated):
-    edit(Path("evaluation/cifar.json"), ["source"], "sample")
+    put("evaluation/cifar.json", "source", "sample")
     header, text = parts(model_card(CIFAR, (32, 32, 3), {}))
     assert "datasets" not in header
     assert header["model-index"][0]["results"][0]["dataset"]["type"] == "sample"
@@ -369,7 +362,7 @@ def test_the_sample_is_no_published_data_set(evaluated):
 
 
 def test_training_on_all_images_is_said(evaluated):
-    edit(Path("evaluation/mnist.json"), ["validation_images"], None)
+    put("evaluation/mnist.json", "validation_images", None)
     assert "MNIST: 60,000 for training, 10,000 for testing." in model_card(MNIST, (28, 28, 1), {})
 
 
@@ -383,23 +376,23 @@ def test_results_of_another_form_are_a_line_per_fault(evaluated, file, text):
 
 
 @pytest.mark.parametrize(
-    ("file", "keys", "value"),
+    ("file", "key", "value"),
     [
-        ("metrics/mnist.json", ["mnist", "test", "accuracy"], "high"),
-        ("metrics/mnist.json", ["mnist", "test", "accuracy_tta"], None),
-        ("evaluation/mnist.json", ["device", "kind"], 3),
-        ("evaluation/mnist.json", ["images", "test"], {}),
-        ("evaluation/mnist.json", ["classes"], [{"class": "a", "precision": None, "recall": None, "n": 0}] * 10),
+        ("metrics/mnist.json", "mnist.test.accuracy", "high"),
+        ("metrics/mnist.json", "mnist.test.accuracy_tta", None),
+        ("evaluation/mnist.json", "device.kind", 3),
+        ("evaluation/mnist.json", "images.test", {}),
+        ("evaluation/mnist.json", "classes", [{"class": "a", "precision": None, "recall": None, "n": 0}] * 10),
     ],
 )
-def test_a_result_of_another_kind_is_named(evaluated, file, keys, value):
-    edit(Path(file), keys, value)
-    with pytest.raises(UserError, match=rf"^{re.escape(file)}: {re.escape('.'.join(keys))}: found .*, expected .*$"):
+def test_a_result_of_another_kind_is_named(evaluated, file, key, value):
+    put(file, key, value)
+    with pytest.raises(UserError, match=rf"^{re.escape(file)}: {re.escape(key)}: found .*, expected .*$"):
         model_card(MNIST, (28, 28, 1), {})
 
 
 def test_metrics_of_another_evaluation_are_refused(evaluated):
-    edit(Path("metrics/mnist.json"), ["mnist", "test", "accuracy"], 0.5)
+    put("metrics/mnist.json", "mnist.test.accuracy", 0.5)
     with pytest.raises(
         UserError, match=r"^evaluation/mnist\.json: test: .* expected the interval of 50\.00% in metrics"
     ):

@@ -16,6 +16,7 @@ from reprocnn.core import startup
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from tests.support.commands import QUICKLY, ROOT, call, commit, environment
+from tests.support.edits import edit
 
 
 @pytest.fixture
@@ -25,12 +26,6 @@ def clone(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     call(tmp_path, "git", "clone", "--quiet", str(finished), str(folder))
     monkeypatch.chdir(folder)
     return folder
-
-
-def edit(path: str, old: str, new: str) -> None:
-    text = Path(path).read_text(encoding="utf-8")
-    assert old in text
-    Path(path).write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def refused() -> str:

@@ -21,6 +21,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate import command, compare, limits, revisions
 from reprocnn.gate import lock as dvc_lock
 from reprocnn.gate.predictions import SAME_IMAGES
+from tests.support import edits
 from tests.support.commands import ROOT, call, commit
 
 IMAGES = 1000
@@ -137,12 +138,7 @@ def accuracy(value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def edit(path: str, old: str, new: str) -> Callable[[], None]:
-    def change() -> None:
-        text = Path(path).read_text()
-        assert old in text
-        Path(path).write_text(text.replace(old, new, 1))
-
-    return change
+    return lambda: edits.edit(path, old, new)
 
 
 def renamed(metrics: dict[str, Any]) -> None:

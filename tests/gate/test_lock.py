@@ -15,6 +15,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.compare import judge
 from tests.support.commands import ROOT, call, commit
+from tests.support.edits import edit
 
 SCRIPT = """
 import pathlib
@@ -84,12 +85,6 @@ def clone(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     call(tmp_path, "git", "clone", "--quiet", str(original), str(folder))
     monkeypatch.chdir(folder)
     return folder
-
-
-def edit(path: str, old: str, new: str) -> None:
-    text = Path(path).read_text()
-    assert old in text
-    Path(path).write_text(text.replace(old, new, 1))
 
 
 def stale(stage: str, reason: str) -> str:

@@ -7,6 +7,14 @@ from typing import Any
 GONE: Any = object()
 
 
+def edit(path: str | Path, old: str, new: str) -> None:
+    """Replace the first such text of a file, which must be there."""
+    path = Path(path)
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
 def put(path: str | Path, key: str, value: Any) -> None:
     """Set a dotted key of a JSON file, or remove it if the value is GONE; a number is an index."""
     path = Path(path)
