@@ -19,7 +19,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.core.files import read_json, write_text
 from reprocnn.datasets import by_name
 from reprocnn.gate.statistics import mcnemar
-from reprocnn.report.cells import accuracy, of_one_processor, spread
+from reprocnn.report.cells import accuracy, gib, of_one_processor, spread
 from reprocnn.report.tables import markdown
 from reprocnn.report.tables import tables as measured_tables
 
@@ -149,7 +149,6 @@ def headlines() -> pd.DataFrame:
     for setting in HEADLINES:
         own, dataset = seeds[seeds["setting"] == setting], dataset_of(setting)
         own = own[own["training"] == own["training"].iloc[-1]]
-        parameters = read_json(Path("evaluation") / f"{dataset}.json")["parameters"]
         rows.append(
             {
                 "data set": by_name(dataset).title,
@@ -157,7 +156,7 @@ def headlines() -> pd.DataFrame:
                 "test accuracy": accuracy("test_accuracy")(own),
                 "with TTA": accuracy("test_accuracy_tta")(own),
                 "minutes": f"{of_one_processor(own)['seconds'].median() / 60:.0f}",
-                "parameters": f"{parameters:,}",
+                "parameters": f"{_details(dataset)['parameters']:,}",
             }
         )
     return pd.DataFrame(rows)
@@ -194,7 +193,7 @@ def over_seeds() -> pd.DataFrame:
                 "test accuracy": spread(runs["test_accuracy"]),
                 "n": len(runs),
                 "training, minutes": f"{minutes.median():.2g} ({minutes.min():.2g} to {minutes.max():.2g})",
-                "peak memory": f"{timed['peak_memory_mib'].max() / 1024:.1f} GiB",
+                "peak memory": gib(timed["peak_memory_mib"].max()),
             }
         )
     return pd.DataFrame(rows)
@@ -247,8 +246,7 @@ def losses_found() -> pd.DataFrame:
 def audit_seconds() -> pd.DataFrame:
     """Tabulate how long an audit takes."""
     measured = pd.read_csv(results.FOLDER / "audit.csv")
-    measured["parameters"] = [f"{value:,}" for value in measured["parameters"]]
-    return measured
+    return measured.assign(parameters=measured["parameters"].map("{:,}".format))
 
 
 def formats() -> pd.DataFrame:
@@ -296,11 +294,8 @@ def levers() -> pd.DataFrame:
 def pruning() -> pd.DataFrame:
     """Tabulate a search in full and pruned."""
     measured = pd.read_csv(results.FOLDER / "pruning.csv")
-    columns = {
-        "search": measured["side"], "trials": measured["trials"], "pruned": measured["pruned"],
-        "epochs": measured["epochs"], "best validation accuracy": [f"{value:.2%}" for value in measured["best"]],
-    }  # fmt: skip
-    return pd.DataFrame(columns)
+    measured["best validation accuracy"] = measured["best"].map("{:.2%}".format)
+    return measured.rename(columns={"side": "search"})
 
 
 def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[float], list[float]]:
