@@ -39,8 +39,9 @@ def mlp(
     return compiled(model, optimizer, loss, metrics=list(metrics))
 
 
-def cnn(*stack, shape=(16, 16, 3), last="softmax", **options):
-    return compiled(chain(shape, *stack, layers.GlobalAveragePooling2D(), layers.Dense(3, activation=last)), **options)
+def cnn(*stack, shape=(16, 16, 3), **options):
+    head = layers.Dense(3, activation="softmax")
+    return compiled(chain(shape, *stack, layers.GlobalAveragePooling2D(), head), **options)
 
 
 def separable(filters, **options):
@@ -87,10 +88,10 @@ def lazy(function, *arguments, **options):
     return lambda: function(*arguments, **options)
 
 
-def two(losses, units=(3, 1), last=("softmax", None), **options):
+def two(losses, last=("softmax", None), **options):
     x = inputs = Input((8,))
     x = layers.Dense(16, activation="relu")(x)
-    outs = [layers.Dense(u, activation=a, name=n)(x) for u, a, n in zip(units, last, ("label", "score"), strict=True)]
+    outs = [layers.Dense(u, activation=a, name=n)(x) for u, a, n in zip((3, 1), last, ("label", "score"), strict=True)]
     return compiled(K.Model(inputs, outs), "adam", losses, **options)
 
 
@@ -1044,8 +1045,8 @@ def residual_with_zero_scale():
     return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
 
 
-def scaled_head(loss="mse"):
-    return mlp(units=1, last="tanh", loss=loss, after=[layers.Rescaling(5.0)])
+def scaled_head():
+    return mlp(units=1, last="tanh", loss="mse", after=[layers.Rescaling(5.0)])
 
 
 def channels_in_the_middle():

@@ -759,11 +759,10 @@ pair(
 )
 
 
-def joined_branches(activation, is_output=False):
+def joined_branches(activation):
     inputs = Input((8,))
     branches = [layers.Dense(8)(inputs), layers.Dense(8, activation=activation)(inputs)]
-    out = layers.Dense(3)(layers.Concatenate()(branches))
-    return K.Model(inputs, [out, branches[0]] if is_output else out)
+    return K.Model(inputs, layers.Dense(3)(layers.Concatenate()(branches)))
 
 
 pair("linear branches", "linear-pair", lambda: joined_branches(None), lambda: joined_branches("relu"))
@@ -1049,11 +1048,10 @@ pair(
 )
 
 
-def beside_the_label(change, rows=32, labels=None):
+def beside_the_label(change, rows=32):
     """The first column, and as labels what a function makes of it."""
     x = RANDOM.normal(size=(rows, 8)).astype("float32")
-    y = change(x[:, 0]) if labels is None else labels
-    return of(mlp(units=1, last=None, loss="mse"), x=x, y=y)
+    return of(mlp(units=1, last=None, loss="mse"), x=x, y=change(x[:, 0]))
 
 
 def noisy(x):

@@ -94,10 +94,10 @@ class Seen:
         """Open all details."""
         self.page.evaluate("document.querySelectorAll('details').forEach(element => element.open = true)")
 
-    def small_letters(self, least: float = 10.99) -> list[str]:
+    def small_letters(self) -> list[str]:
         """Texts of figures with letters below 11 pixels."""
         found = self.page.evaluate(LETTERS)
-        return [f"{one['text']!r}: {one['size']:.1f}" for one in found if one["size"] < least]
+        return [f"{one['text']!r}: {one['size']:.1f}" for one in found if one["size"] < 10.99]
 
     def broken_images(self) -> list[str]:
         return self.page.evaluate(BROKEN)
@@ -122,8 +122,8 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, path: Path, width: int, scheme: str = "light", offline: bool = True) -> Iterator[Seen]:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=offline)
+def opened(browser: Any, path: Path, width: int, scheme: str = "light") -> Iterator[Seen]:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     page = context.new_page()
     seen = Seen(page, [], [])
     page.on("console", lambda message: seen.complaints.append(f"{message.type}: {message.text}"))
