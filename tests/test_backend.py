@@ -243,3 +243,15 @@ def test_the_record_of_a_machine(monkeypatch):
 def test_a_gpu_that_is_not_there(cpuinfo):
     with pytest.raises(UserError, match="device: found gpu, but TensorFlow sees no GPU"):
         backend.configure_device("gpu", 0)
+
+
+def test_several_gpus_compute_with_determinism_too(gpus):
+    calls = gpus(8, 0)
+    backend.configure_device("gpu", 4, devices=2)
+    assert calls == [(["GPU 0", "GPU 1"], "GPU"), "determinism"]
+
+
+def test_the_level_of_messages_that_a_person_sets_stays(monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    backend._import_tensorflow()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"

@@ -93,3 +93,29 @@ def test_the_old_prefix_of_onednn_counts_where_the_new_one_is_not_set(variables,
     backend.fix_environment()
     assert "DNNL_MAX_CPU_ISA" not in os.environ
     assert backend.recorded_environment() == {"ONEDNN_MAX_CPU_ISA": value}
+
+
+def test_what_begins_like_the_flags_of_xla_is_dropped(variables, capsys):
+    variables(XLA_PARANOID="1", XLA_FLAGS="--a")
+    backend.fix_environment()
+    assert "XLA_PARANOID" not in os.environ
+    assert backend.recorded_environment() == {"XLA_FLAGS": "--a"}
+    assert capsys.readouterr().err.endswith(": XLA_PARANOID\n")
+
+
+def test_cudnns_settings_are_kept_and_recorded(variables, capsys):
+    variables(CUDNN_FRONTEND_LOG_LEVEL="1")
+    backend.fix_environment()
+    assert backend.recorded_environment() == {"CUDNN_FRONTEND_LOG_LEVEL": "1"}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["TF_TOKEN_a", "TF_LOG", "TF_INPUT", "TF_IN_AUTOMATION", "TF_WORKSPACE", "TF_DATA_DIR"]
+)
+def test_variables_of_terraform_stay(variables, capsys, name):
+    variables(**{name: "1"})
+    backend.fix_environment()
+    assert os.environ[name] == "1"
+    assert backend.recorded_environment() == {}
+    assert capsys.readouterr().err == ""

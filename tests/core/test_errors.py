@@ -173,3 +173,14 @@ def test_sha256_is_of_every_byte(tmp_path):
 def test_sha256_of_nothing(tmp_path):
     (tmp_path / "empty").touch()
     assert sha256(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_hidden_files_and_links_count_in_a_folders_digest(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link").symlink_to(tmp_path / "target")
+    digests = []
+    for path in (tmp_path / "folder/.hidden", tmp_path / "target"):
+        for content in ("1", "2"):
+            path.write_text(content)
+            digests.append(sha256(tmp_path / "folder"))
+    assert len(set(digests)) == 4

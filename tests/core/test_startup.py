@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from unittest import mock
 
 import psutil
 import pytest
@@ -115,3 +116,11 @@ def test_the_starters_are_the_parent_and_what_started_a_shell(monkeypatch, name)
     monkeypatch.setattr(startup, "_starters", [])
     startup.run(lambda: None)
     assert startup._starters == [os.getppid(), 77][: 1 if name == "dvc" else 2]
+
+
+@pytest.mark.parametrize("error", [psutil.NoSuchProcess, psutil.AccessDenied])
+def test_a_parent_that_cannot_be_looked_at_is_the_only_starter(monkeypatch, error):
+    monkeypatch.setattr(psutil, "Process", mock.Mock(side_effect=error(1)))
+    monkeypatch.setattr(startup, "_starters", [])
+    startup.run(lambda: None)
+    assert startup._starters == [os.getppid()]

@@ -141,3 +141,13 @@ def test_a_training_uses_them_and_saves_a_model_of_keras_alone(prepared, monkeyp
     assert {layer["module"].partition(".")[0] for layer in json.loads(saved)["config"]["layers"]} == {"keras"}
     assert "fast_layers" not in saved
     keras.models.model_from_json(saved).load_weights("models/mnist/model.weights.h5")
+
+
+@pytest.mark.parametrize("epsilon", [1e-12, 0.5])
+def test_batch_norm_adds_its_own_epsilon(epsilon):
+    """Of the values 0 and 0.002 the deviation is 0.001, and its square a thousandth of the usual epsilon."""
+    x = np.zeros((1, 1, 2, 1), "float32")
+    x[0, 0, 1] = 0.002
+    layer = fast_layers.FusedBatchNormalization(epsilon=epsilon)
+    found = np.asarray(layer(x, training=True)).ravel()
+    assert found == pytest.approx(np.array([-0.001, 0.001]) / (1e-6 + epsilon) ** 0.5, rel=1e-4)

@@ -421,3 +421,31 @@ def test_make_clean_keeps_them(declared):
     assert kept.is_dir()
     assert not Path("demo").exists()
     assert not Path("export").exists()
+
+
+@pytest.mark.parametrize("name", ["models/mnist/model.json", "runs/train_mnist.json"])
+def test_results_that_cannot_be_written_cost_no_training(prepared, monkeypatch, name):
+    """As on a full disk; without dvc the checkpoint is all there is."""
+    prepared(8, (28, 28, 1))
+    fits = replace_fit(monkeypatch)
+    Path(name).mkdir(parents=True)  # in the way
+    with pytest.raises(IsADirectoryError):
+        run()
+    Path(name).rmdir()
+    run()
+    assert [fit.epochs for fit in fits] == [(0, 1)]
+    assert list(PLACES.iterdir()) == []
+
+
+def test_weights_that_cannot_be_written_leave_those_before(tmp_path):
+    path, model = tmp_path / "it.weights.h5", small(1.0, 90)
+    path.write_bytes(b"before")
+
+    def fail(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    model.save_weights = fail
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save_weights(model, path)
+    assert path.read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["it.weights.h5"]

@@ -77,3 +77,13 @@ def test_muon_step_by_step(settings, momentum, sgd_momentum, bias_rate, head_rat
             values[index] = values[index] * (1 - decay * rate) - rate * factor * nesterov
         for found, expected in zip(variables, values, strict=True):
             assert np.asarray(found) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_built_again_it_keeps_its_momenta():
+    """As before each epoch."""
+    optimizer, bias = Muon(0.1), keras.Variable(np.zeros(3, "float32"))
+    optimizer.build([bias])
+    optimizer.apply([np.array([1.0, 2.0, 3.0], "float32")], [bias])
+    optimizer.build([bias])
+    assert len(optimizer.variables) == 3  # iterations, learning rate, a momentum
+    assert np.asarray(optimizer.momenta[0]).tolist() == [1, 2, 3]

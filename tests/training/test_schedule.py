@@ -32,3 +32,8 @@ def test_sizes_grow_until_the_last_quarter():
     assert image_size((32, 32), 0.5, 0, 1) == (16, 16)
     assert image_size((31, 30), 0.9, 14, 20) == (31, 28)  # and not 32, the nearest multiple of four
     assert [image_size((32, 32), 0.5, epoch, 3)[0] for epoch in range(3)] == [16, 24, 32]
+
+
+def test_a_long_schedule_ends_with_the_share_of_its_last_step():
+    schedule = WarmupDecay(peak=1.0, steps=10_000, warmup=0.0, end=0.0)
+    assert [float(schedule(step)) for step in (9_000, 9_999, 10_000)] == pytest.approx([0.1, 0.0001, 0.0], abs=1e-6)

@@ -148,3 +148,9 @@ def test_variables_are_made_and_zero():
     metrics = model.metrics_variables
     assert len(metrics) == 4
     assert not any(np.any(variable) for variable in metrics)
+
+
+def test_muon_has_airbenchs_momenta_and_rates(prepared):
+    prepared(8, (28, 28, 1))
+    muon = setup.prepare("mnist", recipe(optimizer="muon"), 0.01, 0, ONE).model.optimizer
+    assert (muon.momentum, muon.sgd_momentum, muon.bias_rate, muon.head_rate) == (0.6, 0.85, 440.0, 0.085)
