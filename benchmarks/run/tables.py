@@ -149,6 +149,7 @@ def headlines() -> pd.DataFrame:
     for setting in HEADLINES:
         own, dataset = seeds[seeds["setting"] == setting], dataset_of(setting)
         own = own[own["training"] == own["training"].iloc[-1]]
+        is_current = own["training"].iloc[0] == current_digest(setting)
         rows.append(
             {
                 "data set": by_name(dataset).title,
@@ -156,7 +157,7 @@ def headlines() -> pd.DataFrame:
                 "test accuracy": accuracy("test_accuracy")(own),
                 "with TTA": accuracy("test_accuracy_tta")(own),
                 "minutes": f"{of_one_processor(own)['seconds'].median() / 60:.0f}",
-                "parameters": f"{_details(dataset)['parameters']:,}",
+                "parameters": f"{_details(dataset)['parameters']:,}" if is_current else "",
             }
         )
     return pd.DataFrame(rows)
@@ -281,7 +282,7 @@ def levers() -> pd.DataFrame:
     for (name, digest), own in pd.read_csv(results.FOLDER / "levers.csv").groupby(["change", "training"], sort=False):
         rows.append(
             {
-                "change": name if digest == current_digest("cifar") else f"{name} (older code)",
+                "change": name if digest == current_digest("cifar") else f"{name} (outdated)",
                 "n": len(own),
                 "TFLOP": f"{own['tflop'].iloc[0]:.1f}",
                 "validation accuracy": spread(own["val_accuracy"]),
@@ -313,7 +314,7 @@ def compare_seeds(setting: str, seeds: list[int]) -> tuple[list[float], list[flo
 
 
 def _with_age(setting: str, digest: str) -> str:
-    return setting if digest == current_digest(setting) else f"{setting} (older code)"
+    return setting if digest == current_digest(setting) else f"{setting} (outdated)"
 
 
 def _details(dataset: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Audit models from Python: `audit(model)` gives the findings as a list."""
 
+import difflib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,8 @@ def _check_codes(ignored: Any) -> None:
     known = [rule.code for rule in RULES]
     for code, reason in ignored.items():
         if code not in known:
-            raise UserError(f"ignore: {code}: expected the code of a rule: {', '.join(known)}")
+            near = "".join(f", such as {one}" for one in difflib.get_close_matches(str(code), known, n=1))
+            raise UserError(f"ignore: {code}: expected the code of a rule{near}; `reprocnn audit --rules` lists them")
         if not str(reason or "").strip():
             raise UserError(f"ignore: {code}: expected a reason. Say why the finding does not apply.")
 

@@ -134,7 +134,13 @@ def main(arguments: list[str]) -> None:
     if of_images and "accuracy" not in options.metric.rpartition(".")[2]:
         raise UserError(f"{file}: predictions give an accuracy, and --metric is {options.metric}; name metrics files")
     if options.run:
-        named = [(f"seed {seed} of {file}", _run(options.run, seed, file)) for seed in range(count)]
+        if "{seed}" not in options.run:
+            raise UserError("--run: found no {seed}, expected it where the command takes the seed; write it there")
+        named = []
+        for seed in range(count):
+            named.append((f"seed {seed} of {file}", _run(options.run, seed, file)))
+            if not of_images:
+                _value(*named[-1], options.metric)  # a misspelt metric costs one training, not all
     else:
         named = [(file, _read(file)) for file in options.files]
     if of_images:
@@ -173,12 +179,14 @@ def _read(file: str) -> bytes:
 
 def _value(name: str, content: bytes, metric: str) -> float:
     try:
-        value = flatten(parse(name, content)).get(metric)
+        values = flatten(parse(name, content))
     except MALFORMED as error:
         raise UserError(f"{name}: {one_line(error)}; {REMEDY}") from None
+    value = values.get(metric)
     if not is_number(value):
+        known = ", ".join(key for key, one in values.items() if is_number(one)) or "none"
         raise UserError(
-            f"{name}: {metric}: found {value!r}, expected a number; name a metric of that file with --metric"
+            f"{name}: {metric}: found {value!r}, expected a number; name a metric of that file with --metric: {known}"
         )
     return float(value)
 

@@ -289,7 +289,10 @@ def open_repository(rev: str, folder: Path = Path()) -> Iterator[Repo]:
                 repositories[rev] = repo  # not before: a repository that could not be switched is the workspace
             yield repositories[rev]
     except NotDvcRepoError:
-        raise UserError("this folder is not a DVC repository; run from the top folder, or `dvc init` first") from None
+        raise UserError(
+            "this folder is not a DVC repository; run from the top folder, or `dvc init` first (the gate also "
+            "works without DVC: name its files with --metrics)"
+        ) from None
     except LockError:
         raise UserError("dvc: another process is using this repository; wait until it ends, then try again") from None
     except GitError as error:

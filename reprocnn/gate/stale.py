@@ -197,7 +197,7 @@ def would_run(repo: Repo, outs: dict[str, Any]) -> list[str]:
 def _why(stage: Any) -> str:
     if stage.always_changed:
         return "would always run again, so nothing says whether it is up to date; remove always_changed from dvc.yaml"
-    return f"would run again; {_again(stage)}"
+    return f"would run again; after switching branches run `dvc checkout`, otherwise {_again(stage)}"
 
 
 def _is_changed(stage: Any, upstream: list[Any], outs: dict[str, Any]) -> bool:

@@ -150,10 +150,10 @@ def _store(file: File, stream: BinaryIO, path: Path, what: str) -> None:
             if size <= file.size:
                 out.write(chunk)
     if size != file.size or digest.hexdigest() != file.sha256:
-        more = "more than " if size > 2 * file.size else ""
+        whole = size <= 2 * file.size
+        found = f"{size:,} bytes, sha256 {digest.hexdigest()[:16]}..." if whole else f"at least {size:,} bytes"
         raise SourceError(
-            f"{what}: not the published file: expected {file.size:,} bytes, sha256 {file.sha256[:16]}..., "
-            f"found {more}{size:,} bytes, sha256 {digest.hexdigest()[:16]}..."
+            f"{what}: not the published file: expected {file.size:,} bytes, sha256 {file.sha256[:16]}..., found {found}"
         )
 
 

@@ -13,37 +13,61 @@ from reprocnn.core.errors import UserError
 from reprocnn.datasets import Dataset
 
 NUM_CLASSES = 10
+CIFAR_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 Labelled = tuple[np.ndarray, np.ndarray]
+DATASETS = "reprocnn/datasets.py"
 MAX_BYTES = 1 << 28  # of one decoded file; MNIST's largest has 47 MB
 
 
 def read(dataset: Dataset, raw: Path) -> tuple[dict[str, Labelled], list[str]]:
     """Decode the data set's files below `raw`: the splits `train` and `test`, and the names of the classes.
 
-    Raises UserError if a file is missing, damaged or has other labels than the classes.
+    Raises UserError if a file is missing or damaged, or if it is not what datasets.py says of it.
     """
+    _check(dataset)
     paths = [raw / file.name for file in dataset.files]
     for path in paths:
         if not path.is_file():
             raise _damaged(path, f"expected a file, found {'a folder' if path.is_dir() else 'none'}")
     if dataset.reader == "idx":
-        return {"train": idx_pair(*paths[:2]), "test": idx_pair(*paths[2:])}, list(dataset.class_names)
+        train, test = idx_pair(*paths[:2]), idx_pair(*paths[2:])
+        if train[0].shape[1:] != test[0].shape[1:]:
+            raise _damaged(
+                paths[2], f"expected images {train[0].shape[1:]}, as in {paths[0].name}, found {test[0].shape[1:]}"
+            )
+        return {"train": train, "test": test}, list(dataset.class_names)
     by_name = {path.name: path for path in paths}
-    batches = [cifar_batch(by_name[f"data_batch_{number}"]) for number in range(1, 6)]
+    batches = [cifar_batch(by_name[name]) for name in CIFAR_BATCHES]
     x, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return {"train": (x, labels), "test": cifar_batch(by_name["test_batch"])}, cifar_class_names(
         by_name["batches.meta"]
     )
 
 
+def _check(dataset: Dataset) -> None:
+    """Raise UserError for an entry of datasets.py that no reader can follow."""
+    names = [Path(file.name).name for file in dataset.files]
+    needed = (*CIFAR_BATCHES, "test_batch", "batches.meta") if dataset.reader == "cifar" else ()
+    fault = None
+    if dataset.reader not in ("idx", "cifar"):
+        fault = f"reader: found {dataset.reader!r}, expected 'idx' or 'cifar'"
+    elif absent := [name for name in needed if name not in names]:
+        fault = f"files: found none named {', '.join(absent)}, which the reader 'cifar' reads"
+    elif dataset.reader == "idx" and len(names) != 4:
+        fault = f"files: found {len(names)}, expected 4: training images, their labels, test images, their labels"
+    elif dataset.reader == "idx" and len(dataset.class_names) != NUM_CLASSES:
+        fault = f"class_names: found {len(dataset.class_names)}, expected {NUM_CLASSES}, in the order of the labels"
+    if fault:
+        raise UserError(f"{DATASETS}: {dataset.name}: {fault}; correct it there")
+
+
 def idx_pair(images: Path, labels: Path) -> Labelled:
     """Decode a file of images and its file of labels: uint8 (n, height, width, 1) and uint8 (n,)."""
     x, y = idx(images, 3)[..., None], idx(labels, 1)
-    if len(x) != len(y) or y.max() >= NUM_CLASSES:
-        raise _damaged(
-            labels,
-            f"expected a label from 0 to 9 for each image, found {len(y):,} up to {y.max()} for {len(x):,} images",
-        )
+    if len(x) != len(y):
+        raise _damaged(labels, f"expected a label for each of the {len(x):,} images, found {len(y):,}")
+    if y.max() >= NUM_CLASSES:
+        raise _damaged(labels, f"expected labels from 0 to {NUM_CLASSES - 1}, found {y.min()} to {y.max()}")
     return x, y
 
 
@@ -146,4 +170,4 @@ def _unpickle(path: Path) -> dict[Any, Any]:
 
 
 def _damaged(path: Path, what: str) -> UserError:
-    return UserError(f"{path}: {what}; run `dvc repro -f download`")
+    return UserError(f"{path}: {what}; run `dvc repro -f download`, or correct the file and {DATASETS}")

@@ -143,8 +143,11 @@ def _check_repository(page: Path | None) -> None:
     here = Path().resolve()
     own = [page.resolve().relative_to(here)] if page and page.resolve().is_relative_to(here) else []
     excluded = [f":(exclude,literal){path.as_posix()}" for path in own]
-    if git("status", "--porcelain", "--untracked-files=all", "--", ".", *excluded):
-        raise UserError("sweep: found uncommitted changes, which no worker would see; commit them first")
+    if changed := git("status", "--porcelain", "--untracked-files=all", "--", ".", *excluded).splitlines():
+        named = ", ".join(line[3:] for line in changed[:3]) + (" and more" if len(changed) > 3 else "")
+        raise UserError(
+            f"sweep: found uncommitted changes, which no worker would see: {named}; commit them, or let git ignore them"
+        )
     if git("rev-parse", "--is-shallow-repository").strip() == "true":
         raise UserError("sweep: this clone is shallow, and workers need its history; run `git fetch --unshallow`")
 

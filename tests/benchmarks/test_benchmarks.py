@@ -112,7 +112,7 @@ def test_seeds_measures_a_named_setting(copy):
     table = call(copy, "python", "-c", "from benchmarks.run import tables; print(tables.markdown(tables.over_seeds()))")
     # The rows that are in git are of the real data.
     assert [line.split("|")[3].strip() for line in table.splitlines() if re.match(r"\| mnist-fast +\|", line)] == ["1"]
-    assert "mnist (older code)" in table
+    assert "mnist (outdated)" in table
 
 
 @pytest.mark.nightly

@@ -134,7 +134,7 @@ def test_the_table_by_hand(tmp_path, monkeypatch):
     pd.DataFrame(rows, columns=columns).to_csv(levers.TABLE, index=False)
     none, wider = tables.levers().to_numpy().tolist()
     assert none == ["none", 2, "39.5", "91.00% ± 1.41", "91.00% ± 0.00"]
-    assert wider == ["wider (older code)", 1, "61.0", "91.00%", "92.00%"]
+    assert wider == ["wider (outdated)", 1, "61.0", "91.00%", "92.00%"]
 
 
 @pytest.mark.nightly

@@ -192,10 +192,14 @@ def test_the_command_runs_seeds(tmp_path, monkeypatch, capsys):
     assert out.startswith("a: 4 seeds, 2 ± 1.3")
     code, out, _ = outcome(capsys, "--metric=a", "--run", "echo a = {seed}.5 > m.toml", "--seeds=4", "m.toml")
     assert (code, out.partition(" ±")[0]) == (0, "a: 4 seeds, 2")
-    run = ("--metric=a", "--run", "touch ran", "m.json")
+    run = ("--metric=a", "--run", "touch ran{seed}", "m.json")
     assert outcome(capsys, *run, "--seeds=1")[2] == "error: found 1 seed, expected 3 or more; train more\n"
-    assert not Path("ran").exists()
-    for broken, reason in (("false", "false: ended with exit code 1"), ("true", "m.json: missing")):
+    assert outcome(capsys, *run[:2], "touch ran", "m.json")[2].startswith("error: --run: found no {seed}")
+    assert not [*Path().glob("ran*")]
+    misspelt = outcome(capsys, "--metric=b", "--run", f"touch ran{{seed}}; {command}", odd)
+    assert misspelt[2].endswith("b: found None, expected a number; name a metric of that file with --metric: a\n")
+    assert [path.name for path in Path().glob("ran*")] == ["ran0"]
+    for broken, reason in (("false {seed}", "false 0: ended with exit code 1"), ("true {seed}", "m.json: missing")):
         code, _, err = outcome(capsys, "--metric=a", "--run", broken, "m.json")
         assert code == 2
         assert reason in err

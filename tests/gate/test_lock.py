@@ -418,7 +418,10 @@ def test_a_further_file_among_the_data_is_its_own_stages_fault(original, monkeyp
     further = Path("models/digits/further")
     further.touch()
     try:
-        assert lock.faults()[0] == "dvc.lock: train: would run again; run `dvc repro` and commit"
+        assert lock.faults()[0] == (
+            "dvc.lock: train: would run again; after switching branches run `dvc checkout`, otherwise run `dvc repro` "
+            "and commit"
+        )
     finally:
         further.unlink()
 

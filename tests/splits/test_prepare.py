@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import gzip
 import json
 import os
@@ -15,7 +16,7 @@ from sklearn.model_selection import StratifiedShuffleSplit
 
 from reprocnn.core.errors import UserError
 from reprocnn.core.params import Preparation, read
-from reprocnn.datasets import DATASETS
+from reprocnn.datasets import CIFAR, DATASETS, by_name
 from reprocnn.images import arrays
 from reprocnn.sources import sample
 from reprocnn.splits import decode
@@ -24,6 +25,9 @@ from reprocnn.splits.normalize import normalize
 from reprocnn.splits.split import split_off_validation, to_one_hot
 from stages import prepare
 from tests.support.commands import ROOT
+
+CIFAR_NAMES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
+REMEDY = "run `dvc repro -f download`, or correct the file and reprocnn/datasets.py"
 
 
 @pytest.fixture
@@ -278,7 +282,7 @@ def test_a_damaged_idx_file(tmp_path, content, message):
     with pytest.raises(UserError) as error:
         decode.idx(path, 3)
     assert message in str(error.value)
-    assert str(error.value).endswith("; run `dvc repro -f download`")
+    assert str(error.value).endswith(f"; {REMEDY}")
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
@@ -293,16 +297,19 @@ def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("labels", "found"), [([3, 9], ""), ([3, 10], "2 up to 10 for 2"), ([3, 9, 0], "3 up to 9 for 2")]
+    ("labels", "fault"),
+    [
+        ([3, 9], ""),
+        ([3, 10], "expected labels from 0 to 9, found 3 to 10"),
+        ([3, 9, 0], "expected a label for each of the 2 images, found 3"),
+    ],
 )
-def test_labels_belong_to_the_images(tmp_path, labels, found):
+def test_labels_belong_to_the_images(tmp_path, labels, fault):
     images, path = tmp_path / "images.gz", tmp_path / "labels.gz"
     images.write_bytes(gzip.compress(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 3, *range(12)])))
     path.write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, len(labels), *labels])))
-    if found:
-        with pytest.raises(
-            UserError, match=rf"labels\.gz: expected a label from 0 to 9 for each image, found {found} images"
-        ):
+    if fault:
+        with pytest.raises(UserError, match=rf"labels\.gz: {fault}; "):
             decode.idx_pair(images, path)
     else:
         x, y = decode.idx_pair(images, path)
@@ -371,7 +378,7 @@ def test_a_pickle_of_something_else_than_a_dict(tmp_path, content):
         with pytest.raises(UserError) as error:
             decoder(path)
         found = "Array" if isinstance(content, np.ndarray) else type(content).__name__
-        assert str(error.value) == f"{path}: expected a pickled dict, found {found}; run `dvc repro -f download`"
+        assert str(error.value) == f"{path}: expected a pickled dict, found {found}; {REMEDY}"
 
 
 @pytest.mark.parametrize("name", ["train-labels-idx1-ubyte.gz", "cifar-10-batches-py/batches.meta"])
@@ -385,7 +392,44 @@ def test_a_raw_file_that_is_not_there_is_named(small_raw, name, found):
     Path("params.yaml").write_text(text.replace("val_fraction: 0.1 ", "val_fraction: 0.3 "))  # of few images
     with pytest.raises(UserError) as error:
         prepare.main()
-    assert str(error.value) == f"{path}: expected a file, found {found}; run `dvc repro -f download`"
+    assert str(error.value) == f"{path}: expected a file, found {found}; {REMEDY}"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        ("mnist", {"reader": "ids"}, "reader: found 'ids', expected 'idx' or 'cifar'"),
+        (
+            "mnist",
+            {"reader": "cifar"},
+            f"files: found none named {', '.join(CIFAR_NAMES)}",
+        ),
+        ("cifar", {"files": CIFAR.files[:-1]}, "files: found none named test_batch"),
+        (
+            "cifar",
+            {"reader": "idx"},
+            "files: found 7, expected 4: training images",
+        ),
+        ("mnist", {"class_names": ("a", "b")}, "class_names: found 2, expected 10, in the order of the labels"),
+    ],
+)
+def test_an_entry_that_no_reader_can_follow_is_named(small_raw, name, change, fault):
+    with pytest.raises(UserError) as error:
+        decode.read(dataclasses.replace(by_name(name), **change), Path("data/raw"))
+    assert str(error.value).startswith(f"reprocnn/datasets.py: {name}: {fault}")
+    assert str(error.value).endswith("; correct it there")
+
+
+def test_training_and_test_images_have_one_shape(small_raw):
+    path = Path("data/raw/t10k-images-idx3-ubyte.gz")
+    labels = gzip.decompress(Path("data/raw/t10k-labels-idx1-ubyte.gz").read_bytes())[8:]
+    header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (len(labels), 4, 6))
+    path.write_bytes(gzip.compress(header + bytes(24 * len(labels))))
+    with pytest.raises(UserError) as error:
+        decode.read(by_name("mnist"), Path("data/raw"))
+    assert str(error.value) == (
+        f"{path}: expected images (5, 4, 1), as in train-images-idx3-ubyte.gz, found (4, 6, 1); {REMEDY}"
+    )
 
 
 class Evil:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,30 @@ def test_a_sweep_over_ssh(stand_in, repository):
         assert re.search(rf"^ssh {host} .*ray start --address=127.0.0.1:6379$", calls, re.MULTILINE)
         assert re.search(rf"^ssh {host} .*ray stop$", calls, re.MULTILINE)
     assert not re.search(r"\b[0-9a-f]{64}\b", calls), "the token is on a command line"
+
+
+def test_a_sweep_over_ssh_says_what_it_takes():
+    done = subprocess.run([str(FOLDER / "ssh.sh"), "10.0.0.1", "one"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: ssh.sh ADDRESS")
+
+
+def test_the_image_holds_what_is_installed_in_it(tmp_path):
+    """The page's Dockerfile copies all that building the package needs."""
+    (dockerfile,) = re.findall(r"```dockerfile\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    for sources, target in re.findall(r"^COPY (.+) (\S+)$", dockerfile, re.MULTILINE):
+        for source in sources.split():
+            place = tmp_path / target.removeprefix("/reprocnn").strip("/")
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / source, place)
+    assert (tmp_path / "requirements.lock").is_file()
+    call(tmp_path, "python", "-m", "build", "--no-isolation", "--wheel", str(tmp_path))
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    code = (path for path in (ROOT / "reprocnn").rglob("*.py"))
+    assert {path.relative_to(ROOT).as_posix() for path in code} <= held
 
 
 @pytest.mark.nightly

@@ -833,7 +833,8 @@ def test_dry_lists_every_trial_with_its_name(in_repository, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("question", "answer", "message"),
     [
-        ("status", " M a.py\n", "found uncommitted changes"),
+        ("status", " M a.py\n?? b\n", "found uncommitted changes, which no worker would see: a.py, b; commit them, or"),
+        ("status", " M a\n M b\n M c\n M d\n", "see: a, b, c and more; commit"),
         ("--is-shallow-repository", "true\n", "this clone is shallow"),
         ("--show-prefix", "sub/\n", "the git repository begins in a folder above"),
     ],

@@ -3,6 +3,7 @@
 #   docs/guides/clusters/ssh.sh 10.0.0.1 'node1 node2' 'lr=0.003,0.01' 'seed=range(0,4)' --threads 4
 # 10.0.0.1 is this machine as the others see it. They have the repository and its .venv at the same path.
 set -euo pipefail
+[ $# -ge 3 ] || { echo "usage: ssh.sh ADDRESS 'HOST...' KEY=VALUES..." >&2; exit 2; }
 address=$1:6379
 read -r -a hosts <<< "$2"
 shift 2
