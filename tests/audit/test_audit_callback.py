@@ -115,3 +115,28 @@ def test_sees_a_loss_that_is_not_finite(capsys):
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(X, Y, verbose=0, callbacks=[Spoil(), Audit(watch=1)])
     assert "epoch 1: the loss is nan: lower the learning rate" in capsys.readouterr().err
+
+
+def test_says_nothing_where_a_quarter_of_the_units_lives(capsys):
+    model = chain((8,), dense(16, "hidden", activation="relu"), head())
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(X, Y, verbose=0, callbacks=[Kill(12), Audit(watch=1, x=X)])
+    assert "of its units are zero" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("scale", "said"), [(1e-4, False), (1e-9, True)])
+def test_a_gradient_that_is_small_has_not_vanished(capsys, scale, said):
+    inputs = keras.Input((8,))
+    parts = [layers.Rescaling(scale)(dense(16, "hidden")(inputs)), dense(16, "beside")(inputs)]
+    fit(keras.Model(inputs, head()(layers.Add()(parts))), Audit(stop=False, watch=1, x=X))
+    assert ("hidden: its gradient is" in capsys.readouterr().err) is said
+
+
+@pytest.mark.parametrize("loss", [np.inf, -np.inf, np.nan])
+def test_an_infinite_loss_is_not_finite_either(capsys, loss):
+    model = chain((8,), head())
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    callback = Audit(watch=1, x=X)
+    callback.set_model(model)
+    callback.on_epoch_end(0, {"loss": loss})
+    assert f"epoch 1: the loss is {loss}: lower the learning rate" in capsys.readouterr().err

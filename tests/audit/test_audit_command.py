@@ -318,3 +318,12 @@ def test_colors_levels_on_a_terminal():
     finding = Finding("code", "error", "layer", "message", "why", "fix")
     assert "\x1b[1;31merror\x1b[0m: code: layer" in command.as_text("name", [finding], in_color=True)
     assert "\x1b" not in command.as_text("name", [finding])
+
+
+def test_a_name_that_is_too_long_for_a_file_hides_no_finding_of_another(run, tmp_path):
+    model = chain((8,), head(activation=None))
+    model.compile(loss="categorical_crossentropy")
+    model.save(tmp_path / "good.keras")
+    code, out, err = run("a" * 300 + ".keras", tmp_path / "good.keras")
+    assert (code, out.split(", ")[0]) == (2, f"audit: {tmp_path / 'good.keras'}: 1 error")
+    assert "File name too long" in err

@@ -346,6 +346,7 @@ def test_a_full_run_is_attested_and_the_statement_checked(again, keys, capsys):
     envelope = attested(again, key)
     statement = json.loads(base64.b64decode(envelope["payload"]))
     assert (statement["_type"], statement["predicate"]["result"]) == ("https://in-toto.io/Statement/v1", "PASSED")
+    assert statement["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
     [subject] = statement["subject"]
     assert subject["digest"]["sha256"] == hashlib.sha256(Path("dvc.lock").read_bytes()).hexdigest()
     assert subject["digest"]["gitCommit"] == call(Path(), "git", "rev-parse", "HEAD").strip()
@@ -357,6 +358,8 @@ def test_a_full_run_is_attested_and_the_statement_checked(again, keys, capsys):
     owner = serialization.load_pem_public_key(public.read_bytes())
     assert isinstance(owner, ed25519.Ed25519PublicKey)
     owner.verify(signature, text)
+    raw = owner.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    assert envelope["signatures"][0]["keyid"] == hashlib.sha256(raw).hexdigest()[:16]
     write("later.json", {})
     call(Path(), "git", "add", "later.json")
     commit(Path())  # which leaves dvc.lock alone

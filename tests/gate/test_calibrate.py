@@ -294,3 +294,8 @@ def test_a_loss_close_to_what_is_tolerated_is_inconclusive():
     }
     for rmse, verdict in verdicts.items():
         assert Comparison(limits, "v1", {"rmse": 1200}, {"rmse": rmse}).judge_metric("rmse").verdict == verdict
+
+
+def test_a_margin_that_so_many_seeds_just_show_takes_no_further_one():
+    z = NormalDist().inv_cdf(0.95)
+    assert [further_seeds(z * math.sqrt(2 / k) * 0.3, 0.3) for k in (3, 6, 10)] == [2, 5, 9]

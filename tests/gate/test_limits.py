@@ -214,3 +214,21 @@ def test_a_schema_of_no_use_is_a_line_and_nothing_is_fetched(here, old, new, sai
     Path("params.schema.json").write_text(text.replace(old, new, 1))
     with pytest.raises(UserError, match=rf"^params\.schema\.json: {said}"):
         read_limits()
+
+
+def test_a_new_target_may_tolerate_more_than_the_gate():
+    now = read("{a: {at_least: 1}, b: {at_least: 1, tolerance: 1}}")
+    limits, loosened = judge_by(read("{a: {at_least: 1}}"), now, set())
+    assert loosened == []
+    assert limits.of("b") == Tolerated(0.01, 1)
+
+
+@pytest.mark.parametrize("text", ["targets: {a: {at_least: 1}}", "lr: 0.1", "", None])
+def test_a_base_without_limits_is_one_before_the_gate(text):
+    assert limits_at("v1", text) is None
+
+
+def test_a_schema_may_say_where_it_is_published(here):
+    schema = {"$id": "https://example.org/params.json", "properties": {"targets": {}, "gate": {}}}
+    Path("params.schema.json").write_text(json.dumps(schema))
+    assert read_limits().targets == {"a": ("at_least", 1)}

@@ -14,6 +14,7 @@ from dvc.lock import Lock, LockError
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.compare import judge
+from reprocnn.gate.parts import Part, judge_parts
 from tests.support.commands import ROOT, call, commit
 from tests.support.edits import edit
 
@@ -556,3 +557,13 @@ finally:
     assert imported.strip() == "[]"
     assert json.loads(judgement + "}")["verdict"] == "passed"
     assert "gate: passed" in call(clone, "python", "-m", "reprocnn", "gate", "--against=HEAD", PYTHONPATH=str(ROOT))
+
+
+def test_a_further_part_of_a_folder_is_of_the_folder_as_a_whole():
+    """Of a dep that the other revision lacks, nothing says that the folder around it stayed the same."""
+    old, new = (Part("train", f"data/{name}", "data", True, "1", "9") for name in "ab")
+    assert judge_parts([old, new], [old]) == (
+        [],
+        [],
+        ["dvc.lock: train: data/a, data/b may be of another run than data; run `dvc fetch` and judge again"],
+    )

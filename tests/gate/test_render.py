@@ -201,3 +201,20 @@ def test_of_thousands_of_reasons_the_first_are_kept():
 
 def test_a_comment_that_fits_is_complete():
     assert "Left out" not in render.markdown(many(50))
+
+
+def test_a_comment_that_is_cut_keeps_what_was_refused_before_what_was_accepted():
+    loosened = [*(Loosening(f"limit{i}", "x" * 100, accepted=True) for i in range(2_000)), Loosening("refused", "x")]
+    written = render.markdown(Judgement("v1", 1, "failed", ["refused: LOOSENED (x)"], [], loosened))
+    assert "- **LOOSENED: refused: x; " in written
+
+
+def test_a_small_loss_is_not_rounded_away_and_none_is_written_as_such():
+    rows = [Row("loss", 0.5, 0.49998, change=-0.00002), Row("same", 0.5, 0.5, change=0.0)]
+    text = render.text(Judgement("v1", metrics=rows))
+    assert [line.split()[3] for line in text.splitlines() if line.startswith(("loss", "same"))] == ["-2e-05", "+0.0000"]
+
+
+def test_a_p_that_no_float_is_small_enough_for_is_written():
+    row = Row("a.test.accuracy", 0.9, 0.5, target="≥ 0.9", test="McNemar", p=0.0)
+    assert "McNemar, p = 0 " in render.text(Judgement("v1", metrics=[row]))

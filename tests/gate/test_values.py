@@ -134,3 +134,19 @@ def test_each_fault_of_the_limits_is_a_line(params_file, changes, faults):
     with pytest.raises(UserError) as error:
         limits.read_limits()
     assert str(error.value).splitlines() == [f"params.yaml: {fault}" for fault in faults]
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("a.test.accuracy", True), ("a.test.top2_accuracy", True), ("b.accuracy", True), ("b.top2_accuracy", False),
+        ("a.test.loss", False),
+    ],
+)  # fmt: skip
+def test_of_many_kinds_of_accuracy_those_with_their_n_are_shares(metric, expected):
+    metrics = {"a.test.n": 40, "a.test.top2_accuracy": 98.0, "b.top2_accuracy": 98.0}
+    assert values.is_share(metric, metrics) is expected
+
+
+def test_the_file_of_a_metric_may_end_in_capitals():
+    assert values.split("metrics/A.JSON:test.accuracy") == ("metrics/A.JSON:", "test.accuracy")

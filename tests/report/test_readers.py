@@ -235,3 +235,10 @@ def test_the_stage_ends_in_a_line(project):
     output = call(project, "python", "-m", "stages.plot", code=1, PYTHONPATH=str(ROOT))
     assert re.fullmatch(rf"error: {PREDICTIONS}: invalid CSV \(.*\){re.escape(RESTORE)}\n", output)
     assert not Path("report").exists()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_layer_reads_neither_itself_nor_one_below(number):
+    put(DETAILS, f"layers.{number}.name", "late")
+    put(DETAILS, "layers.1.inputs", ["late"])
+    assert refused().startswith(f"{DETAILS}: layers.1.inputs: found late, expected names of layers above")

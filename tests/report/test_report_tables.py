@@ -286,3 +286,11 @@ def test_growth_by_hand():
         ["cifar", "1,000 to 5,000 images", "1.0 to 5.0", "1.00", "900 to 4,500", "1.00"],
         ["cifar", "2 to 8 filters", "0.5 to 8.0", "2.00", "450 to 1,800", "1.00"],
     ]
+
+
+def test_a_cost_that_falls_is_not_written_as_if_it_rose():
+    rows = [("mnist", 100, 8, 10.0, 300), ("mnist", 200, 8, 20.0, 250), ("mnist", 400, 8, 40.0, 200)]
+    rows += [("mnist", 100, 16, 40.0, 400)]
+    columns = ["data_set", "images", "filters", "seconds", "peak_memory_mib"]
+    [images, _] = cells("growth", pd.DataFrame(rows, columns=columns))
+    assert images[4] == "300 to 200"

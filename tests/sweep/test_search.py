@@ -436,3 +436,10 @@ def test_trials_that_are_behind_are_stopped_and_no_others(task, monkeypatch):
     monkeypatch.setattr(take, "remote", lambda: (_ for _ in ()).throw(jobs.RayError()))
     made.stop({"behind": lambda _: True})  # the actor does not answer
     assert stopped == ["behind"]
+
+
+@pytest.mark.parametrize("text", ["deep=1,true", "deep=0,false"])
+def test_a_truth_value_is_not_the_number_that_equals_it(text):
+    one = override(text)
+    drawn = [search._with_values([one], {one.key_or_group: value}) for value in search.distribution(one).choices]
+    assert [trial for (trial,) in drawn] == values(one)

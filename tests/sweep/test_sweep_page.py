@@ -75,3 +75,18 @@ def test_where_there_is_nothing_to_compare_the_table_stands_alone(tmp_path, tria
     text = write(tmp_path, trials, "lr=0.1,0.2,0.3", "seed=1,2", "threads=2")
     assert "base64" not in text
     assert text.count("<tr>") == 1 + len(trials)
+
+
+def test_pruned_trials_are_counted_apart_from_failed_ones(tmp_path):
+    pruned = [ended(0.1, seed, 0.5, "pruned after 1 epochs, exists", pruned=True) for seed in (1, 2)]
+    text = write(tmp_path, [*TRIALS[:1], *pruned, TRIALS[2]], "lr=0.1,0.2,0.3", "seed=1,2")
+    assert "4 trials, 1 of them finished, 2 pruned." in text
+
+
+@pytest.mark.parametrize(("minimize", "direction"), [(False, "MAXIMIZE"), (True, "MINIMIZE")])
+def test_the_plots_know_which_values_are_better(tmp_path, monkeypatch, minimize, direction):
+    made, create = [], page.optuna.create_study
+    monkeypatch.setattr(page.optuna, "create_study", lambda **given: made.append(create(**given)) or made[-1])
+    monkeypatch.setattr(page, "_picture", lambda draw, width: "")
+    write(tmp_path, TRIALS, "lr=0.1,0.2,0.3", "seed=1,2", minimize=minimize)
+    assert [study.direction.name for study in made] == [direction]
