@@ -184,7 +184,7 @@ def _value(name: str, content: bytes, metric: str) -> float:
         raise UserError(f"{name}: {one_line(error)}; {REMEDY}") from None
     value = values.get(metric)
     if not is_number(value):
-        known = ", ".join(key for key, one in values.items() if is_number(one)) or "none"
+        known = one_line(", ".join(key for key, one in values.items() if is_number(one)) or "none")
         raise UserError(
             f"{name}: {metric}: found {value!r}, expected a number; name a metric of that file with --metric: {known}"
         )

@@ -78,9 +78,9 @@ def nests_deep(text: str) -> bool:
     return False
 
 
-def one_line(error: Exception) -> str:
-    """Return what an error says, without line breaks and not too long."""
-    return " ".join(str(error).split())[:300]
+def one_line(text: object) -> str:
+    """Return a text, such as an error's, without line breaks and not too long."""
+    return " ".join(str(text).split())[:300]
 
 
 def is_number(value: Value) -> TypeGuard[float]:
