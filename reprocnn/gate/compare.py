@@ -88,7 +88,7 @@ def _give_up(judgement: Judgement, why: str) -> None:
 def _judge(rev: str | None, accept: set[str], judgement: Judgement, source: Any, named: list[str]) -> None:
     read = source.read_files if named else read_files
     limits, files, now = _read_here(source, read)
-    rev = choose_base(rev, named or files.metrics_files())
+    rev = choose_base(rev, files.metrics_files())
     judgement.against = "nothing: HEAD is the first commit" if rev is None else describe(rev)
     if rev is not None and not named and (folder := new_folder(rev)):
         judgement.against += ", which does not have this folder"

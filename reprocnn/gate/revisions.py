@@ -143,7 +143,8 @@ def _remote() -> str:
 
 def _dirty(files: Sequence[str]) -> bool:
     """Return whether pipeline, results or limits differ from HEAD; results change with their dvc.lock."""
-    return bool(_git("status", "--porcelain", "--untracked-files=all", "--", *JUDGED, *files))
+    named = [f":(literal){file}" for file in files]
+    return bool(git("status", "--porcelain", "--untracked-files=all", "--", *JUDGED, *named))
 
 
 def _is_ancestor(earlier: str, later: str) -> bool:

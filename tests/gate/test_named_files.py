@@ -219,3 +219,23 @@ def test_a_key_of_two_files_begins_with_its_file(plain, capsys):
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("b.json:rmse", "rmse"))
     code, _, err = outcome(capsys, "--metrics=a.json", "--metrics=b.json", "--metrics=house.yaml")
     assert (code, "found a.json:rmse, b.json:rmse; run what writes it, or correct the target" in err) == (2, True), err
+
+
+def test_a_number_in_a_list_is_to_be_finite_too(plain, capsys):
+    write(1100)
+    Path("house.yaml").write_text("house:\n  rmse: 1100\n  of_folds: [1, .nan]\n")
+    code, _, err = outcome(capsys, *FILES)
+    assert (code, "house.yaml here: house.of_folds: found nan, expected a finite number" in err) == (2, True), err
+
+
+def test_a_change_counts_whatever_link_the_file_is_named_by(plain, capsys, tmp_path_factory):
+    """What git cannot look up would pass for unchanged."""
+    Path("below").mkdir()
+    call(plain, "git", "mv", "house.yaml", "below/house.yaml")
+    commit(plain)
+    Path("below/house.yaml").write_text("house:\n  rmse: 1211\n")
+    link = tmp_path_factory.mktemp("links") / "link"
+    link.symlink_to(plain / "below")
+    code, out, err = outcome(capsys, "--against=HEAD", f"--metrics={link / 'house.yaml'}", FILES[1])
+    assert (code, err) == (1, "")
+    assert "WORSE (by more than 10)" in out

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reprocnn.core.errors import UserError
-from reprocnn.gate.revisions import choose_base, default_revision
+from reprocnn.gate.revisions import choose_base, default_revision, new_folder
 
 IDENTITY = {f"GIT_{who}_{what}": "a@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
@@ -311,3 +311,31 @@ def test_an_experiment_that_is_head_is_head(forge):
 def test_an_unknown_revision_is_refused(forge, rev):
     with pytest.raises(UserError, match="no such revision"):
         choose_base(rev)
+
+
+def test_a_target_branch_that_is_empty_is_none(forge, monkeypatch):
+    """As GitHub has it where a commit is pushed."""
+    clone(forge, monkeypatch)
+    monkeypatch.setenv("GITHUB_BASE_REF", "")
+    assert default_revision() == git("rev-parse", "HEAD~")
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "params.yaml"])
+def test_what_is_judged_counts_in_a_folder_too(forge, name):
+    Path("below").mkdir()
+    Path("below", name).write_text("changed")
+    assert choose_base("HEAD") == "HEAD"
+
+
+def test_a_tag_with_the_name_of_a_remote_branch_is_refused(forge, monkeypatch):
+    clone(forge, monkeypatch)
+    assert choose_base("origin/feature") == "origin/feature"
+    git("tag", "origin/feature", "HEAD~")
+    with pytest.raises(UserError, match="both refs/tags and refs/remotes have it; name one in full"):
+        choose_base("origin/feature")
+
+
+def test_a_folder_is_not_new_at_a_revision_that_dvc_alone_knows(forge, monkeypatch):
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
+    assert (new_folder("HEAD"), new_folder("an-experiment")) == ("below", None)

@@ -465,3 +465,23 @@ def test_a_metric_that_the_commit_lacks_is_refused_before_any_machine_is_asked(r
     with pytest.raises(UserError, match=r"--metric val\.precision: found no such number"):
         command.main(["lr=0.1", "--metric=val.precision"])
     assert started[1] == []
+
+
+def test_an_experiment_whose_name_begins_with_that_of_a_trial_is_another(repository):
+    experiments = experiment(repository, "val.accuracy", val_json=VAL)
+    assert (experiments.exists("it"), experiments.exists("i"), experiments.value("i")) == (True, False, None)
+
+
+def test_outputs_are_fetched_from_the_remote_as_this_repository_has_it(repository, monkeypatch):
+    """DVC would take a relative path for one of another folder where it reads a commit."""
+    call(repository, "dvc", "remote", "add", "more", "../more")
+    fetched: list[Any] = []
+    monkeypatch.setattr(Repo, "fetch", lambda repo, **options: fetched.append(options))
+    module._fetch_outputs("it", "HEAD")
+    assert fetched[0]["config"]["remote"]["more"]["url"] == str(repository.parent / "more")
+
+
+def test_of_several_remotes_a_job_has_the_default_one(repository):
+    for name, options in (("first", ()), ("second", ("--default",))):
+        call(repository, "dvc", "remote", "add", "--force", *options, name, f"/nowhere/{name}")
+    assert template(Repo(), "0123").remote == "/nowhere/second"

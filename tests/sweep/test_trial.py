@@ -936,3 +936,11 @@ def test_clones_are_in_no_folder_that_others_could_change(tmp_path, monkeypatch)
         monkeypatch.setattr(os, "getuid", lambda uid=uid: uid)
         with pytest.raises(UserError, match=f"sweep-{uid}: expected a folder of this user, got a link or another"):
             trial._places()
+
+
+def test_a_pruned_trial_that_diverged_has_no_metric(monkeypatch, capsys, reported):
+    fake = Fake(slots=1)
+    fake.outcomes = {"lr=0.1": [[0.3, float("nan")]]}
+    assert run(fake, monkeypatch, "0.1", "0.5") == 0
+    assert reported == [(None, "pruned"), 0.5]
+    assert "val.accuracy -       lr=0.1  pruned after 2 epochs, 84 s on host-a\n" in capsys.readouterr().out
