@@ -7,11 +7,13 @@ import pytest
 
 from reprocnn.audit import api, graph, noise, recognize
 from reprocnn.audit.api import audit
+from reprocnn.audit.files import load
 from reprocnn.backend import keras, layers, tf
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.networks import build
 from reprocnn.networks.whitening import set_whitening
+from tests.audit.faulty_networks import mlp
 from tests.support.small_models import (
     CATEGORICAL,
     LOGITS,
@@ -531,3 +533,66 @@ def test_a_loss_of_numbers_is_recognized():
     assert recognize.loss(lambda y, p: abs(y - p), 3) == ("mean_absolute_error", False)
     assert recognize.loss(lambda y, p: abs(y - p) ** 1.5, 3) is None
     assert recognize.loss(lambda y: y, 3) is None
+
+
+def test_a_layer_of_unlucky_units_keeps_its_weights():
+    inputs = keras.Input((8,))
+    hidden = layers.Dense(8, activation="relu")(inputs)
+    unlucky = layers.Dense(2, activation="relu", name="unlucky")
+    joined = layers.Concatenate()([hidden, unlucky(hidden)])
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(joined))
+    kernel = -np.random.default_rng(0).uniform(0.1, 1, (8, 2)).astype("float32")
+    unlucky.kernel.assign(kernel)
+    assert found(model, "no-gradient") == []
+    assert np.array_equal(unlucky.kernel, kernel)
+
+
+def test_loads_what_adam_keeps_of_a_large_layer(tmp_path):
+    model = chain((800,), layers.Dense(800))
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    assert load(tmp_path / "model.keras").count_params() == 800 * 801
+
+
+def test_an_activation_without_a_hash_is_unknown():
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, x):
+            return keras.ops.relu(x)
+
+    assert audit(mlp(layers.Dense(16, activation=Unhashable()))) == []
+
+
+def test_ids_are_few_enough_for_every_embedding():
+    ids = keras.Input((64,), dtype="int32")
+    both = [layers.Embedding(size, 4)(ids) for size in (5, 500)]
+    (batch,) = noise.make(keras.Model(ids, layers.Add()(both)))
+    assert batch.max() == 4
+
+
+def test_ids_reach_an_embedding_behind_operations():
+    ids = keras.Input((64,))
+    (batch,) = noise.make(keras.Model(ids, layers.Embedding(500, 4)(keras.ops.cast(ids, "int32"))))
+    assert batch.min() >= 0
+    assert batch.max() > 400
+
+
+def test_outputs_are_in_the_order_of_their_names():
+    inputs = keras.Input((8,))
+    hidden = layers.Dense(8, activation="relu")(inputs)
+    ends = {"b": layers.Dense(1, name="number")(hidden), "a": layers.Dense(3, name="scores")(hidden)}
+    losses = {"a": "categorical_crossentropy", "b": "mse"}
+    assert found(keras.Model(inputs, ends), "logits-as-probabilities", loss=losses)[0][0] == "scores"
+
+
+def test_a_step_of_ones_own_may_take_other_labels():
+    class Own(keras.Model):
+        def train_step(self, data):
+            return {}
+
+    inputs = keras.Input((8,))
+    model = Own(inputs, [layers.Dense(1)(inputs), layers.Dense(2)(inputs)])
+    x = np.random.default_rng(0).normal(size=(8, 8))
+    assert audit(model, x=x, y=[np.zeros(8)] * 3) == []

@@ -5,7 +5,7 @@ import pytest
 
 from reprocnn.audit.api import RULES, audit
 from reprocnn.backend import keras, layers
-from tests.audit.faulty_networks import cnn, conv, mlp
+from tests.audit.faulty_networks import X8, cnn, conv, mlp
 from tests.audit.sound_networks import compiled
 from tests.support.small_models import chain
 
@@ -1141,6 +1141,167 @@ for name in ("sigmoid", "ones"):
         lambda: of(compiled(Certain("softmax"), "adam", BINARY), x=NOISE[:16]),
         lambda name=name: of(compiled(Certain(name), "adam", BINARY), x=NOISE[:16]),
     )
+
+
+# Details that single guards and limits of the rules decide
+
+
+def with_one(value):
+    x = X8.copy()
+    x[3, 2] = value
+    return of(mlp(), x=x)
+
+
+def bright(top):
+    x = np.random.default_rng(0).uniform(0, top, (N, 16, 16, 3))
+    return of(cnn(layers.RandomBrightness(0.2), conv()), x=x)
+
+
+def attended(between):
+    inputs = Input((12,), dtype="int32")
+    x = between(layers.Embedding(50, 8)(inputs))
+    x = layers.GlobalAveragePooling1D()(layers.MultiHeadAttention(2, 4)(x, x))
+    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+
+
+def late(differs):
+    x = np.random.default_rng(0).normal(size=(1200, 8)).astype("float32")
+    y = x[:, 2].copy()
+    if differs:
+        y[1000:] = np.random.default_rng(1).normal(size=200)
+    return of(mlp(units=1, last=None, loss="mse"), x=x, y=y)
+
+
+def given(*values):
+    return lambda shape, dtype=None: ops.convert_to_tensor(values, dtype)
+
+
+def prelu(*slopes):
+    return mlp(layers.Dense(2), layers.PReLU(alpha_initializer=given(*slopes)))
+
+
+def noise_in(training):
+    noise = layers.GaussianNoise(0.1)
+    return functional((8,), lambda x: layers.Dense(3, activation="softmax")(noise(relu()(x), training=training)))
+
+
+def scaled_by(*gamma):
+    norm = layers.BatchNormalization(gamma_initializer=given(*gamma))
+    return mlp(layers.Dense(2, use_bias=False), norm, layers.ReLU())
+
+
+def norm_after(data_format):
+    shape = (3, 9, 9) if data_format == "channels_first" else (9, 9, 3)
+    first = layers.Conv2D(8, 3, use_bias=False, data_format=data_format)
+    rest = layers.ReLU(), layers.Flatten(), layers.Dense(3, activation="softmax")
+    return compiled(chain(shape, first, layers.BatchNormalization(axis=1), *rest))
+
+
+def first_channels(size):
+    first = layers.Conv2D(16, 5, padding="same", data_format="channels_first", activation="relu")
+    return compiled(chain((3, 4, size), first, layers.Flatten(), layers.Dense(3, activation="softmax")))
+
+
+def narrowing(kind, shape):
+    stack = kind(32, 3, activation="relu"), kind(16, 3, activation="relu"), layers.Flatten()
+    return compiled(chain(shape, *stack, layers.Dense(3, activation="softmax")))
+
+
+def upsampled(kind):
+    return cnn(conv(), layers.UpSampling2D(), kind(8, 3, strides=2, activation="relu"))
+
+
+def joined_along(axis):
+    def make(x):
+        a, b = (layers.Conv2D(8, 3, padding="same", activation="relu")(x) for _ in range(2))
+        x = layers.Conv2D(8, 3, activation="relu")(layers.Concatenate(axis=axis)([a, b]))
+        return layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+
+    return functional((16, 16, 3), make)
+
+
+def turned(*between):
+    pool = layers.MaxPooling2D(data_format="channels_first")
+    return cnn(conv(), *between, pool, layers.Permute((2, 3, 1)), conv())
+
+
+def dropped_pool(*between):
+    return cnn(conv(activation=None), *between, layers.MaxPooling2D(), conv())
+
+
+def halved():
+    return chain((8,), relu(), layers.Dense(3, activation="softmax", dtype="mixed_float16"))
+
+
+def one_output(weight):
+    return compiled(chain((8,), layers.Dense(1)), "adam", "mse", loss_weights=[weight])
+
+
+def focal(**options):
+    return mlp(units=1, last="sigmoid", loss=L.BinaryFocalCrossentropy(alpha=1.0, **options))
+
+
+def falling(steps, rates):
+    return mlp(optimizer=OPTIMIZERS.SGD(Piecewise(steps, rates)))
+
+
+def normed_alone():
+    model = chain((8,), layers.BatchNormalization(), layers.Dense(3, activation="softmax"))
+    return compiled(model, OPTIMIZERS.Adam(0.5))
+
+
+def many_filters(*size):
+    return cnn(layers.Conv2D(64, *size, activation="relu"), shape=(16, 16, 1))
+
+
+def normed_output(norm):
+    return mlp(last=None, loss="mse", after=[norm])
+
+
+CODED = np.eye(3)[np.arange(N) % 3]
+for name, code, guilty, innocent, message in (
+    ("an infinite input", "missing-values", lambda: with_one(np.inf), lambda: with_one(1.0), "1 of"),
+    ("values up to two for a range of 255", "value-range", lambda: bright(1.5), lambda: bright(2), ""),
+    ("dropout knows of no order", "order-blind", lambda: attended(layers.Dropout(0.1)),
+     lambda: attended(layers.Conv1D(8, 3, padding="same", activation="relu")), ""),
+    ("a column that is the label of all rows", "label-among-inputs", lambda: late(False), lambda: late(True), ""),
+    ("one slope below zero of a prelu", "activation-setting", lambda: prelu(-0.5, 0.25), lambda: prelu(0.0, 0.25),
+     "a slope of -0.5"),
+    ("noise that is to stay at inference", "overruled-training", lambda: noise_in(True), lambda: noise_in(None),
+     "called with training=True"),
+    ("one scale that is not zero", "zero-scale", lambda: scaled_by(0.0, 0.0), lambda: scaled_by(0.0, 1.0), ""),
+    ("batch norm of channels first", "norm-axis", lambda: norm_after("channels_last"),
+     lambda: norm_after("channels_first"), ""),
+    ("patches may have many filters", "many-filters", lambda: many_filters(2), lambda: many_filters(2, 2), ""),
+    ("convolutions over time may narrow", "fewer-filters", lambda: narrowing(layers.Conv2D, (9, 9, 3)),
+     lambda: narrowing(layers.Conv1D, (9, 3)), ""),
+    ("a kernel over the columns of channels first", "kernel-over-map", lambda: first_channels(2),
+     lambda: first_channels(8), "on a 4x2 map"),
+    ("a transposed convolution undoes no upsampling", "undone-upsampling", lambda: upsampled(layers.Conv2D),
+     lambda: upsampled(layers.Conv2DTranspose), ""),
+    ("an axis counted from the end", "concatenated-axis", lambda: joined_along(-2), lambda: joined_along(-1),
+     "joins along axis 2 of 4"),
+    ("grey images with channels first", "channels-first", lambda: cnn(conv(), shape=(1, 28, 28)),
+     lambda: cnn(conv(), shape=(28, 28, 1)), ""),
+    ("formats with the axes moved between", "mixed-formats", lambda: turned(),
+     lambda: turned(layers.Permute((3, 1, 2))), ""),
+    ("dropout before a pool of linear values", "pooled-linear", lambda: dropped_pool(layers.Dropout(0.1)),
+     lambda: dropped_pool(layers.ReLU(), layers.Dropout(0.1)), ""),
+    ("half precision without a loss", "half-precision", lambda: mlp(dtype="mixed_float16"), halved, ""),
+    ("a divergence of several at once", "sigmoid-output",
+     lambda: of(mlp(last="sigmoid", loss="kl_divergence"), y=CODED),
+     lambda: of(mlp(last="sigmoid", loss="kl_divergence"), y=np.full((N, 3), 0.9)), ""),
+    ("several labels at once are no one-hot rows", "loss-and-output",
+     lambda: of(mlp(last=None, loss="mse"), y=CODED), lambda: of(mlp(last=None, loss="mse"), y=1 - CODED), ""),
+    ("directions of unit length", "norm-on-output", lambda: normed_output(layers.LayerNormalization()),
+     lambda: normed_output(layers.UnitNormalization()), ""),
+    ("the only output without weight", "loss-weight", lambda: one_output(0.0), lambda: one_output(1.0), ""),
+    ("an alpha that does not balance", "loss-setting", lambda: focal(apply_class_balancing=True), focal, ""),
+    ("a norm beside a single layer", "learning-rate", lambda: mlp(optimizer=OPTIMIZERS.Adam(0.5)), normed_alone, ""),
+    ("a low rate that rises again", "short-schedule", lambda: falling([90], [0.1, 0.005]),
+     lambda: falling([90, 400], [0.1, 0.005, 0.1]), ""),
+):  # fmt: skip
+    pair(name, code, guilty, innocent, message)
 
 
 @pytest.mark.parametrize("name", PAIRS)
