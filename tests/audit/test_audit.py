@@ -557,7 +557,8 @@ def test_loads_what_adam_keeps_of_a_large_layer(tmp_path):
 
 def test_an_activation_without_a_hash_is_unknown():
     class Unhashable:
-        __hash__ = None
+        def __eq__(self, other):  # with which Python takes the hash away
+            return self is other
 
         def __call__(self, x):
             return keras.ops.relu(x)
