@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _written(text: str, stream: TextIO) -> bool:
-    """Print, and return whether that worked; if not, Python does not try again at its end, with another code."""
+    """Print, and return whether that worked; if not, keep Python from trying again at exit, which changes the code."""
     try:
         print(text, file=stream, flush=True)
         return True

@@ -189,8 +189,9 @@ def _limits(values: dict[str, Any]) -> tuple[Limits, list[str]]:
     for key, highest in (("alpha", 0.5), ("tolerance", math.inf)):
         value: Any = gate.get(key)
         if not is_number(value) or not 0 <= value <= highest:
-            found, upper = "nothing" if value is None else repr(value), f" to {highest:g}" if key == "alpha" else " up"
-            faults.append(f"gate.{key}: found {found}, expected a number from 0{upper}; set it")
+            found = "nothing" if value is None else repr(value)
+            expected = f"from 0 to {highest:g}" if math.isfinite(highest) else "of at least 0"
+            faults.append(f"gate.{key}: found {found}, expected a number {expected}; set it")
         else:
             numbers[key] = float(value)
     return Limits(targets, numbers.get("alpha", 0.0), numbers.get("tolerance", 0.0), own), faults
