@@ -98,7 +98,7 @@ bench-seeds: $(INSTALLED) ## train every setting with several seeds (six hours)
 	@python -m benchmarks seeds cifar-95 2
 	@python -m benchmarks seeds cifar-plain 2
 
-bench: $(INSTALLED) .venv-bench/.installed ## compare all settings with their peers (up to five hours, resumable; QUICK=1: MNIST, 15 minutes)
+bench: $(INSTALLED) .venv-bench/.installed ## compare the settings with their peers (up to five hours, resumable; QUICK=1: MNIST, 15 minutes)
 	@python -m benchmarks bench .venv-bench/bin/python $(if $(QUICK),--quick)
 ifndef QUICK
 	@python -m benchmarks step .venv-bench/bin/python
