@@ -50,8 +50,8 @@ def two_activations(graph: Graph, task: Task) -> Found:
     fix="Use softmax over the last axis, its default.",
 )
 def softmax_axis(graph: Graph, task: Task) -> Found:
-    """The softmax of an output runs over another axis than that of the loss, which is of classes that exclude each
-    other. One that is followed by a Permute is left alone.
+    """The softmax of an output runs over another axis than its loss, which is for classes that exclude each other. A
+    softmax that is followed by a Permute is left alone.
     """
     for head in task.heads:
         axis = getattr(head.call.layer, "axis", -1)

@@ -39,13 +39,13 @@ CURVES = ("AUC", "PrecisionAtRecall", "RecallAtPrecision", "SensitivityAtSpecifi
 
 @rule(
     "warning",
-    why="Steps this large throw the weights about and the loss grows; steps this small move nothing in any usual time.",
-    fix="Start with 1e-3 for Adam and its like, 1e-2 to 1e-1 for SGD.",
+    why="Steps this large throw the weights about and the loss grows; steps this small hardly move them.",
+    fix="Start with 1e-3 for Adam and its variants, 1e-2 to 1e-1 for SGD.",
 )
 def learning_rate(graph: Graph, task: Task) -> Found:
-    """The learning rate, or the highest of a schedule, is 0.05 or more for Adam and its like, 1 or more for SGD unless
-    it clips, or below a millionth (Adadelta 0.01: its paper has 1, Keras 0.001). A model of which a single
-    layer trains may take large steps.
+    """The learning rate, or the highest of a schedule, is 0.05 or more for Adam and its variants, 1 or more for SGD
+    unless it clips, or below a millionth (Adadelta: below 0.01, since its paper has 1 and Keras 0.001). A model of
+    which a single layer trains may take large steps.
     """
     if task.optimizer is None:
         return
@@ -69,7 +69,7 @@ def learning_rate(graph: Graph, task: Task) -> Found:
 )
 def short_schedule(graph: Graph, task: Task) -> Found:
     """After a hundred steps a schedule has at most 5 % of its highest learning rate left, for good, or all its steps
-    together go as far as a hundred of the highest.
+    together go no further than a hundred at the highest rate.
     """
     rates = _rates(task.optimizer) if task.optimizer is not None else [0.0]
     after = [rate for step, rate in zip(STEPS, rates, strict=False) if step >= SOON]
@@ -119,7 +119,7 @@ def metric_and_output(graph: Graph, task: Task) -> Found:
     """accuracy of a regression, a sparse metric for one-hot rows or the other way round, a metric of two classes or of
     numbers for class numbers, binary accuracy of classes that exclude each other, categorical accuracy of one unit, a
     threshold of probabilities for logits or outside 0 to 1, top-k of no more than k classes, mean IoU of probabilities
-    or of another number of classes. Metrics of one's own are left alone.
+    or of another number of classes. Custom metrics are left alone.
     """
     for head in task.heads:
         for metric in head.metrics:

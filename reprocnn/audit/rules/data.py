@@ -129,7 +129,7 @@ def idle_masking(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="With mask_zero=True, the id 0 is no item but padding: layers that use the mask skip it.",
+    why="With mask_zero=True, the id 0 is padding, not an item: layers that use the mask skip it.",
     fix="Number the items from 1 and add one to input_dim, or leave out mask_zero.",
 )
 def masked_items(graph: Graph, task: Task) -> Found:
@@ -146,7 +146,7 @@ def masked_items(graph: Graph, task: Task) -> Found:
 
 @rule(
     "warning",
-    why="All values are taken for one, the unknown: nothing of the input is left.",
+    why="All values become the same one, the unknown word: nothing of the input is left.",
     fix="Adapt the lookup to the data as it goes in, or give it the vocabulary in that form.",
 )
 def unknown_words(graph: Graph, task: Task) -> Found:
@@ -216,9 +216,9 @@ def sees_next_step(graph: Graph, task: Task) -> Found:
     fix="Name the axes: axis=-1 for softmax, norms and means. Keep the first axis, the batch, in place.",
 )
 def mixed_rows(graph: Graph, task: Task) -> Found:
-    """At inference, the first row gives another output among two rows than among more. Left alone are models that draw
-    random numbers, keep a state, take words, batches of one size or a matrix of all rows by all rows, outputs without
-    an axis of rows, and layers that by their name compare the rows of a batch (minibatch).
+    """At inference, the first row has another output in a batch of two than in a larger one. Left alone are models that
+    draw random numbers, keep a state, or take words, batches of one size or a matrix of all rows by all rows; outputs
+    without an axis of rows; and layers whose name says that they compare the rows of a batch (minibatch).
     """
     inputs = getattr(task.model, "inputs", None) or []
     is_named = any("minibatch" in type(call.layer).__name__.lower() for call in graph.calls)
@@ -273,8 +273,8 @@ def order_blind(graph: Graph, task: Task) -> Found:
 def label_among_inputs(graph: Graph, task: Task) -> Found:
     """The labels are equal to one column of an input that has more, to that column times a factor plus a constant, or
     to one step of a sequence. Or they are an input sequence itself, perhaps one step late, and each output sees the
-    step that is its label and none after it. An autoencoder's labels are its input, and of fewer than eight rows of the
-    rarer class a column may be the label by chance. Needs `x` and `y`.
+    step that is its label and none after it. Left alone are autoencoders, whose labels are their input, and labels with
+    fewer than eight rows of the rarer class, which a column may equal by chance. Needs `x` and `y`.
     """
     for head in task.heads:
         for name, values in task.inputs.items():

@@ -62,8 +62,8 @@ def symmetry(graph: Graph, task: Task) -> Found:
 )
 def constant_start(graph: Graph, task: Task) -> Found:
     """All weights of a layer's kernel have one value, although the gradients differ. Zeros are left alone in an output
-    layer and where the result is added to something else or multiplied with it, as in a residual branch; so are
-    vectors, and matrices beside random ones, in custom layers: scales and deviations.
+    layer and where the result is added to something else or multiplied with it, as in a residual branch. In custom
+    layers, vectors are left alone, and so are matrices beside random ones: they may be scales or deviations.
     """
     calls = {call.name: call for call in graph.calls}
     for one in _equal_units(graph):

@@ -121,8 +121,8 @@ def class_numbers(graph: Graph, task: Task) -> Found:
     fix="For several classes at once use sigmoid and binary_crossentropy; else scale the rows to a sum of 1.",
 )
 def label_rows(graph: Graph, task: Task) -> Found:
-    """Over 1 % of the rows of labels for categorical cross-entropy do not sum to 1. Rows of zeros are left alone, and
-    so are negative labels, one in a row, which weight the gradient of a policy, and the input of an autoencoder.
+    """Over 1 % of the rows of labels for categorical cross-entropy do not sum to 1. Left alone are rows of zeros,
+    labels that weight a policy gradient (one value in a row, some of them negative), and the input of an autoencoder.
     """
     for head, labels in _labelled(task):
         if head.one_hot and head.loss and not head.loss.is_sparse:
@@ -167,7 +167,7 @@ def one_class(graph: Graph, task: Task) -> Found:
 )
 def unscaled_labels(graph: Graph, task: Task) -> Found:
     """Labels of a mean squared or absolute error have a root mean square above 1,000, or over 1 % of those of a mean
-    absolute percentage error are zero. The model may scale its outputs to them.
+    absolute percentage error are zero. A model that scales its outputs to them is left alone.
     """
     for head, labels in _labelled(task):
         if head.loss and head.loss.kind == "mean_absolute_percentage_error" and (labels == 0).mean() > SOME:

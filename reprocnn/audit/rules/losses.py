@@ -71,8 +71,8 @@ def infinite_loss(graph: Graph, task: Task) -> Found:
 )
 def reversed_loss(graph: Graph, task: Task) -> Found:
     """A custom loss is larger where outputs equal labels than where they differ, however they do: Dice or R2 instead of
-    1 minus it. Needs `y`, of the shape of the output. Contrastive losses of a distance, which is 0 for pairs of label
-    1, are left alone.
+    1 minus it. Needs `y`, of the shape of the output. Contrastive losses, of a distance that is 0 for pairs of label 1,
+    are left alone.
     """
     for head, function, labels, outputs in _own_losses(task):
         if labels.size != tf.size(outputs) or not np.ptp(labels) or not np.isfinite(labels).all():
@@ -96,7 +96,7 @@ def reversed_loss(graph: Graph, task: Task) -> Found:
     fix="Take the square or the absolute value of the error, or the maximum of two terms that rise on either side.",
 )
 def unbounded_loss(graph: Graph, task: Task) -> Found:
-    """A custom loss falls on and on the further linear outputs are above the labels, or below them. Needs `y`, of the
+    """A custom loss keeps falling the further linear outputs are above the labels, or below them. Needs `y`, of the
     shape of the output. A critic's labels, which have two values, are left alone.
     """
     for head, function, labels, outputs in _own_losses(task):
@@ -143,8 +143,8 @@ def ignored_labels(graph: Graph, task: Task) -> Found:
 def loss_and_output(graph: Graph, task: Task) -> Found:
     """A loss for numbers (mse, mae, ...) behind a softmax, or with labels that are one-hot rows or, behind one sigmoid,
     zeros and ones; binary cross-entropy behind a softmax; hinge behind outputs that are never negative; msle behind
-    outputs that can be; cosine similarity of one unit; relu or tanh
-    before a loss that takes logits; a loss for a critic (Wasserstein) behind a sigmoid.
+    outputs that can be; cosine similarity of one unit; relu or tanh before a loss that takes logits; a loss for a
+    critic (Wasserstein) behind a sigmoid.
     """
     for head in task.heads:
         if head.loss:

@@ -79,10 +79,10 @@ def sigmoid_output(graph: Graph, task: Task) -> Found:
     fix="Set from_logits=True in the loss, or end in softmax (sigmoid for binary cross-entropy).",
 )
 def logits_as_probabilities(graph: Graph, task: Task) -> Found:
-    """The output is linear, or has an activation that gives no probabilities, but the loss expects probabilities. Of an
-    output whose last layer is not in the graph, or that is scaled after its activation, the values have to lie outside
-    of 0 to 1; so do those of an exponential of something computed, such as a distance. A custom Dice or IoU loss
-    counts if it is lowest where outputs and labels are equal.
+    """The output is linear, or has an activation that gives no probabilities, but the loss expects probabilities. If
+    the last layer is not in the graph, or the output is scaled after its activation or is the exponential of something
+    computed, such as a distance, it counts only if its values lie outside of 0 to 1. A custom Dice or IoU loss counts
+    if it is lowest where outputs and labels are equal.
     """
     for head in task.heads:
         if head.loss and not head.loss.is_known and head.activation == "linear" and _compares_masks(head):
@@ -138,7 +138,7 @@ def single_output(graph: Graph, task: Task) -> Found:
     fix="Use categorical_crossentropy for one-hot rows and sparse_categorical_crossentropy for class numbers.",
 )
 def labels_and_loss(graph: Graph, task: Task) -> Found:
-    """One-hot labels meet the sparse loss, or class numbers the other one. Needs the labels."""
+    """One-hot labels meet the sparse loss, or class numbers the one for one-hot labels. Needs the labels."""
     for head in task.heads:
         if head.loss and head.one_hot == head.loss.is_sparse:
             labels = "one-hot labels" if head.one_hot else "class numbers as labels"

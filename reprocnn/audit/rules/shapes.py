@@ -158,8 +158,8 @@ def concatenated_axis(graph: Graph, task: Task) -> Found:
     fix="Put the steps on the second axis, (batch, steps, features), or use Dense.",
 )
 def one_step(graph: Graph, task: Task) -> Found:
-    """A recurrent layer, or attention of a sequence to itself, gets sequences of one step. Layers that keep a state or
-    are given one, as in decoders, are left alone.
+    """A recurrent layer or self-attention gets sequences of one step. Layers that keep a state or are given one, as in
+    decoders, are left alone.
     """
     for call in graph.calls:
         shape = call.inputs[0].shape if call.inputs else ()

@@ -66,8 +66,8 @@ def dropout_rate(graph: Graph, task: Task) -> Found:
     fix="Start with an L2 of 1e-4 and an L1 of 1e-5.",
 )
 def strong_penalty(graph: Graph, task: Task) -> Found:
-    """A layer has an L1 penalty of 0.01 or more, or an L2 penalty of 0.1 or more, on weights or activations, or one of
-    10 or more for rows that are not orthogonal.
+    """A layer has an L1 penalty of 0.01 or more, or an L2 penalty of 0.1 or more, on weights or activations, or an
+    orthogonality penalty of 10 or more.
     """
     for call in graph.calls:
         for _, layer in _inside(call):
@@ -79,12 +79,12 @@ def strong_penalty(graph: Graph, task: Task) -> Found:
 
 @rule(
     "error",
-    why="The loss falls on and on as weights or activations grow: training enlarges them until they overflow.",
-    fix="Turn the sign: a penalty is added to the loss, and so is a KL divergence.",
+    why="The loss keeps falling as weights or activations grow: training enlarges them until they overflow.",
+    fix="Flip the sign: a penalty is added to the loss, and so is a KL divergence.",
 )
 def negative_penalty(graph: Graph, task: Task) -> Found:
-    """A penalty of your own on weights or activations falls on and on the larger they are, or what a layer of your own
-    adds to the loss falls with the square of its inputs, or faster.
+    """A custom penalty on weights or activations keeps falling as they grow, or what a custom layer adds to the loss
+    falls with the square of its inputs, or faster.
     """
     seen = set()
     for call in graph.calls:
@@ -190,7 +190,7 @@ def norm_axis(graph: Graph, task: Task) -> Found:
     fix="Set trainable = True, or load trained weights first.",
 )
 def frozen_norm(graph: Graph, task: Task) -> Found:
-    """Batch norm is frozen, and its averages are as at the start, behind a layer that trains."""
+    """Batch norm is frozen with its initial averages, behind a layer that trains."""
     spared = adversary(graph)
     for call in graph.calls:
         if not isinstance(call.layer, layers.BatchNormalization) or call.layer.trainable or call.name in spared:
@@ -229,8 +229,8 @@ def overruled_training(graph: Graph, task: Task) -> Found:
     fix="Prepare the inputs as for the training of these layers: that network's preprocess_input, and nothing else.",
 )
 def frozen_scale(graph: Graph, task: Task) -> Found:
-    """The inputs of the first frozen batch norm with averages of its own have over 400 times, or less than a 400th, of
-    its moving variance. Needs `x`.
+    """The variance of the inputs of the first frozen batch norm with trained averages is over 400 times its moving
+    variance, or less than a 400th of it (median over channels). Needs `x`.
     """
     for call in graph.calls if task.inputs else ():
         if not isinstance(call.layer, layers.BatchNormalization) or call.layer.trainable:
@@ -269,9 +269,10 @@ def zero_scale(graph: Graph, task: Task) -> Found:
     fix="Use the initializer's default scale: glorot_uniform, or he_normal before ReLU.",
 )
 def large_weights(graph: Graph, task: Task) -> Found:
-    """The kernel of a layer that trains is over ten times as large as would keep the size of its inputs, or a hidden
-    layer's biases have a root mean square above 10. If a normalization follows, the scale does not matter, the output
-    of a regression has that of its labels, and if a sine or cosine follows, it is the frequency.
+    """The kernel of a layer that trains is over ten times as large as one that keeps the scale of its inputs, or a
+    hidden layer's biases have a root mean square above 10. Left alone are layers before a normalization, where the
+    scale does not matter, the output of a regression, which has the scale of its labels, and layers before a sine or
+    cosine, whose weights are frequencies.
     """
     calls = {call.name: call for call in graph.calls}
     # A regression that was trained has weights of the size of its labels.
