@@ -1,6 +1,6 @@
 """Write the trained networks for other programs, each with a model card: export/NAME.keras and export/NAME.md.
 
-They take uint8 images, in batches of any size, and give probabilities.
+The networks take uint8 images, in batches of any size, and give probabilities.
 """
 
 import argparse

@@ -1,19 +1,22 @@
 """Compare the code deps that dvc.yaml declares with the code that each stage imports, in any DVC repository.
 
-A stage's code is the Python files that its `cmd` names, as scripts, behind `-m` or by a command of pyproject.toml, and
-what they import, found in the source without running it: inside functions too, but not behind `if TYPE_CHECKING`. So
-are scripts that they start, as with `subprocess.run([sys.executable, "x.py"])`, if their names are written out there or
-in a variable that the call is given. If code imports by name, as with `importlib.import_module`, the strings of the
-call count, or all strings of a file that builds the name elsewhere; of a name that is completed at run time, the whole
-package. A module that is nowhere on the path and not installed is looked for in all folders, since code may extend
-`sys.path`, unless pyproject.toml, requirements.txt or environment.yml lists a package of its name.
+A stage's code is the Python files that its `cmd` names (as scripts, after `-m`, or by a command of pyproject.toml) and
+what they import. Imports are found in the source without running it: inside functions too, but not below
+`if TYPE_CHECKING`. Scripts that the code starts, as with `subprocess.run([sys.executable, "x.py"])`, count if their
+names are written out there or in a variable that the call is given. If code imports by name, as with
+`importlib.import_module`, the strings of the call count; if the file builds the name elsewhere, all its strings; and if
+the name is completed at run time, the whole package. A module that is neither on the path nor installed is looked for
+in all folders, since code may extend `sys.path`, unless pyproject.toml, requirements.txt or environment.yml lists a
+package of its name.
 
 A dep may be a folder: it stands for all Python files below it. Params may declare a Python file that only sets values.
-DVC must see what is imported, so files that .dvcignore names are differences too. Stages that run no Python file of the
-repository are skipped, and so are modules that hold nothing but a docstring. A dep is unneeded only if all that its
-stage runs is followed, and neither that nor a YAML, JSON, TOML or INI file that the stage reads names it; a line names
-what is not followed, such as a shell script. No dep is unneeded if the code unpickles or if it imports by a name of
-which nothing is written out, as with `hydra.utils.instantiate`.
+DVC must see what is imported, so imported files that .dvcignore names are differences too. Stages that run no Python
+file of the repository are skipped, and so are modules that hold nothing but a docstring.
+
+A dep is unneeded only if everything that its stage runs can be followed, and neither that code nor a YAML, JSON, TOML
+or INI file that the stage reads names the dep. What cannot be followed, such as a shell script, is named in a line. No
+dep is unneeded if the code unpickles, or if it imports by a name of which nothing is written out, as with
+`hydra.utils.instantiate`.
 """
 
 import argparse

@@ -113,9 +113,9 @@ def main(arguments: list[str]) -> None:
         prog="reprocnn gate calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="predictions or metrics, one file per seed")
-    parser.add_argument("--metric", required=True, help="by its dotted name, such as digits.test.accuracy")
+    parser.add_argument("--metric", required=True, help="the metric, by its dotted name, such as digits.test.accuracy")
     parser.add_argument(
-        "--false-alarms", type=float, default=0.01, metavar="SHARE", help="of harmless changes that fail"
+        "--false-alarms", type=float, default=0.01, metavar="SHARE", help="share of harmless changes that may fail"
     )
     parser.add_argument("--run", metavar="COMMAND", help="the command that trains and evaluates seed {seed}")
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many seeds to --run")

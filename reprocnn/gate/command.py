@@ -9,10 +9,10 @@ because a metric is missing or invalid, the test images differ, the results are 
 base is not in this clone; stderr says why.
 
 The metric NAME.test.accuracy is judged image by image, with McNemar's exact test, if both revisions have
-plots/NAME/predictions.csv (y_true, y_pred). Otherwise a metric is judged by its noise over seeds if its target has it;
-an accuracy by its count NAME.test.n, with Fisher's exact test of two proportions; anything else by `gate.tolerance`
-alone. The count, the digest of the test images (NAME.test.digest) and NAME.source are in the metrics file, or without
-NAME in evaluation/NAME.json.
+plots/NAME/predictions.csv (y_true, y_pred). Otherwise a metric is judged by its noise over seeds, if its target sets
+`noise`; an accuracy by its count NAME.test.n, with Fisher's exact test of two proportions; anything else by
+`gate.tolerance` alone. The count, the digest of the test images (NAME.test.digest) and NAME.source are in the metrics
+file, or in evaluation/NAME.json without the prefix NAME.
 
 `reprocnn gate calibrate` finds alpha and noise from several seeds.
 """
