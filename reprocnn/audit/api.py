@@ -78,8 +78,8 @@ def audit(
 
     `loss` is as for `compile`; the default is the one the model was compiled with. `x` and `y` are as for `fit`: a
     few rows of `x` run through the model instead of noise, and build it if need be; the labels `y` are compared with
-    losses and outputs. Of a tf.data.Dataset, a PyDataset or an iterator, the first batch is taken. `ignore` switches
-    rules off: it gives the reason by the rule's code. Rules that lack what they need are skipped.
+    losses and outputs. From a tf.data.Dataset, a PyDataset or an iterator, the first batch is taken. `ignore` switches
+    rules off: it maps a rule's code to the reason. Rules that lack what they need are skipped.
 
     Raises UserError if the model is not built or cannot compute the batch, or if an argument is not as for `fit`.
     """

@@ -24,9 +24,9 @@ SMALL = 0.01  # root mean square; weights that started at zero are still smaller
 class Audit(keras.callbacks.Callback):
     """Print the findings to stderr before the first epoch, and stop if one is an error.
 
-    `x`, `y`, `num_classes` and `ignore` as for `audit`. After each of the first `watch` epochs the first rows of `x`
-    run through the model: layers whose units have died and vanished gradients are printed, and a loss that is not
-    finite or, at the last of them, has not moved.
+    `x`, `y`, `num_classes` and `ignore` are as for `audit`. After each of the first `watch` epochs, run the first rows
+    of `x` through the model, and print which layers have dead units or vanished gradients and whether the loss is not
+    finite; after the last of these epochs, also whether the loss has not moved.
     """
 
     def __init__(self, *, stop: bool = True, watch: int = 0, **known: Any) -> None:
