@@ -31,7 +31,7 @@ from reprocnn.gate import lineage, stale
 from reprocnn.gate.closed import ClosedRepo
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.parts import Part
-from reprocnn.gate.values import ANOTHER, MAX_DEPTH, Value, decode, flatten, named, nests_deep, one_line
+from reprocnn.gate.values import ANOTHER, MAX_DEPTH, Value, decode, flatten, named, nests_deep, one_line, repro
 from reprocnn.repository import git
 
 _shared: ContextVar[tuple[ExitStack, dict[str, Repo]] | None] = ContextVar("shared", default=None)
@@ -337,7 +337,6 @@ def _refuse_deep(repo: Repo, rev: str, paths: Iterable[str]) -> None:
 
 
 def _changed_results(repo: Repo, rev: str) -> list[str]:
-    restore = "restore it with git checkout, or run `dvc repro`"
     lines = []
     for out in repo.index.outs:
         if out.use_cache or out.hash_info.value is None:
@@ -345,6 +344,7 @@ def _changed_results(repo: Repo, rev: str) -> list[str]:
         is_there = repo.fs.exists(out.fs_path)
         if (rev != "workspace" or not is_there) and _is_left_out(repo, out):
             continue
+        restore = f"restore it with git checkout, or run `{repro(out.stage.addressing)}`"
         if not is_there:
             lines.append(f"{out.def_path}: missing, but in dvc.lock; {restore}")
         elif _digest(repo, out) != out.hash_info.value:

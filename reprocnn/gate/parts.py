@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reprocnn.gate.limits import Loosening
+from reprocnn.gate.values import repro
 
 REMEDY = "run `dvc fetch` and judge again"
 
@@ -47,11 +48,12 @@ def judge_parts(here: Iterable[Part], then: Iterable[Part]) -> tuple[list[str], 
         if is_inside and changed and not out_changed:
             faults.append(
                 f"dvc.lock: {stage}: out of date ({', '.join(changed)} changed, but not {out} around it); run "
-                f"`dvc repro` and commit"
+                f"`{repro(stage)}` and commit"
             )
         elif not is_inside and out_changed and not changed:
             faults.append(
-                f"dvc.lock: {stage}: out of date ({out} changed, but not {names} around it); run `dvc repro` and commit"
+                f"dvc.lock: {stage}: out of date ({out} changed, but not {names} around it); run `{repro(stage)}` and "
+                f"commit"
             )
         elif out_changed and not changed:
             loosened += [

@@ -15,7 +15,7 @@ from dvc_data.hashfile.build import build
 from dvc_data.hashfile.tree import Tree
 
 from reprocnn.gate import lineage
-from reprocnn.gate.values import Value, flatten
+from reprocnn.gate.values import Value, flatten, repro
 
 MAX_REASONS = 3  # named for a stage
 
@@ -30,7 +30,7 @@ def changed(stage: Any, outs: dict[str, Any]) -> list[str]:
             reasons += _changed_dep(dep, outs)
     if not reasons:
         return []
-    if all(dep.hash_info.value is None for dep in stage.deps):
+    if all(one.hash_info.value is None for one in [*stage.deps, *stage.outs]):
         return [f"dvc.lock: {stage.addressing}: missing; {_again(stage)}"]
     named = ", ".join(reasons[:MAX_REASONS])
     if len(reasons) > MAX_REASONS:
@@ -56,9 +56,9 @@ def removed(stage: Any, locked: dict[str, Any]) -> list[str]:
     return [f"dvc.lock: {stage.addressing}: out of date ({', '.join(gone)} removed from dvc.yaml); {again}"]
 
 
-def _again(stage: Any, command: str = "dvc repro") -> str:
+def _again(stage: Any, command: str = "") -> str:
     unfreeze = f"it is frozen: run `dvc unfreeze {stage.addressing}`, then " if stage.frozen else ""
-    return f"{unfreeze}run `{command}` and commit"
+    return f"{unfreeze}run `{command or repro(stage.addressing)}` and commit"
 
 
 def _changed_params(dep: Any) -> list[str]:

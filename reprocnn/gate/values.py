@@ -122,3 +122,8 @@ def _n(metric: str, metrics: dict[str, Value]) -> int | None:
     section = metric.rpartition(".")[0]
     n = metrics.get(f"{section}.n" if section else "n")
     return int(n) if is_number(n) and n == int(n) and 0 < n < 2**31 else None
+
+
+def repro(stage: str) -> str:
+    """Return the command that runs a stage: without a target, dvc runs the dvc.yaml of the working folder alone."""
+    return f"dvc repro {stage}" if ":" in stage else "dvc repro"

@@ -140,3 +140,35 @@ def test_another_folder_than_the_projects_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="run in the top folder"):
         demo.main([])
     assert Path("demo").exists()
+
+
+def test_an_empty_folder_is_nobodys(source, monkeypatch):
+    monkeypatch.setattr(demo, "dvc", lambda *_, cwd: None)
+    monkeypatch.setattr(summary, "main", lambda arguments: None)
+    Path("demo").mkdir()
+    demo.main([])
+    assert Path("demo/params.yaml").exists()
+
+
+def test_a_file_that_was_deleted_and_not_committed_is_not_in_the_copy(source, tmp_path):
+    Path("docs/metrics/a.md").unlink()
+    demo.make_copy(source, tmp_path / "target", {})
+    assert call(tmp_path / "target", "git", "ls-files").splitlines() == [
+        ".gitignore", "new.py", "params.schema.json", "params.yaml", "stages/plot.py",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("library", ["matplotlib", "pandas", "sklearn", "tensorflow"])
+def test_each_library_of_the_stages_is_looked_for(monkeypatch, library):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == library else name)
+    with pytest.raises(ModuleNotFoundError, match=f"No module named '{library}'"):
+        demo.require_libraries()
+
+
+@pytest.mark.parametrize("missing", ["stages", "params.schema.json"])
+def test_a_project_that_lacks_a_part_of_this_one_is_another(source, missing):
+    Path("demo").mkdir()
+    Path(missing).rename("elsewhere")
+    with pytest.raises(UserError, match="run in the top folder"):
+        demo.main([])
+    assert list(Path("demo").iterdir()) == []

@@ -352,6 +352,18 @@ def test_changes_that_are_not_committed_are_said(evaluated):
     assert re.search(r"commit `\w{40}`, with uncommitted changes,", model_card(CIFAR, (32, 32, 3), {}))
 
 
+def test_the_card_says_how_exact_the_training_was(evaluated):
+    put("evaluation/mnist.json", "device.precision", "mixed_bfloat16")
+    put("evaluation/mnist.json", "device.instructions", "avx512")
+    assert " 2 threads,\n  mixed_bfloat16\n" in model_card(MNIST, (28, 28, 1), {})
+
+
+def test_a_card_without_a_commit_names_the_repository(evaluated):
+    shutil.rmtree(".git")
+    call(evaluated, "git", "init", "--quiet")
+    assert "Check out the repository and run `dvc repro evaluate_mnist`." in model_card(MNIST, (28, 28, 1), {})
+
+
 def test_the_sample_is_no_published_data_set(evaluated):
     put("evaluation/cifar.json", "source", "sample")
     header, text = parts(model_card(CIFAR, (32, 32, 3), {}))

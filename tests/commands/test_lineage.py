@@ -403,6 +403,24 @@ def test_fix_adds_no_folder_whose_bytecode_counts(foreign, before, after):
     assert (root / ".dvcignore").read_bytes() == after
 
 
+def test_fix_leaves_dvcignore_alone_where_it_adds_files_alone(foreign):
+    foreign({"dvc.yaml": stage("python a.py", "a.py"), "a.py": "import b\n", "b.py": "x = 1\n"})
+    lineage.fix(Path(), lineage.differences(Path()))
+    assert lines(Path()) == []
+    assert not Path(".dvcignore").exists()
+
+
+def test_fix_below_the_top_writes_to_the_dvcignore_at_the_top(foreign, monkeypatch):
+    """DVC takes none in a folder that is a dep."""
+    package = {"sub/pkg/b.py": "x = 1\n", "sub/pkg/c.py": "x = 1\n"}
+    root = foreign({"sub/dvc.yaml": stage("python a.py", "a.py"), "sub/a.py": "import pkg.b, pkg.c\n", **package})
+    monkeypatch.chdir(root / "sub")
+    lineage.fix(Path(), lineage.differences(Path()))
+    assert lines(Path()) == []
+    assert not Path(".dvcignore").exists()
+    assert (root / ".dvcignore").read_text() == "__pycache__\n"
+
+
 def test_code_behind_a_linked_folder_is_declared_by_its_own_place(foreign):
     """DVC hashes no file that a link in a dep leads to."""
     files = {"a.py": "from lib import linked, noise\n", "lib/noise.py": "x = 1\n", "code/linked/__init__.py": "x = 1\n"}
@@ -895,6 +913,47 @@ def test_a_required_package_may_have_another_name_when_it_is_imported(foreign, m
     files = {"code/a.py": f"import {module}\n", f"libs/{module}.py": "x = 1\n", "requirements.txt": package}
     foreign({"dvc.yaml": stage("python code/a.py", "code/a.py"), **files})
     assert lines(Path()) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [
+        ("beautifulsoup4", "bs4"), ("opencv-python", "cv2"), ("python-dotenv", "dotenv"), ("pytorch", "torch"),
+        ("PyYAML", "yaml"), ("scikit-image", "skimage"), ("scikit-learn", "sklearn"),
+    ],
+)  # fmt: skip
+def test_packages_that_many_projects_require_are_known_by_their_modules(foreign, monkeypatch, package, module):
+    monkeypatch.setattr(Code, "_is_installed", lambda self, name: False)
+    files = {"code/a.py": f"import {module}\n", f"libs/{module}.py": "x = 1\n", "requirements.txt": package}
+    foreign({"dvc.yaml": stage("python code/a.py", "code/a.py"), **files})
+    assert lines(Path()) == []
+
+
+def test_a_list_of_packages_need_not_be_utf_8(foreign):
+    files = {"code/a.py": "import nosuch\n", "libs/nosuch.py": "x = 1\n"}
+    root = foreign({"dvc.yaml": stage("python code/a.py", "code/a.py"), **files})
+    (root / "requirements.txt").write_bytes("# für alle\nnosuch\n".encode("latin-1"))
+    assert lines(Path()) == []
+
+
+def test_what_a_folder_above_the_repository_requires_is_another_projects(foreign, monkeypatch):
+    root = foreign({"requirements.txt": "nosuch\n"})
+    inner = root / "inner"
+    for name, text in {
+        "dvc.yaml": stage("python code/a.py", "code/a.py"), "code/a.py": "import nosuch\n", "libs/nosuch.py": "x = 1\n",
+    }.items():  # fmt: skip
+        (inner / name).parent.mkdir(parents=True, exist_ok=True)
+        (inner / name).write_text(text)
+    make_repository(inner)
+    monkeypatch.chdir(inner)
+    assert lines(Path()) == ["dvc.yaml: a: deps: add libs/nosuch.py"]
+
+
+def test_a_command_that_poetry_installs_is_followed(foreign):
+    project = "[tool.poetry]\nname = 'tool'\n[tool.poetry.scripts]\nmytool = 'pkg.cli:main'\n"
+    package = {"src/pkg/__init__.py": "", "src/pkg/cli.py": "x = 1\n", "pyproject.toml": project}
+    foreign({"dvc.yaml": stage("mytool train"), **package})
+    assert lines(Path()) == ["dvc.yaml: a: deps: add src/pkg/cli.py"]
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,11 @@ def test_git_gives_what_it_prints_in_the_folder(tmp_path, monkeypatch):
         repository.git("rev-parse", "--verify", "nosuch", cwd=ROOT)
 
 
+def test_where_git_refuses_without_a_word_the_line_says_that_it_failed():
+    with pytest.raises(UserError, match=r"^git rev-parse: .*returned non-zero exit status 1"):
+        repository.git("rev-parse", "--verify", "--quiet", "nosuch", cwd=ROOT)
+
+
 def test_a_machine_without_git_is_a_line(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(UserError, match=r"^git: not installed"):

@@ -190,6 +190,23 @@ def test_the_lock_file_that_fits_counts_whichever_it_is(tmp_path, monkeypatch):
     assert line.startswith(f"{right}: the results were made with ruamel.yaml 0.1, installed is ")
 
 
+def test_a_new_dvc_lock_is_of_the_versions_that_are_pinned_now(tmp_path, monkeypatch):
+    """Until it is committed: git knows the lock file of the old one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(verify, "direct_dependencies", lambda: {"numpy"})
+    pins = Path("requirements.lock")
+    pins.write_text("numpy==0.1\n")
+    Path("dvc.lock").write_text("old")
+    call(tmp_path, "git", "init", "--quiet")
+    call(tmp_path, "git", "add", "--all")
+    commit(tmp_path)
+    pins.write_text(f"numpy=={version('numpy')}\n")
+    [line] = verify.unpinned_dependencies()
+    assert line.startswith("requirements.lock: the results were made with numpy 0.1, installed is ")
+    Path("dvc.lock").write_text("new")
+    assert verify.unpinned_dependencies() == []
+
+
 def test_in_full_the_published_files_are_run_in_a_clone(again, small, capsys):
     assert again(lambda: None) == ["repro --force in the clone"]
     assert capsys.readouterr().out.endswith("\nverify: every output is byte for byte the same\n")

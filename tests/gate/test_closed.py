@@ -156,6 +156,41 @@ def test_a_folder_that_was_not_fetched_is_asked_for(worse):
     assert reason.endswith("run `dvc fetch --all-commits`")
 
 
+def test_a_folder_of_which_the_list_is_known_has_no_other_file(worse):
+    """It is not asked for: no fetch would bring it."""
+    assert lock.text(f"{PLOTS}/other.csv", "main") is None
+    cached("main", 1).unlink()
+    with pytest.raises(UserError, match=r"plots/digits/other\.csv at main: not in DVC's cache; run `dvc fetch"):
+        lock.text(f"{PLOTS}/other.csv", "main")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_results_of_dvc_2_have_the_digest_of_their_text_with_unix_line_ends(worse, kept):
+    """Its dvc.lock names no hash, and what it keeps lies at the top of the cache."""
+    content = b'{"digits":\r\n {"test": {"n": 1000, "accuracy": 0.94}}}\r\n'
+    digest = md5(content.replace(b"\r\n", b"\n"))
+    path = Path(".dvc/cache", digest[:2], digest[2:]) if kept else METRICS
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    locked = yaml.safe_load(Path("dvc.lock").read_text())
+    locked["stages"]["train"]["outs"][0] = {"path": str(METRICS), "md5": digest, "size": len(content)}
+    Path("dvc.lock").write_text(yaml.safe_dump(locked))
+    if not kept:
+        declare(metrics=[{str(METRICS): {"cache": False}}])
+        Path(".gitignore").write_text("/plots\n/.dvc/cache\n/.dvc/tmp\n")
+    call(worse, "git", "add", "--all")
+    commit(worse)
+    assert lock.changed_results("workspace") == lock.changed_results("HEAD") == []
+    assert lock.metrics("HEAD") == {"digits.test.n": 1000, "digits.test.accuracy": 0.94}
+    path.write_bytes(content.replace(b"94", b"95"))
+    if kept:
+        path.chmod(0o444)
+        with pytest.raises(UserError, match=f"expected the MD5 {digest}, found "):
+            lock.metrics("HEAD")
+    else:
+        assert len(lock.changed_results("workspace")) == 1
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
     """The address of a server that never answers, and that no one may ask."""

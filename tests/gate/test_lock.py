@@ -396,6 +396,57 @@ def test_what_lies_beside_an_output_below_a_folder_of_data_is_read(tmp_path, mon
     assert lock.faults() == [stale("use", "data modified")]
 
 
+def test_of_what_a_stage_makes_beside_a_folder_of_data_the_bytes_count(tmp_path, monkeypatch):
+    """Where DVC itself would call the stage changed, since a file of the folder is not here."""
+    monkeypatch.chdir(tmp_path)
+    call(tmp_path, "git", "init", "--quiet")
+    call(tmp_path, "dvc", "init", "--quiet")
+    Path("data").mkdir()
+    make = {"cmd": "touch data/made", "outs": ["data/made"]}
+    use = {"cmd": "echo used > used", "deps": ["data"], "outs": ["used"]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": make, "use": use}}))
+    call(tmp_path, "dvc", "repro")
+    Path("data/made").unlink()  # as in a clone
+    assert lock.faults() == []
+    Path("used").unlink()
+    Path("used").write_text("by hand")
+    assert lock.faults() == [
+        "dvc.lock: use: would run again; after switching branches run `dvc checkout`, otherwise run `dvc repro` and "
+        "commit"
+    ]
+
+
+def test_a_list_of_metrics_below_is_no_pipeline_in_the_place_of_the_one_of_dvc_lock(clone):
+    Path("dvc.yaml").unlink()
+    Path("live").mkdir()
+    Path("live/dvc.yaml").write_text("metrics: [metrics.json]\n")
+    Path("live/metrics.json").write_text('{"accuracy": 0.99}')
+    with pytest.raises(UserError, match=r"^dvc: '.*dvc\.yaml' does not exist; fix dvc\.yaml or restore dvc\.lock$"):
+        lock.faults()
+
+
+def test_an_experiment_is_read_by_the_name_that_dvc_alone_knows(clone):
+    edit("metrics/digits.json", "0.9", "0.95")
+    commit(clone)
+    made = call(clone, "git", "rev-parse", "HEAD").strip()
+    base = call(clone, "git", "rev-parse", "HEAD~").strip()
+    call(clone, "git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/half-rate", made)
+    call(clone, "git", "reset", "--quiet", "--hard", base)
+    assert lock.metrics("half-rate")["digits.test.accuracy"] == 0.95
+    assert lock.metrics()["digits.test.accuracy"] == 0.9
+
+
+def test_a_command_that_changed_is_said_of_a_stage_without_deps(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(tmp_path, "git", "init", "--quiet")
+    call(tmp_path, "dvc", "init", "--quiet")
+    Path("dvc.yaml").write_text("stages: {make: {cmd: touch made, outs: [made]}}")
+    call(tmp_path, "dvc", "repro")
+    assert lock.faults() == []
+    Path("dvc.yaml").write_text("stages: {make: {cmd: touch  made, outs: [made]}}")
+    assert lock.faults() == [stale("make", "cmd changed")]
+
+
 def test_a_stage_that_never_ran_is_named(clone):
     locked = yaml.safe_load(Path("dvc.lock").read_text())
     del locked["stages"]["plot"]

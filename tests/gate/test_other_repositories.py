@@ -182,3 +182,60 @@ def test_another_kind_of_file_beside_the_metrics(repository):
     run(0.9)
     run(0.91)
     assert verdict() == (0, [])
+
+
+def test_a_clone_lacks_a_folder_that_git_ignores(repository, tmp_path_factory, monkeypatch):
+    """By a line that is for folders alone, of which the clone has none."""
+    Path(".gitignore").write_text("logs/\n")
+    begin("metrics.json", outs=[{"logs/run.log": {"cache": False}}])
+    text = Path("dvc.yaml").read_text()
+    Path("dvc.yaml").write_text(text.replace("- logs/run.log", "- logs"))
+    run(0.9)
+    clone = tmp_path_factory.mktemp("clone")
+    call(clone, "git", "clone", "--quiet", str(repository), ".")
+    monkeypatch.chdir(clone)
+    assert not Path("logs").exists()
+    assert lock.faults() == []
+
+
+@pytest.mark.parametrize("rev", ["workspace", "HEAD"])
+def test_another_machine_lacks_what_is_made_outside_the_repository(repository, tmp_path_factory, rev):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "run.log"
+    begin("metrics.json", outs=[{str(elsewhere): {"cache": False}}])
+    assert elsewhere.exists()
+    assert lock.faults() == []
+    elsewhere.unlink()
+    assert lock.changed_results(rev) == []
+
+
+@pytest.mark.parametrize("wrong", ["cmd", "dep", "out", "lock", "always", "frozen"])
+def test_a_stage_of_another_folder_is_named_with_its_file(repository, wrong):
+    """As dvc knows it: `train` alone would be the stage of the top folder."""
+    Path("sub").mkdir()
+    Path("sub/in.txt").write_text("in")
+    train = {"cmd": "echo made > out.txt", "deps": ["in.txt"], "outs": [{"out.txt": {"cache": False}}]}
+    Path("sub/dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": train}}))
+    call(repository, "dvc", "repro", "--quiet", "--all-pipelines")
+    assert lock.faults() == []
+    again = "run `dvc repro sub/dvc.yaml:train` and commit"
+    if wrong == "cmd":
+        train["cmd"] = "echo  made > out.txt"
+        line = f"out of date (cmd changed); {again}"
+    elif wrong == "dep":
+        train["deps"] = []
+        line = "out of date (in.txt removed from dvc.yaml); run `dvc repro --force sub/dvc.yaml:train` and commit"
+    elif wrong == "out":
+        train["outs"] = []
+        line = "out of date (out.txt removed from dvc.yaml); run `dvc repro --force sub/dvc.yaml:train` and commit"
+    elif wrong == "lock":
+        Path("sub/dvc.lock").unlink()
+        line = f"missing; {again}"
+    elif wrong == "always":
+        train["always_changed"] = True
+        line = "would always run again, so nothing says whether it is up to date; remove always_changed from dvc.yaml"
+    else:
+        train["frozen"] = True
+        Path("sub/in.txt").write_text("other")
+        line = f"out of date (sub/in.txt modified); it is frozen: run `dvc unfreeze sub/dvc.yaml:train`, then {again}"
+    Path("sub/dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": train}}))
+    assert lock.faults() == [f"dvc.lock: sub/dvc.yaml:train: {line}"]

@@ -339,3 +339,11 @@ def test_a_folder_is_not_new_at_a_revision_that_dvc_alone_knows(forge, monkeypat
     Path("below").mkdir()
     monkeypatch.chdir("below")
     assert (new_folder("HEAD"), new_folder("an-experiment")) == ("below", None)
+
+
+def test_the_only_remote_may_have_another_name(forge, monkeypatch, branch):
+    """As `git clone --origin` gives it."""
+    clone(forge, monkeypatch, "--origin=upstream")
+    git("switch", "--quiet", "--detach", "upstream/feature")
+    git("branch", "--delete", "--force", branch)
+    assert default_revision() == git("rev-parse", "upstream/feature~2")
