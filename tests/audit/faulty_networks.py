@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from reprocnn.backend import keras, layers, tf
-from tests.audit.sound_networks import InverseRoot, classes, compiled, parts_by_name, tokens, unet
-from tests.support.small_models import chain
+from tests.audit.sound_networks import InverseRoot, classes, parts_by_name, tokens, unet
+from tests.support.small_models import chain, classifier, compiled, head, relu
 
 K, Input, ops = keras, keras.Input, keras.ops
 RNG = np.random.default_rng(1)
@@ -34,14 +34,17 @@ def mlp(
     after=(),
     **head,
 ):
-    hidden = hidden or (layers.Dense(16, activation="relu"),)
+    hidden = hidden or (relu(16),)
     model = chain((8,), *hidden, layers.Dense(units, activation=last, **head), *after)
     return compiled(model, optimizer, loss, metrics=list(metrics))
 
 
+def number(last=None, loss="mse", **options):
+    return mlp(units=1, last=last, loss=loss, **options)
+
+
 def cnn(*stack, shape=(16, 16, 3), **options):
-    head = layers.Dense(3, activation="softmax")
-    return compiled(chain(shape, *stack, layers.GlobalAveragePooling2D(), head), **options)
+    return compiled(chain(shape, *stack, layers.GlobalAveragePooling2D(), head()), **options)
 
 
 def separable(filters, **options):
@@ -49,12 +52,12 @@ def separable(filters, **options):
 
 
 def relu_with_biases(value):
-    return layers.Dense(4, activation="relu", bias_initializer=keras.initializers.Constant(value))
+    return relu(4, bias_initializer=keras.initializers.Constant(value))
 
 
 def inactive_first_layer():
     """Two units with the wrong sign, and nothing before them that could train."""
-    model = mlp(layers.Dense(2, activation="relu"))
+    model = mlp(relu(2))
     model.layers[0].kernel.assign(-np.abs(model.layers[0].kernel.numpy()))
     return model
 
@@ -90,7 +93,7 @@ def lazy(function, *arguments, **options):
 
 def two(losses, last=("softmax", None), **options):
     x = inputs = Input((8,))
-    x = layers.Dense(16, activation="relu")(x)
+    x = relu(16)(x)
     outs = [layers.Dense(u, activation=a, name=n)(x) for u, a, n in zip((3, 1), last, ("label", "score"), strict=True)]
     return compiled(K.Model(inputs, outs), "adam", losses, **options)
 
@@ -115,13 +118,13 @@ def given_labels():
     _, state = layers.GRU(8, return_state=True)(layers.Embedding(50, 8)(words))
     x = layers.GRU(8, return_sequences=True)(layers.Embedding(50, 8)(given), initial_state=state)
     y = tokens(N, 10, 50)
-    model = compiled(K.Model([words, given], layers.Dense(50, activation="softmax")(x)))
+    model = classifier([words, given], x, 50)
     return model, {"x": [tokens(N, 12, 50), y], "y": y}
 
 
 def half_read():
     one, other = Input((8,), name="read"), Input((4,), name="unread")
-    return compiled(K.Model([one, other], layers.Dense(3, activation="softmax")(one)))
+    return classifier([one, other], one)
 
 
 def language_model(around=None, mask=True):
@@ -133,7 +136,7 @@ def language_model(around=None, mask=True):
         x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(x, x, use_causal_mask=mask)])
     words = tokens(N, 13, 50)
     known = {"x": words[:, :-1], "y": words[:, 1:]}
-    return compiled(K.Model(inputs, layers.Dense(50, activation="softmax")(x))), known
+    return classifier(inputs, x, 50), known
 
 
 def classifier_of_bags(positions=False):
@@ -142,22 +145,22 @@ def classifier_of_bags(positions=False):
     if positions:
         x = layers.Add()([x, layers.Embedding(12, 8)(ops.arange(12)[None])])
     x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(x, x)])
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling1D()(x))))
+    return classifier(inputs, layers.GlobalAveragePooling1D()(x))
 
 
 def parallel(activation):
     inputs = Input((20, 4))
     paths = [layers.Conv1D(8, size, padding="same", activation=activation)(inputs) for size in (2, 3)]
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(path) for path in paths])
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 def computed(shape, function):
     """A layer that takes what `function` computes of the inputs."""
     inputs = Input(shape)
-    x = layers.Dense(16, activation="relu")(function(inputs))
+    x = relu(16)(function(inputs))
     x = layers.GlobalAveragePooling1D()(x) if len(x.shape) > 2 else x
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 def shifted(layer):
@@ -171,14 +174,14 @@ def forecast(*stack, steps=None):
 
 
 def averaged(table):
-    stack = [table, layers.GlobalAveragePooling1D(), layers.Dense(8, activation="relu")]
-    return compiled(chain((12,), *stack, layers.Dense(3, activation="softmax"), dtype="int32"))
+    stack = [table, layers.GlobalAveragePooling1D(), relu(8)]
+    return compiled(chain((12,), *stack, head(), dtype="int32"))
 
 
 def doubled():
     x = inputs = Input((8,))
-    x = layers.Dense(8, activation="relu")(x)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x + x)))
+    x = relu(8)(x)
+    return classifier(inputs, x + x)
 
 
 N = 40
@@ -186,24 +189,10 @@ ONE_HOT = np.eye(3)[classes(N, 3)]
 X8 = RNG.normal(size=(N, 8))
 
 # labels and outputs
-fault(
-    "targets below zero behind relu", "labels-range", lazy(mlp, units=1, last="relu", loss="mse"), y=RNG.normal(size=N)
-)
-fault(
-    "targets below zero behind softplus",
-    "labels-range",
-    lazy(mlp, units=1, last="softplus", loss="mae"),
-    y=RNG.normal(size=N),
-)
-fault(
-    "targets above one behind sigmoid",
-    "labels-range",
-    lazy(mlp, units=1, last="sigmoid", loss="mse"),
-    y=RNG.uniform(0, 50, N),
-)
-fault(
-    "targets above one behind tanh", "labels-range", lazy(mlp, units=1, last="tanh", loss="mse"), y=RNG.normal(20, 5, N)
-)
+fault("targets below zero behind relu", "labels-range", lazy(number, "relu"), y=RNG.normal(size=N))
+fault("targets below zero behind softplus", "labels-range", lazy(number, "softplus", "mae"), y=RNG.normal(size=N))
+fault("targets above one behind sigmoid", "labels-range", lazy(number, "sigmoid"), y=RNG.uniform(0, 50, N))
+fault("targets above one behind tanh", "labels-range", lazy(number, "tanh"), y=RNG.normal(20, 5, N))
 fault(
     "masks of 255",
     "labels-range",
@@ -218,23 +207,13 @@ fault(
 fault(
     "labels of -1 and 1 with bce",
     "labels-range",
-    lazy(mlp, units=1, last="sigmoid", loss="binary_crossentropy"),
+    lazy(number, "sigmoid", "binary_crossentropy"),
     y=2 * classes(N, 2) - 1,
 )
-fault(
-    "labels of 1 and 2 with bce",
-    "labels-range",
-    lazy(mlp, units=1, last="sigmoid", loss="binary_crossentropy"),
-    y=1 + classes(N, 2),
-)
-fault("negative counts", "labels-range", lazy(mlp, units=1, last="exponential", loss="poisson"), y=RNG.normal(size=N))
-fault(
-    "negative targets with msle",
-    "labels-range",
-    lazy(mlp, units=1, last="softplus", loss="msle"),
-    y=RNG.normal(0, 9, N),
-)
-fault("two columns for one unit", "labels-shape", lazy(mlp, units=1, last=None, loss="mse"), y=RNG.normal(size=(N, 2)))
+fault("labels of 1 and 2 with bce", "labels-range", lazy(number, "sigmoid", "binary_crossentropy"), y=1 + classes(N, 2))
+fault("negative counts", "labels-range", lazy(number, "exponential", "poisson"), y=RNG.normal(size=N))
+fault("negative targets with msle", "labels-range", lazy(number, "softplus", "msle"), y=RNG.normal(0, 9, N))
+fault("two columns for one unit", "labels-shape", number, y=RNG.normal(size=(N, 2)))
 fault("one column for two units", "labels-shape", lazy(mlp, units=2, last=None, loss="mse"), y=RNG.normal(size=(N, 1)))
 fault("flat targets for two units", "labels-shape", lazy(mlp, units=2, last=None, loss="mse"), y=RNG.normal(size=N))
 fault(
@@ -257,7 +236,7 @@ fault(
 fault(
     "no pooling before the head",
     "labels-shape",
-    lambda: (compiled(chain((16, 16, 3), conv(), layers.Dense(3, activation="softmax"))), {"y": classes(N, 3)}),
+    lambda: (compiled(chain((16, 16, 3), conv(), head())), {"y": classes(N, 3)}),
 )
 fault(
     "no pooling before a sigmoid",
@@ -276,12 +255,7 @@ fault(
     ),
 )
 fault("sequence tags for one output", "labels-and-loss", lazy(text, layers.LSTM(8)), y=classes(N, 3, (12,)))
-fault(
-    "nan labels",
-    "missing-labels",
-    lazy(mlp, units=1, last=None, loss="mse"),
-    y=np.where(np.arange(N) == 3, np.nan, 1.0),
-)
+fault("nan labels", "missing-labels", number, y=np.where(np.arange(N) == 3, np.nan, 1.0))
 fault("labels of -1", "class-numbers", mlp, y=classes(N, 3) - 1)
 fault("labels divided by 255", "class-numbers", mlp, y=classes(N, 3) / 255)
 fault("fractional labels", "class-numbers", mlp, y=classes(N, 3) + 0.5)
@@ -298,12 +272,7 @@ fault("one-hot rows divided by 255", "label-rows", lazy(mlp, loss="categorical_c
 fault("one class only", "one-class", mlp, y=np.zeros(N, int))
 fault("one-hot with sparse", "labels-and-loss", mlp, y=ONE_HOT)
 fault("numbers with categorical", "labels-and-loss", lazy(mlp, loss="categorical_crossentropy"), y=classes(N, 3))
-fault(
-    "targets in thousands",
-    "unscaled-labels",
-    lazy(mlp, units=1, last=None, loss="mse"),
-    y=RNG.uniform(60_000, 500_000, N),
-)
+fault("targets in thousands", "unscaled-labels", number, y=RNG.uniform(60_000, 500_000, N))
 fault("segmentation labels beyond the channels", "wrong-outputs", lambda: unet(y=classes(8, 5, (32, 32))))
 fault(
     "ctc labels beyond the units",
@@ -329,24 +298,18 @@ fault("huber behind softmax", "loss-and-output", lazy(mlp, loss=L.Huber()))
 fault("bce behind softmax", "loss-and-output", lazy(mlp, loss="binary_crossentropy"))
 fault("binary focal behind softmax", "loss-and-output", lazy(mlp, loss=L.BinaryFocalCrossentropy()))
 fault("mse for one-hot classes", "loss-and-output", lazy(mlp, last=None, loss="mse"), y=ONE_HOT)
-fault(
-    "mse for a sigmoid of classes", "loss-and-output", lazy(mlp, units=1, last="sigmoid", loss="mse"), y=classes(N, 2)
-)
-fault("hinge behind sigmoid", "loss-and-output", lazy(mlp, units=1, last="sigmoid", loss="hinge"))
-fault("squared hinge behind relu", "loss-and-output", lazy(mlp, units=1, last="relu", loss="squared_hinge"))
+fault("mse for a sigmoid of classes", "loss-and-output", lazy(number, "sigmoid"), y=classes(N, 2))
+fault("hinge behind sigmoid", "loss-and-output", lazy(number, "sigmoid", "hinge"))
+fault("squared hinge behind relu", "loss-and-output", lazy(number, "relu", "squared_hinge"))
 fault("categorical hinge behind softmax", "loss-and-output", lazy(mlp, loss="categorical_hinge"))
-fault("msle behind tanh", "loss-and-output", lazy(mlp, units=1, last="tanh", loss="msle"))
-fault("cosine similarity of one unit", "loss-and-output", lazy(mlp, units=1, last=None, loss="cosine_similarity"))
-fault("poisson behind linear", "negative-rate", lazy(mlp, units=1, last=None, loss="poisson"))
-fault("poisson behind tanh", "negative-rate", lazy(mlp, units=1, last="tanh", loss=L.Poisson()))
+fault("msle behind tanh", "loss-and-output", lazy(number, "tanh", "msle"))
+fault("cosine similarity of one unit", "loss-and-output", lazy(number, loss="cosine_similarity"))
+fault("poisson behind linear", "negative-rate", lazy(number, loss="poisson"))
+fault("poisson behind tanh", "negative-rate", lazy(number, "tanh", L.Poisson()))
 fault("kl behind linear", "logits-as-probabilities", lazy(mlp, last=None, loss="kl_divergence"))
 fault("kl behind relu", "logits-as-probabilities", lazy(mlp, last="relu", loss="kl_divergence"))
 fault("focal behind linear", "logits-as-probabilities", lazy(mlp, last=None, loss=L.CategoricalFocalCrossentropy()))
-fault(
-    "binary focal behind linear",
-    "logits-as-probabilities",
-    lazy(mlp, units=1, last=None, loss="binary_focal_crossentropy"),
-)
+fault("binary focal behind linear", "logits-as-probabilities", lazy(number, loss="binary_focal_crossentropy"))
 fault("dice of logits", "logits-as-probabilities", lambda: unet(L.Dice(), 1, None))
 fault("tversky of logits", "logits-as-probabilities", lambda: unet(L.Tversky(), 1, None))
 fault("relu before cross-entropy", "logits-as-probabilities", lazy(mlp, last="relu"))
@@ -360,11 +323,11 @@ fault(
 fault(
     "sigmoid with from_logits",
     "probabilities-as-logits",
-    lazy(mlp, units=1, last="sigmoid", loss=L.BinaryCrossentropy(from_logits=True)),
+    lazy(number, "sigmoid", L.BinaryCrossentropy(from_logits=True)),
 )
 fault("sigmoid for exclusive classes", "sigmoid-output", lazy(mlp, last="sigmoid"))
 fault("softmax of one unit", "single-output", lazy(mlp, units=1, loss="binary_crossentropy"))
-fault("critic with a sigmoid", "loss-and-output", lambda: mlp(units=1, last="sigmoid", loss=wasserstein))
+fault("critic with a sigmoid", "loss-and-output", lambda: number("sigmoid", wasserstein))
 fault(
     "one loss of a list",
     "logits-as-probabilities",
@@ -399,8 +362,8 @@ fault(
     y=[classes(N, 3), RNG.normal(9, 1, N)],
 )
 fault("smoothing away the labels", "loss-setting", lazy(mlp, loss=L.CategoricalCrossentropy(label_smoothing=0.9)))
-fault("huber without a square", "loss-setting", lazy(mlp, units=1, last=None, loss=L.Huber(delta=1e-6)))
-fault("focal gamma", "loss-setting", lazy(mlp, units=1, last="sigmoid", loss=L.BinaryFocalCrossentropy(gamma=50.0)))
+fault("huber without a square", "loss-setting", lazy(number, loss=L.Huber(delta=1e-6)))
+fault("focal gamma", "loss-setting", lazy(number, "sigmoid", L.BinaryFocalCrossentropy(gamma=50.0)))
 fault("classes on another axis", "loss-setting", lambda: unet(L.CategoricalCrossentropy(axis=1)))
 fault(
     "softmax over rows",
@@ -418,22 +381,14 @@ fault("softmax twice", "two-activations", lambda: mlp(after=[layers.Activation("
 fault(
     "sigmoid after tanh",
     "two-activations",
-    lambda: mlp(units=1, last="tanh", after=[layers.Activation("sigmoid")], loss="binary_crossentropy"),
+    lambda: number("tanh", "binary_crossentropy", after=[layers.Activation("sigmoid")]),
 )
 fault("relu after sigmoid", "two-activations", lambda: mlp(layers.Dense(16, activation="sigmoid"), layers.ReLU()))
 fault("batch norm after softmax", "norm-on-output", lambda: mlp(after=[layers.BatchNormalization()]))
-fault(
-    "batch norm after a regression",
-    "norm-on-output",
-    lambda: mlp(units=1, last=None, loss="mse", after=[layers.BatchNormalization()]),
-)
+fault("batch norm after a regression", "norm-on-output", lambda: number(after=[layers.BatchNormalization()]))
 fault("layer norm after softmax", "norm-on-output", lambda: mlp(after=[layers.LayerNormalization()]))
 fault("dropout after softmax", "dropout-on-output", lambda: mlp(after=[layers.Dropout(0.5)]))
-fault(
-    "dropout after a regression",
-    "dropout-on-regression",
-    lambda: mlp(units=1, last=None, loss="mse", after=[layers.Dropout(0.5)]),
-)
+fault("dropout after a regression", "dropout-on-regression", lambda: number(after=[layers.Dropout(0.5)]))
 fault(
     "dropout on logits", "dropout-on-regression", lambda: mlp(last=None, after=[layers.Dropout(0.5), layers.Softmax()])
 )
@@ -448,7 +403,7 @@ def subclassed(units, y, loss="sparse_categorical_crossentropy"):
     class Own(keras.Model):
         def __init__(self):
             super().__init__()
-            self.hidden, self.out = layers.Dense(16, activation="relu"), layers.Dense(units)
+            self.hidden, self.out = relu(16), layers.Dense(units)
 
         def call(self, x):
             return self.out(self.hidden(x))
@@ -477,7 +432,7 @@ fault(
 fault(
     "a linear rnn",
     "activation-setting",
-    lambda: compiled(chain((20, 4), layers.SimpleRNN(8, activation="linear"), layers.Dense(3, activation="softmax"))),
+    lambda: compiled(chain((20, 4), layers.SimpleRNN(8, activation="linear"), head())),
 )
 
 
@@ -546,12 +501,8 @@ for name, optimizer in {
     )
 M = keras.metrics
 METRIC = "metric-and-output"
-fault("accuracy of a regression", METRIC, lambda: mlp(units=1, last=None, loss="mse", metrics=["accuracy"]))
-fault(
-    "accuracy of a regression, as an object",
-    METRIC,
-    lambda: mlp(units=1, last=None, loss="mae", metrics=[M.Accuracy()]),
-)
+fault("accuracy of a regression", METRIC, lambda: number(metrics=["accuracy"]))
+fault("accuracy of a regression, as an object", METRIC, lambda: number(loss="mae", metrics=[M.Accuracy()]))
 fault(
     "accuracy of one of two",
     METRIC,
@@ -571,32 +522,22 @@ fault(
 fault(
     "threshold of 0.5 for logits",
     METRIC,
-    lambda: mlp(units=1, last=None, loss=L.BinaryCrossentropy(from_logits=True), metrics=[M.BinaryAccuracy()]),
+    lambda: number(loss=L.BinaryCrossentropy(from_logits=True), metrics=[M.BinaryAccuracy()]),
 )
+fault("accuracy of logits", METRIC, lambda: number(loss=L.BinaryCrossentropy(from_logits=True), metrics=["accuracy"]))
 fault(
-    "accuracy of logits",
-    METRIC,
-    lambda: mlp(units=1, last=None, loss=L.BinaryCrossentropy(from_logits=True), metrics=["accuracy"]),
+    "precision of logits", METRIC, lambda: number(loss=L.BinaryCrossentropy(from_logits=True), metrics=[M.Precision()])
 )
-fault(
-    "precision of logits",
-    METRIC,
-    lambda: mlp(units=1, last=None, loss=L.BinaryCrossentropy(from_logits=True), metrics=[M.Precision()]),
-)
-fault(
-    "auc of logits",
-    METRIC,
-    lambda: mlp(units=1, last=None, loss=L.BinaryCrossentropy(from_logits=True), metrics=[M.AUC()]),
-)
+fault("auc of logits", METRIC, lambda: number(loss=L.BinaryCrossentropy(from_logits=True), metrics=[M.AUC()]))
 fault(
     "threshold beyond one",
     METRIC,
-    lambda: mlp(units=1, last="sigmoid", loss="binary_crossentropy", metrics=[M.BinaryAccuracy(threshold=5.0)]),
+    lambda: number("sigmoid", "binary_crossentropy", metrics=[M.BinaryAccuracy(threshold=5.0)]),
 )
 fault(
     "threshold of zero",
     METRIC,
-    lambda: mlp(units=1, last="sigmoid", loss="binary_crossentropy", metrics=[M.BinaryAccuracy(threshold=0.0)]),
+    lambda: number("sigmoid", "binary_crossentropy", metrics=[M.BinaryAccuracy(threshold=0.0)]),
 )
 fault("top five of three", METRIC, lambda: mlp(metrics=[M.SparseTopKCategoricalAccuracy(5)]))
 fault("mean iou of probabilities", METRIC, lambda: compiled(unet()[0], metrics=[M.MeanIoU(3)]))
@@ -604,11 +545,9 @@ fault("mean iou of other classes", METRIC, lambda: compiled(unet()[0], metrics=[
 
 # values of layers
 fault("dropout of 1", "dropout-rate", lambda: mlp(layers.Dropout(1)))
-fault("dropout of 0.95", "dropout-rate", lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.95)))
+fault("dropout of 0.95", "dropout-rate", lambda: mlp(relu(16), layers.Dropout(0.95)))
 fault("spatial dropout of 0.9", "dropout-rate", lambda: cnn(conv(), layers.SpatialDropout2D(0.9)))
-fault(
-    "gaussian dropout", "dropout-rate", lambda: mlp(layers.Dense(16, activation="relu"), layers.GaussianDropout(0.99))
-)
+fault("gaussian dropout", "dropout-rate", lambda: mlp(relu(16), layers.GaussianDropout(0.99)))
 fault("dropout of an lstm", "dropout-rate", lambda: text(layers.LSTM(8, dropout=0.95)))
 fault(
     "recurrent dropout of a gru",
@@ -616,27 +555,15 @@ fault(
     lambda: text(layers.Bidirectional(layers.GRU(8, recurrent_dropout=0.9))),
 )
 fault("dropout of attention", "dropout-rate", lambda: transformer(dropout=0.95))
-fault(
-    "l2 of 10",
-    "strong-penalty",
-    lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer=K.regularizers.L2(10.0))),
-)
+fault("l2 of 10", "strong-penalty", lambda: mlp(relu(16, kernel_regularizer=K.regularizers.L2(10.0))))
 fault("l1 of 1", "strong-penalty", lambda: cnn(conv(kernel_regularizer=K.regularizers.L1(1.0))))
 fault("l1 and l2", "strong-penalty", lambda: text(layers.LSTM(8, recurrent_regularizer=K.regularizers.L1L2(0.5, 0.5))))
-fault(
-    "activity penalty",
-    "strong-penalty",
-    lambda: mlp(layers.Dense(16, activation="relu", activity_regularizer=K.regularizers.L1(1.0))),
-)
-fault(
-    "penalty layer",
-    "strong-penalty",
-    lambda: mlp(layers.Dense(16, activation="relu"), layers.ActivityRegularization(l1=1.0)),
-)
+fault("activity penalty", "strong-penalty", lambda: mlp(relu(16, activity_regularizer=K.regularizers.L1(1.0))))
+fault("penalty layer", "strong-penalty", lambda: mlp(relu(16), layers.ActivityRegularization(l1=1.0)))
 
 
 def in_half_precision(last="mixed_float16", hidden="mixed_float16"):
-    return mlp(layers.Dense(16, activation="relu", dtype=hidden), dtype=last)
+    return mlp(relu(16, dtype=hidden), dtype=last)
 
 
 fault("weights in float16", "half-precision", lambda: in_half_precision("float32", hidden="float16"))
@@ -650,14 +577,10 @@ def reward(values):
 fault(
     "a penalty of one's own below zero",
     "negative-penalty",
-    lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer=lambda kernel: -1e-4 * ops.sum(kernel**2))),
+    lambda: mlp(relu(16, kernel_regularizer=lambda kernel: -1e-4 * ops.sum(kernel**2))),
 )
 fault("the same of a cell", "negative-penalty", lambda: text(layers.LSTM(8, recurrent_regularizer=reward)))
-fault(
-    "activations that are rewarded",
-    "negative-penalty",
-    lambda: mlp(layers.Dense(16, activation="relu", activity_regularizer=reward)),
-)
+fault("activations that are rewarded", "negative-penalty", lambda: mlp(relu(16, activity_regularizer=reward)))
 
 
 class Adding(layers.Layer):
@@ -678,9 +601,9 @@ def divergence(mean, log_var):
 
 def variational(function):
     inputs = keras.Input((8,))
-    x = layers.Dense(16, activation="relu")(inputs)
+    x = relu(16)(inputs)
     x = Adding(function)(layers.Dense(4)(x), layers.Dense(4)(x))
-    return compiled(keras.Model(inputs, layers.Dense(8)(layers.Dense(16, activation="relu")(x))), loss="mse")
+    return compiled(keras.Model(inputs, layers.Dense(8)(relu(16)(x))), loss="mse")
 
 
 class Variational(keras.Model):
@@ -704,11 +627,7 @@ def subclassed_variational(sign):
 
 fault("a divergence with the wrong sign", "negative-penalty", lambda: variational(lambda *x: -divergence(*x)))
 fault("the same in the model itself", "negative-penalty", lambda: subclassed_variational(-1))
-fault(
-    "max-norm",
-    "tight-constraint",
-    lambda: mlp(layers.Dense(16, activation="relu", kernel_constraint=K.constraints.MaxNorm(1e-3))),
-)
+fault("max-norm", "tight-constraint", lambda: mlp(relu(16, kernel_constraint=K.constraints.MaxNorm(1e-3))))
 fault("slope of one", "activation-setting", lambda: mlp(layers.Dense(16), layers.LeakyReLU(negative_slope=1.0)))
 fault(
     "slope of one inside",
@@ -764,29 +683,16 @@ fault(
         conv(use_bias=False, activation=None), layers.BatchNormalization(gamma_initializer="zeros"), layers.ReLU()
     ),
 )
-fault(
-    "layer norm of one unit",
-    "norm-of-one",
-    lambda: mlp(layers.Dense(1), layers.LayerNormalization(), layers.Dense(8, activation="relu")),
-)
+fault("layer norm of one unit", "norm-of-one", lambda: mlp(layers.Dense(1), layers.LayerNormalization(), relu(8)))
 fault(
     "instance norm of a point",
     "norm-of-one",
     lambda: compiled(
-        chain(
-            (4, 4, 3),
-            layers.Conv2D(8, 4),
-            layers.GroupNormalization(8),
-            layers.ReLU(),
-            layers.Flatten(),
-            layers.Dense(3, activation="softmax"),
-        )
+        chain((4, 4, 3), layers.Conv2D(8, 4), layers.GroupNormalization(8), layers.ReLU(), layers.Flatten(), head())
     ),
 )
 fault(
-    "huge weights",
-    "large-weights",
-    lambda: mlp(layers.Dense(16, activation="relu", kernel_initializer=K.initializers.RandomNormal(stddev=100.0))),
+    "huge weights", "large-weights", lambda: mlp(relu(16, kernel_initializer=K.initializers.RandomNormal(stddev=100.0)))
 )
 fault(
     "huge weights of the head",
@@ -808,23 +714,13 @@ fault(
     "selu-dropout",
     lambda: mlp(layers.Dense(16, activation="selu", kernel_initializer="lecun_normal"), layers.Dropout(0.2)),
 )
-fault(
-    "alpha dropout behind relu",
-    "selu-dropout",
-    lambda: mlp(layers.Dense(16, activation="relu"), layers.AlphaDropout(0.2)),
-)
+fault("alpha dropout behind relu", "selu-dropout", lambda: mlp(relu(16), layers.AlphaDropout(0.2)))
 fault("deep sigmoids", "sigmoid-chain", lambda: mlp(*[layers.Dense(16, activation="sigmoid") for _ in range(8)]))
 
 # how layers fit
-fault(
-    "one unit",
-    "one-unit",
-    lambda: mlp(
-        layers.Dense(16, activation="relu"), layers.Dense(1, activation="relu"), layers.Dense(16, activation="relu")
-    ),
-)
+fault("one unit", "one-unit", lambda: mlp(relu(16), relu(1), relu(16)))
 fault("one channel", "one-unit", lambda: cnn(conv(8), conv(1), conv(8)))
-fault("one recurrent unit", "one-unit", lambda: text(layers.LSTM(1), layers.Dense(8, activation="relu")))
+fault("one recurrent unit", "one-unit", lambda: text(layers.LSTM(1), relu(8)))
 fault("stride over kernel", "stride-gaps", lambda: cnn(conv(8, strides=5)))
 fault("stride over a kernel of one", "stride-gaps", lambda: cnn(layers.Conv2D(8, 1, strides=3, activation="relu")))
 fault("stride over pool", "stride-gaps", lambda: cnn(conv(8), layers.MaxPooling2D(2, strides=4)))
@@ -853,9 +749,7 @@ fault(
     "operations: softmax with a shortcut", "hidden-softmax",
     lambda: computed((8,), lambda x: x + layers.Dense(8, activation="softmax")(x)),
 )  # fmt: skip
-fault(
-    "one time step", "one-step", lambda: compiled(chain((1, 30), layers.LSTM(8), layers.Dense(3, activation="softmax")))
-)
+fault("one time step", "one-step", lambda: compiled(chain((1, 30), layers.LSTM(8), head())))
 fault("one time step of attention", "one-step", lambda: transformer(length=1))
 fault("pooled twice", "repeated-layer", lambda: cnn(conv(), layers.MaxPooling2D(), layers.MaxPooling2D()))
 fault(
@@ -865,11 +759,7 @@ fault(
         conv(use_bias=False, activation=None), layers.BatchNormalization(), layers.BatchNormalization(), layers.ReLU()
     ),
 )
-fault(
-    "dropped twice",
-    "repeated-layer",
-    lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.3), layers.Dropout(0.3)),
-)
+fault("dropped twice", "repeated-layer", lambda: mlp(relu(16), layers.Dropout(0.3), layers.Dropout(0.3)))
 fault(
     "no activation before pooling", "pooled-linear", lambda: cnn(conv(activation=None), layers.MaxPooling2D(), conv())
 )
@@ -879,7 +769,7 @@ fault(
     "hidden-gate",
     lambda: cnn(conv(activation="hard_sigmoid"), layers.MaxPooling2D(), conv()),
 )
-fault("keras' l1", "strong-penalty", lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer="l1")))
+fault("keras' l1", "strong-penalty", lambda: mlp(relu(16, kernel_regularizer="l1")))
 fault("a rate behind a scaled loss", "learning-rate", lambda: mlp(optimizer=OPT.LossScaleOptimizer(OPT.Adam(10.0))))
 fault(
     "a setting behind a scaled loss",
@@ -894,36 +784,19 @@ fault("ids from -1", "embedding-ids", lambda: (text(layers.GlobalAveragePooling1
 fault(
     "ids divided by 255",
     "embedding-ids",
-    lambda: (
-        compiled(chain((12,), layers.Embedding(50, 8), layers.LSTM(4), layers.Dense(3, activation="softmax"))),
-        {"x": tokens(N, 12, 50) / 255},
-    ),
+    lambda: (compiled(chain((12,), layers.Embedding(50, 8), layers.LSTM(4), head())), {"x": tokens(N, 12, 50) / 255}),
 )
 fault(
     "ids scaled in the model",
     "embedding-ids",
-    lambda: compiled(
-        chain(
-            (12,),
-            layers.Rescaling(1 / 255),
-            layers.Embedding(50, 8),
-            layers.LSTM(4),
-            layers.Dense(3, activation="softmax"),
-        )
-    ),
+    lambda: compiled(chain((12,), layers.Rescaling(1 / 255), layers.Embedding(50, 8), layers.LSTM(4), head())),
 )
 fault(
     "a larger vocabulary than table",
     "embedding-ids",
     lambda: compiled(
         K.Sequential(
-            [
-                Input((4,), dtype="string"),
-                layers.Hashing(100),
-                layers.Embedding(50, 8),
-                layers.LSTM(4),
-                layers.Dense(3, activation="softmax"),
-            ]
+            [Input((4,), dtype="string"), layers.Hashing(100), layers.Embedding(50, 8), layers.LSTM(4), head()]
         )
     ),
 )
@@ -992,7 +865,7 @@ fault(
 fault(
     "a binary loss of one's own takes probabilities",
     "logits-as-probabilities",
-    lambda: mlp(units=1, last=None, loss=lambda y, p: L.binary_crossentropy(y, p)),
+    lambda: number(loss=lambda y, p: L.binary_crossentropy(y, p)),
 )
 fault("a subclassed softmax as logits", "probabilities-as-logits", lambda: subclassed_softmax())
 fault("separable after separable", "linear-pair", lambda: cnn(separable(16), separable(32, activation="relu")))
@@ -1009,7 +882,7 @@ fault("inactive by its biases", "no-gradient", lambda: mlp(relu_with_biases(-9.0
 fault("inactive first layer", "no-gradient", lambda: (inactive_first_layer(), {"x": np.ones((N, 8))}))
 fault("frozen attention", "frozen-random", lambda: frozen_attention())
 fault("frozen einsum", "frozen-random", lambda: frozen_einsum())
-fault("frozen hidden layer", "frozen-random", lambda: mlp(layers.Dense(16, activation="relu", trainable=False)))
+fault("frozen hidden layer", "frozen-random", lambda: mlp(relu(16, trainable=False)))
 fault("frozen head", "frozen-random", lambda: mlp(trainable=False))
 fault("linear layers", "linear-pair", lambda: mlp(layers.Dense(16), layers.Dense(16)))
 
@@ -1020,33 +893,33 @@ def transformer(activation=None, length=10, **options):
     x = layers.LayerNormalization()(
         layers.Add()([x, layers.MultiHeadAttention(2, 8, name="attention", **options)(x, x)])
     )
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling1D()(x))))
+    return classifier(inputs, layers.GlobalAveragePooling1D()(x))
 
 
 def joined(layer):
     x = inputs = Input((16, 16, 3))
     x = conv()(x)
     x = conv()(layer([x, x]))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x))))
+    return classifier(inputs, layers.GlobalAveragePooling2D()(x))
 
 
 def branches(axis, activation="relu", join=None):
     inputs = Input((16, 16, 3))
     paths = [conv(activation=activation)(inputs), conv(activation=activation)(inputs)]
     x = join(paths, axis=axis) if join else layers.Concatenate(axis=axis)(paths)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(conv()(x)))))
+    return classifier(inputs, layers.GlobalAveragePooling2D()(conv()(x)))
 
 
 def residual_with_zero_scale():
     x = inputs = Input((8,))
-    x = layers.Dense(16, activation="relu")(x)
-    y = layers.Dense(16, use_bias=False)(layers.Dense(16, activation="relu")(x))
+    x = relu(16)(x)
+    y = layers.Dense(16, use_bias=False)(relu(16)(x))
     x = layers.Add()([x, layers.BatchNormalization(gamma_initializer="zeros")(y)])
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 def scaled_head():
-    return mlp(units=1, last="tanh", loss="mse", after=[layers.Rescaling(5.0)])
+    return number("tanh", after=[layers.Rescaling(5.0)])
 
 
 def channels_in_the_middle():
@@ -1057,7 +930,7 @@ def channels_in_the_middle():
 def tagger_of_equal_words():
     x = inputs = Input((12,), dtype="int32")
     x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(layers.Embedding(50, 8)(x))
-    model = compiled(K.Model(inputs, layers.Dense(50, activation="softmax")(x)))
+    model = classifier(inputs, x, 50)
     return model, {"x": np.ones((N, 12), int), "y": np.ones((N, 12), int)}
 
 
@@ -1070,8 +943,8 @@ def enlarged():
 
 def nan_aware():
     inputs = Input((8,))
-    x = layers.Dense(16, activation="relu")(ops.nan_to_num(inputs))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    x = relu(16)(ops.nan_to_num(inputs))
+    return classifier(inputs, x)
 
 
 def frozen_attention():
@@ -1083,15 +956,15 @@ def frozen_attention():
 def frozen_einsum():
     x = inputs = Input((10, 8))
     x = layers.EinsumDense("abc,cde->abde", (10, 4, 8), activation="relu", trainable=False)(x)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+    return classifier(inputs, layers.Flatten()(x))
 
 
 def of_patches(*cutting, side=24):
     x = inputs = Input((side, side, 3))
     for layer in cutting:
         x = layer(x)
-    x = layers.Dense(16, activation="relu")(x)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+    x = relu(16)(x)
+    return classifier(inputs, layers.Flatten()(x))
 
 
 # What comes close to each fault and is sound.
@@ -1104,15 +977,15 @@ fault("attention that sees the next token", "sees-next-step", lambda: language_m
 fault("a bidirectional language model", "sees-next-step", lambda: language_model(layers.Bidirectional))
 fault("a forecast that sees its labels", "sees-next-step", lambda: shifted(layers.Conv1D(8, 3, padding="same")))
 fault("attention without positions", "order-blind", lambda: classifier_of_bags())
-fault("a label among the columns", "label-among-inputs", lazy(mlp, units=1, last=None, loss="mse"), x=X8, y=X8[:, 2])
+fault("a label among the columns", "label-among-inputs", number, x=X8, y=X8[:, 2])
 fault("a decoder that is given its labels", "label-among-inputs", lambda: given_labels())
-fault("percentages of zero", "unscaled-labels", lazy(mlp, units=1, last=None, loss="mape"), y=np.arange(N) % 2)
+fault("percentages of zero", "unscaled-labels", lazy(number, loss="mape"), y=np.arange(N) % 2)
 fault(
     "a penalty of 100 for angles", "strong-penalty",
-    lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer=K.regularizers.OrthogonalRegularizer(100.0))),
+    lambda: mlp(relu(16, kernel_regularizer=K.regularizers.OrthogonalRegularizer(100.0))),
 )  # fmt: skip
 fault("equal rows", "faint-input", mlp, x=np.repeat(X8[:1], N, axis=0))
-fault("equal targets", "one-class", lazy(mlp, units=1, last=None, loss="mse"), y=np.full(N, 3.0))
+fault("equal targets", "one-class", number, y=np.full(N, 3.0))
 fault("parallel layers without activation", "linear-pair", lambda: parallel(None))
 fault("prices in an LSTM", "unscaled-input", lambda: forecast(layers.LSTM(8)), x=RNG.uniform(1e3, 5e3, (N, 12, 3)))
 fault(
@@ -1131,7 +1004,7 @@ fault("a tensor added to itself by +", "joined-with-itself", lambda: doubled())
 fault("pooling after upsampling", "repeated-layer", lambda: cnn(conv(), layers.UpSampling2D(), layers.MaxPooling2D()))
 fault("sigmoids with KL divergence", "sigmoid-output", lambda: mlp(last="sigmoid", loss="kl_divergence"))
 fault(
-    "targets above one with a quantile loss", "labels-range", lambda: mlp(units=1, last="sigmoid", loss=pinball),
+    "targets above one with a quantile loss", "labels-range", lambda: number("sigmoid", pinball),
     x=X8, y=RNG.uniform(50, 100, N),
 )  # fmt: skip
 fault("softmax with a squared error of one's own", "loss-and-output", lambda: mlp(loss=my_mse))
@@ -1160,13 +1033,13 @@ def of_these_labels(y, p):
 def undecided():
     """The loss is the same for all labels, but not its gradient."""
     last = layers.Dense(1, activation="sigmoid", kernel_initializer="zeros")
-    model = chain((8,), layers.Dense(16, activation="relu"), last)
+    model = chain((8,), relu(16), last)
     return compiled(model, loss=lambda y, p: ops.mean(ops.abs(y - p) ** 1.5)), {"x": X8, "y": classes(N, 2, (1,))}
 
 
 def of_two_inputs(loss):
     inputs = [Input((8,)), Input((1,))]
-    x = layers.Dense(16, activation="relu")(layers.Concatenate()(inputs))
+    x = relu(16)(layers.Concatenate()(inputs))
     return compiled(K.Model(inputs, layers.Dense(1)(x)), loss=loss)
 
 
@@ -1181,14 +1054,14 @@ def masked(value, *before, begin=False, length=6):
     x = RNG.normal(size=(N, 10, 4))
     x[:, length:] = 0
     x = x[:, ::-1].copy() if begin else x
-    model = chain((10, 4), *before, layers.Masking(value), layers.LSTM(8), layers.Dense(3, activation="softmax"))
+    model = chain((10, 4), *before, layers.Masking(value), layers.LSTM(8), head())
     return compiled(model), {"x": x, "y": classes(N, 3)}
 
 
 def counted_items(mask, low=0):
     x = RNG.integers(low, 4, (N, 12))  # so that a 0 is inside of nearly every row, whatever was drawn before
     x[:, 9:] = 0
-    model = chain((12,), layers.Embedding(8, 8, mask_zero=mask), layers.LSTM(8), layers.Dense(3, activation="softmax"))
+    model = chain((12,), layers.Embedding(8, 8, mask_zero=mask), layers.LSTM(8), head())
     return compiled(model), {"x": x, "y": classes(N, 3)}
 
 
@@ -1199,14 +1072,14 @@ def cropped(cropping):
     size = 16 - sum(cropping[0])
     joined = layers.Concatenate()([layers.Cropping2D(cropping)(wide), layers.Resizing(size, size)(small)])
     x = layers.GlobalAveragePooling2D()(conv()(joined))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 def twins(kind, *sizes):
     inputs = Input((12,), dtype="int32" if kind is layers.Embedding else "float32")
     x = layers.Add()([kind(*sizes)(inputs), kind(*sizes)(inputs)])
     x = layers.GlobalAveragePooling1D()(x) if kind is layers.Embedding else layers.ReLU()(x)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 def dice(y, p):
@@ -1235,21 +1108,15 @@ fault(
 fault(
     "a rate for a dense layer behind a recurrent one",
     "learning-rate",
-    lambda: compiled(chain((12, 4), layers.LSTM(8), layers.Dense(3, activation="softmax")), OPT.Adam(0.5)),
+    lambda: compiled(chain((12, 4), layers.LSTM(8), head()), OPT.Adam(0.5)),
 )
-fault(
-    "the label in another unit among the columns",
-    "label-among-inputs",
-    lazy(mlp, units=1, last=None, loss="mse"),
-    x=X8,
-    y=1.8 * X8[:, 2] + 32,
-)
+fault("the label in another unit among the columns", "label-among-inputs", number, x=X8, y=1.8 * X8[:, 2] + 32)
 fault("two embeddings of the same words, added", "joined-with-itself", lambda: twins(layers.Embedding, 50, 8))
 fault("two dense layers of one tensor, added", "joined-with-itself", lambda: twins(layers.Dense, 8))
 fault(
     "categorical accuracy of one unit",
     "metric-and-output",
-    lambda: mlp(units=1, last="sigmoid", loss="binary_crossentropy", metrics=[M.CategoricalAccuracy()]),
+    lambda: number("sigmoid", "binary_crossentropy", metrics=[M.CategoricalAccuracy()]),
 )
 fault("f1 score of class numbers", "metric-and-output", lambda: mlp(metrics=[M.F1Score(average="macro")]))
 fault(
@@ -1305,7 +1172,7 @@ fault(
 
 
 def mixing(layer, **options):
-    return mlp(layers.Dense(16, activation="relu"), layer, **options)
+    return mlp(relu(16), layer, **options)
 
 
 fault("norm over the batch", "mixed-rows", lambda: mixing(layers.Lambda(lambda x: x / ops.norm(x))))
@@ -1322,7 +1189,7 @@ def attention_over_the_batch():
     inputs = Input((6, 8))
     x = ops.transpose(inputs, (1, 0, 2))  # as PyTorch has it
     x = ops.transpose(layers.MultiHeadAttention(2, 4)(x, x), (1, 0, 2))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+    return classifier(inputs, layers.Flatten()(x))
 
 
 fault("softmax over the rows of a batch", "mixed-rows", softmax_over_the_batch)
@@ -1330,23 +1197,21 @@ fault("attention over the batch", "mixed-rows", attention_over_the_batch)
 
 
 def multi_hot_into_an_embedding():
-    model = chain(
-        (20,), layers.Embedding(1000, 8), layers.GlobalAveragePooling1D(), layers.Dense(3, activation="softmax")
-    )
+    model = chain((20,), layers.Embedding(1000, 8), layers.GlobalAveragePooling1D(), head())
     return compiled(model), {"x": classes(N, 2, (20,)), "y": np.arange(N) % 3}
 
 
 def one_hot_of_too_few():
     inputs = Input((6,), dtype="int32")
     x = layers.Flatten()(ops.one_hot(inputs, 5))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {"x": tokens(N, 6, 50)}
+    return classifier(inputs, x), {"x": tokens(N, 6, 50)}
 
 
 def lookup_of_others():
     lookup = layers.IntegerLookup(vocabulary=[100, 200, 300])
     inputs = Input((4,), dtype="int64")
     x = layers.GlobalAveragePooling1D()(layers.Embedding(4, 8)(lookup(inputs)))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {"x": tokens(N, 4, 4)}
+    return classifier(inputs, x), {"x": tokens(N, 4, 4)}
 
 
 class OwnDense(layers.Layer):
@@ -1363,7 +1228,7 @@ fault("a lookup that knows no value", "unknown-words", lookup_of_others)
 fault(
     "a layer of one's own that starts at ones",
     "symmetry",
-    lambda: compiled(chain((8,), OwnDense(), layers.Dense(3, "softmax", kernel_initializer="ones"))),
+    lambda: compiled(chain((8,), OwnDense(), head(kernel_initializer="ones"))),
 )
 
 
@@ -1395,7 +1260,7 @@ def inference_base():
     base = chain((16, 16, 3), layers.Conv2D(8, 3, use_bias=False), layers.BatchNormalization(), layers.ReLU())
     inputs = Input((16, 16, 3))
     x = layers.GlobalAveragePooling2D()(base(inputs, training=False))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 fault("a base that trains, called for inference", "overruled-training", inference_base)
@@ -1405,14 +1270,14 @@ def frozen_norm_for_inference():
     norm = layers.BatchNormalization(trainable=False, moving_mean_initializer="ones")
     inputs = Input((8,))
     x = layers.Dropout(0.2)(norm(inputs, training=False), training=False)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 def monte_carlo_dropout():
     inputs = Input((8,))
-    x = layers.Dense(16, activation="relu")(inputs)
+    x = relu(16)(inputs)
     x = layers.Dropout(0.2)(x, training=True)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 fault("dropout that predict leaves out", "overruled-training", monte_carlo_dropout)
@@ -1428,7 +1293,7 @@ def pretrained_base(scale):
     base.trainable = False
     inputs = Input((16, 16, 3))
     x = layers.GlobalAveragePooling2D()(base(inputs))
-    model = K.Model(inputs, layers.Dense(3, activation="softmax")(x))
+    model = K.Model(inputs, head()(x))
     return compiled(model), {"x": scale * RNG.uniform(-1, 1, (N, 16, 16, 3))}
 
 
@@ -1505,25 +1370,20 @@ NEAR = {
             {"x": RNG.uniform(0, 255, (N, 16, 16, 3))},
         ),
     ],
-    "label-among-inputs": [lambda: (mlp(units=1, last=None, loss="mse"), {"x": X8, "y": X8[:, 2] + X8[:, 3]})],
+    "label-among-inputs": [lambda: (number(), {"x": X8, "y": X8[:, 2] + X8[:, 3]})],
     "labels-range": [
         lambda: (scaled_head(), {"y": RNG.normal(0, 2, N)}),
-        lambda: (mlp(units=1, last="sigmoid", loss="mse"), {"y": np.r_[1.0005, np.zeros(N - 1)]}),
-        lambda: (mlp(units=1, last=None, loss="mse"), {"y": RNG.normal(size=N)}),
-        lambda: (mlp(units=1, last="tanh", loss="hinge"), {"y": classes(N, 2)}),
+        lambda: (number("sigmoid"), {"y": np.r_[1.0005, np.zeros(N - 1)]}),
+        lambda: (number(), {"y": RNG.normal(size=N)}),
+        lambda: (number("tanh", "hinge"), {"y": classes(N, 2)}),
     ],
     "labels-shape": [
-        lambda: (mlp(units=1, last=None, loss="mse"), {"y": RNG.normal(size=N)}),
+        lambda: (number(), {"y": RNG.normal(size=N)}),
         lambda: (mlp(), {"y": classes(N, 3, (1,))}),
         lambda: unet(y=classes(8, 3, (32, 32))),
     ],
     "missing-values": [lambda: (nan_aware(), {"x": np.where(X8 > 2, np.nan, X8)}), lambda: (mlp(), {"x": X8})],
-    "missing-labels": [
-        lambda: (
-            mlp(units=1, last=None, loss=without_missing),
-            {"y": np.where(np.arange(N) % 5, 1.0, np.nan)},
-        )
-    ],
+    "missing-labels": [lambda: (number(loss=without_missing), {"y": np.where(np.arange(N) % 5, 1.0, np.nan)})],
     "class-numbers": [
         lambda: (mlp(loss=L.SparseCategoricalCrossentropy(ignore_class=-1)), {"y": classes(N, 4) - 1}),
         lambda: (mlp(), {"y": classes(N, 3).astype("float32")}),
@@ -1535,23 +1395,23 @@ NEAR = {
         lambda: (mlp(loss="categorical_crossentropy"), {"y": ONE_HOT * (np.arange(N) % 2)[:, None]}),
     ],
     "one-class": [lambda: (mlp(), {"y": np.r_[np.zeros(N), 1]}), lambda: (mlp(), {"y": np.zeros(31, int)})],
-    "unscaled-labels": [lambda: (mlp(units=1, last=None, loss="mse"), {"y": np.full(N, 990.0)})],
+    "unscaled-labels": [lambda: (number(), {"y": np.full(N, 990.0)})],
     "loss-and-output": [
-        lambda: mlp(units=1, last="sigmoid", loss="mse"),
-        lambda: mlp(units=1, last="tanh", loss="hinge"),
+        lambda: number("sigmoid"),
+        lambda: number("tanh", "hinge"),
         lambda: mlp(last="sigmoid", loss="binary_crossentropy"),
         lambda: mlp(units=2, last=None, loss="cosine_similarity"),
-        lambda: mlp(units=1, last=None, loss=wasserstein),
+        lambda: number(loss=wasserstein),
         lambda: (mlp(last=None, loss="mse"), {"y": ONE_HOT + 0.5}),
     ],
-    "negative-rate": [lambda: mlp(units=1, last="exponential", loss="poisson")],
+    "negative-rate": [lambda: number("exponential", "poisson")],
     "loss-weight": [lambda: two(["sparse_categorical_crossentropy", "mse"], loss_weights=[1e-3, 1.0])],
     "loss-setting": [
         channels_in_the_middle,
         lambda: mlp(loss=L.CategoricalCrossentropy(label_smoothing=0.2)),
-        lambda: mlp(units=1, last=None, loss=L.Huber(0.01)),
+        lambda: number(loss=L.Huber(0.01)),
         lambda: unet(L.CategoricalCrossentropy(axis=3)),
-        lambda: mlp(units=1, last="sigmoid", loss=L.BinaryFocalCrossentropy(gamma=5.0)),
+        lambda: number("sigmoid", L.BinaryFocalCrossentropy(gamma=5.0)),
     ],
     "softmax-axis": [
         channels_in_the_middle,
@@ -1566,7 +1426,7 @@ NEAR = {
     ],
     "dropout-on-regression": [
         lambda: mlp(units=8, last=None, loss=wasserstein, after=[layers.Dropout(0.5)]),
-        lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.5), units=1, last=None, loss="mse"),
+        lambda: mlp(relu(16), layers.Dropout(0.5), units=1, last=None, loss="mse"),
     ],
     "learning-rate": [
         lambda: mlp(optimizer=OPT.Adam(0.04)),
@@ -1587,20 +1447,14 @@ NEAR = {
         lambda: mlp(optimizer=OPT.SGD(0.01, momentum=0.999)),
     ],
     "metric-and-output": [
-        lambda: mlp(units=1, last=None, loss="mse", metrics=["mae"]),
+        lambda: number(metrics=["mae"]),
         lambda: mlp(metrics=["accuracy", M.SparseTopKCategoricalAccuracy(2)]),
         lambda: compiled(unet()[0], metrics=[M.MeanIoU(3, sparse_y_pred=False)]),
         lambda: mlp(units=2, loss="categorical_crossentropy", metrics=[M.BinaryAccuracy(), M.AUC()]),
     ],
-    "dropout-rate": [lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.8))],
-    "strong-penalty": [
-        lambda: mlp(
-            layers.Dense(16, activation="relu", kernel_regularizer="l2", bias_regularizer=K.regularizers.L1(0.009))
-        )
-    ],
-    "tight-constraint": [
-        lambda: mlp(layers.Dense(16, activation="relu", kernel_constraint=K.constraints.MaxNorm(0.5)))
-    ],
+    "dropout-rate": [lambda: mlp(relu(16), layers.Dropout(0.8))],
+    "strong-penalty": [lambda: mlp(relu(16, kernel_regularizer="l2", bias_regularizer=K.regularizers.L1(0.009)))],
+    "tight-constraint": [lambda: mlp(relu(16, kernel_constraint=K.constraints.MaxNorm(0.5)))],
     "activation-setting": [
         lambda: mlp(layers.Dense(16), layers.LeakyReLU(negative_slope=0.3)),
         lambda: mlp(layers.Dense(16), layers.ReLU(max_value=1.0, threshold=1.0)),
@@ -1618,7 +1472,7 @@ NEAR = {
                 layers.BatchNormalization(axis=2),
                 layers.ReLU(),
                 layers.Flatten(),
-                layers.Dense(3, activation="softmax"),
+                head(),
             )
         )
     ],
@@ -1629,20 +1483,20 @@ NEAR = {
     ],
     "overruled-training": [frozen_norm_for_inference],
     "zero-scale": [residual_with_zero_scale],
-    "norm-of-one": [lambda: mlp(layers.Dense(2), layers.LayerNormalization(), layers.Dense(8, activation="relu"))],
+    "norm-of-one": [lambda: mlp(layers.Dense(2), layers.LayerNormalization(), relu(8))],
     "large-weights": [
         enlarged,
-        lambda: mlp(layers.Dense(16, activation="relu", kernel_initializer=K.initializers.RandomNormal(stddev=1.0))),
+        lambda: mlp(relu(16, kernel_initializer=K.initializers.RandomNormal(stddev=1.0))),
         lambda: mlp(
             layers.Dense(16, use_bias=False, kernel_initializer=K.initializers.RandomNormal(stddev=100.0)),
             layers.BatchNormalization(),
             layers.ReLU(),
         ),
-        lambda: mlp(units=1, last=None, loss="mse", bias_initializer=K.initializers.Constant(22.0)),
+        lambda: number(bias_initializer=K.initializers.Constant(22.0)),
     ],
     "selu-dropout": [
         lambda: mlp(layers.Dense(16, activation="selu"), layers.AlphaDropout(0.2)),
-        lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.2)),
+        lambda: mlp(relu(16), layers.Dropout(0.2)),
     ],
     "sigmoid-chain": [
         lambda: mlp(*[layers.Dense(16, activation="sigmoid") for _ in range(4)]),
@@ -1657,8 +1511,8 @@ NEAR = {
     "one-unit": [
         lambda: averaged(layers.Embedding(50, 4)),
         lambda: cnn(conv(8), conv(2), conv(8)),
-        lambda: compiled(chain((8, 8, 4), conv(1), layers.Flatten(), layers.Dense(3, activation="softmax"))),
-        lambda: compiled(chain((8, 8, 3), conv(1), conv(8), layers.Flatten(), layers.Dense(3, activation="softmax"))),
+        lambda: compiled(chain((8, 8, 4), conv(1), layers.Flatten(), head())),
+        lambda: compiled(chain((8, 8, 3), conv(1), conv(8), layers.Flatten(), head())),
     ],
     "stride-gaps": [
         lambda: cnn(layers.Conv2D(8, 1, strides=2, activation="relu")),
@@ -1667,23 +1521,16 @@ NEAR = {
     ],
     "joined-with-itself": [lambda: joined(layers.Multiply())],
     "concatenated-axis": [lambda: branches(3)],
-    "one-step": [lambda: compiled(chain((2, 30), layers.LSTM(8), layers.Dense(3, activation="softmax")))],
+    "one-step": [lambda: compiled(chain((2, 30), layers.LSTM(8), head()))],
     "repeated-layer": [
         lambda: cnn(conv(), layers.MaxPooling2D(), layers.MaxPooling2D(2, strides=1, padding="same")),
-        lambda: mlp(layers.Dense(16, activation="relu"), layers.Dropout(0.0), layers.Dropout(0.3)),
+        lambda: mlp(relu(16), layers.Dropout(0.0), layers.Dropout(0.3)),
     ],
     "pooled-linear": [
         lambda: cnn(conv(activation=None), layers.MaxPooling2D(), layers.ReLU(), conv()),
-        lambda: compiled(
-            chain(
-                (16, 16, 3), conv(activation=None), layers.GlobalMaxPooling2D(), layers.Dense(3, activation="softmax")
-            )
-        ),
+        lambda: compiled(chain((16, 16, 3), conv(activation=None), layers.GlobalMaxPooling2D(), head())),
     ],
-    "hidden-gate": [
-        lambda: mlp(layers.Dense(16, activation="softplus")),
-        lambda: mlp(units=1, last="exponential", loss="poisson"),
-    ],
+    "hidden-gate": [lambda: mlp(layers.Dense(16, activation="softplus")), lambda: number("exponential", "poisson")],
     "channels-first": [lambda: cnn(conv(), shape=(3, 32, 16)), lambda: cnn(conv(), shape=(32, 32, 3))],
     "embedding-ids": [lambda: (text(layers.GlobalAveragePooling1D()), {"x": np.tile([0, 49], (N, 6))})],
     "faint-input": [
@@ -1696,7 +1543,7 @@ NEAR = {
         lambda: mlp(dtype="mixed_float16", last=None, after=[layers.Activation("softmax", dtype="float32")]),
     ],
     "negative-penalty": [
-        lambda: mlp(layers.Dense(16, activation="relu", kernel_regularizer="l2", activity_regularizer="l2")),
+        lambda: mlp(relu(16, kernel_regularizer="l2", activity_regularizer="l2")),
         lambda: variational(divergence),
         lambda: subclassed_variational(1),
         # An entropy is bounded; the logarithm of a determinant rises and falls with what it is added to.
@@ -1733,9 +1580,7 @@ NEAR = {
     ],
     "frozen-scale": [lazy(pretrained_base, 1), lazy(pretrained_base, 1 / 8)],
     "mixed-formats": [lambda: cnn(conv(), layers.MaxPooling2D(), conv())],
-    "unknown-weights": [
-        lambda: mixing(layers.Dense(16, activation="relu", trainable=False, kernel_initializer="identity"))
-    ],
+    "unknown-weights": [lambda: mixing(relu(16, trainable=False, kernel_initializer="identity"))],
     "marks-as-ids": [lambda: (text(layers.GlobalAveragePooling1D()), {"x": classes(N, 2, (12,))})],
     "unknown-words": [lambda: (lookup_of_others()[0], {"x": np.tile([[100, 0, 1, 2], [1, 2, 3, 4]], (N, 1))})],
 }

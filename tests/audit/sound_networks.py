@@ -1,19 +1,16 @@
 """Sound networks of many kinds, in which the audit may find nothing: a model and what is known of its task."""
 
+from types import FunctionType
+
 import numpy as np
 
 from reprocnn.backend import keras, layers, tf
-from tests.support.small_models import chain
+from tests.support.small_models import chain, classifier, compiled, head, relu
 
 RNG = np.random.default_rng(0)
 K = keras
 Input = keras.Input
 ops = keras.ops
-
-
-def compiled(model, optimizer="adam", loss="sparse_categorical_crossentropy", **options):
-    model.compile(optimizer, loss, **options)
-    return model
 
 
 def classes(n, count, shape=()):
@@ -28,7 +25,7 @@ def tokens(n, length, count):
 
 
 def regression():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(16, activation="relu"), layers.Dense(1))
+    model = chain((6,), relu(16), relu(16), layers.Dense(1))
     known = {"x": RNG.normal(size=(40, 6)), "y": RNG.normal(22, 9, 40)}
     return compiled(model, "rmsprop", "mse", metrics=["mae"]), known
 
@@ -42,23 +39,23 @@ def linear_regression():
 
 
 def positive_regression():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="softplus"))
+    model = chain((6,), relu(16), layers.Dense(1, activation="softplus"))
     return compiled(model, "adam", "msle"), {"y": RNG.uniform(0, 9, 40)}
 
 
 def counts():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="exponential"))
+    model = chain((6,), relu(16), layers.Dense(1, activation="exponential"))
     return compiled(model, "adam", "poisson"), {"y": RNG.poisson(3, 40)}
 
 
 def binary():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dropout(0.5), layers.Dense(1, activation="sigmoid"))
+    model = chain((6,), relu(16), layers.Dropout(0.5), layers.Dense(1, activation="sigmoid"))
     metrics = ["accuracy", K.metrics.AUC(), K.metrics.Precision(), K.metrics.Recall()]
     return compiled(model, "adam", "binary_crossentropy", metrics=metrics), {"y": classes(40, 2)}
 
 
 def binary_logits():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1))
+    model = chain((6,), relu(16), layers.Dense(1))
     metrics = [K.metrics.BinaryAccuracy(threshold=0.0), K.metrics.AUC(from_logits=True)]
     return compiled(model, "adam", K.losses.BinaryCrossentropy(from_logits=True), metrics=metrics), {
         "y": classes(40, 2)
@@ -66,31 +63,23 @@ def binary_logits():
 
 
 def multi_label():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(5, activation="sigmoid"))
+    model = chain((6,), relu(16), layers.Dense(5, activation="sigmoid"))
     return compiled(model, "adam", "binary_crossentropy", metrics=["binary_accuracy"]), {"y": classes(40, 2, (5,))}
 
 
 def hinge_svm():
-    model = chain(
-        (6,), layers.Dense(16, activation="relu"), layers.Dense(1, kernel_regularizer=K.regularizers.L2(0.01))
-    )
+    model = chain((6,), relu(16), layers.Dense(1, kernel_regularizer=K.regularizers.L2(0.01)))
     return compiled(model, K.optimizers.Adadelta(1.0), "hinge"), {"y": 2 * classes(40, 2) - 1}
 
 
 def multiclass_hinge():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(4))
+    model = chain((6,), relu(16), layers.Dense(4))
     return compiled(model, "adam", "categorical_hinge"), {"y": np.eye(4)[classes(40, 4)]}
 
 
 def self_normalizing():
     selu = {"activation": "selu", "kernel_initializer": "lecun_normal"}
-    model = chain(
-        (6,),
-        layers.Dense(16, **selu),
-        layers.AlphaDropout(0.1),
-        layers.Dense(16, **selu),
-        layers.Dense(3, activation="softmax"),
-    )
+    model = chain((6,), layers.Dense(16, **selu), layers.AlphaDropout(0.1), layers.Dense(16, **selu), head())
     return compiled(model), {"y": classes(40, 3)}
 
 
@@ -103,14 +92,14 @@ def a_rate_that_is_no_share():
         def call(self, x):
             return K.ops.repeat(x, self.rate, axis=1)
 
-    model = chain((6,), layers.Dense(16, activation="relu"), Upsample(), layers.Dense(3, activation="softmax"))
+    model = chain((6,), relu(16), Upsample(), head())
     return compiled(model), {"y": classes(40, 3)}
 
 
 def wide_and_deep():
     numbers, code = Input((4,)), Input((1,), dtype="int32")
     deep = layers.Concatenate()([numbers, layers.Flatten()(layers.Embedding(30, 8)(code))])
-    deep = layers.Dense(16, activation="relu")(layers.Dense(32, activation="relu")(deep))
+    deep = relu(16)(relu(32)(deep))
     wide = layers.CategoryEncoding(30)(code)
     out = layers.Dense(1, activation="sigmoid")(layers.Concatenate()([deep, wide]))
     return compiled(K.Model([numbers, code], out), "adam", "binary_crossentropy"), {}
@@ -133,19 +122,17 @@ def lookup_table():
     inputs = Input((1,), dtype="string")
     x = layers.StringLookup(vocabulary=["red", "green", "blue"])(inputs)
     x = layers.Flatten()(layers.Embedding(4, 8)(x))
-    return compiled(K.Model(inputs, layers.Dense(2, activation="softmax")(x))), {}
+    return classifier(inputs, x, 2), {}
 
 
 def maxnorm_mlp():
     keep = {"activation": "relu", "kernel_constraint": K.constraints.MaxNorm(3)}
-    model = chain(
-        (20,), layers.Dropout(0.2), layers.Dense(32, **keep), layers.Dropout(0.5), layers.Dense(3, activation="softmax")
-    )
+    model = chain((20,), layers.Dropout(0.2), layers.Dense(32, **keep), layers.Dropout(0.5), head())
     return compiled(model, K.optimizers.SGD(0.1, momentum=0.9)), {}
 
 
 def quantiles():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3))
+    model = chain((6,), relu(16), layers.Dense(3))
 
     def pinball(y, p):
         return ops.maximum(0.5 * (y - p), -0.5 * (y - p))
@@ -241,9 +228,8 @@ def mobile():
     y = layers.Multiply()([y, s])
     y = layers.BatchNormalization()(layers.Conv2D(8, 1, use_bias=False)(y))
     x = layers.GlobalAveragePooling2D()(layers.Add()([x, y]))
-    return compiled(
-        K.Model(inputs, layers.Dense(10, activation="softmax")(layers.Dropout(0.2)(x))),
-        K.optimizers.RMSprop(0.045, rho=0.9, momentum=0.9, epsilon=1.0),
+    return classifier(
+        inputs, layers.Dropout(0.2)(x), 10, optimizer=K.optimizers.RMSprop(0.045, rho=0.9, momentum=0.9, epsilon=1.0)
     ), {}
 
 
@@ -273,7 +259,7 @@ def mixer():
     x = layers.Add()([x, y])
     y = layers.Dense(24)(layers.Dense(48, activation="gelu")(layers.LayerNormalization()(x)))
     x = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(layers.Add()([x, y])))
-    return compiled(K.Model(inputs, layers.Dense(4, activation="softmax")(x))), {}
+    return classifier(inputs, x, 4), {}
 
 
 def transfer():
@@ -288,7 +274,7 @@ def transfer():
     base.trainable = False
     inputs = Input((32, 32, 3))
     x = layers.Dropout(0.2)(base(layers.Rescaling(1 / 127.5, -1)(inputs), training=False))
-    return compiled(K.Model(inputs, layers.Dense(2, activation="softmax")(x)), K.optimizers.Adam(1e-5)), {
+    return classifier(inputs, x, 2, optimizer=K.optimizers.Adam(1e-5)), {
         "x": RNG.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8),
         "y": classes(8, 2),
     }
@@ -363,23 +349,13 @@ def superresolution():
 
 
 def autoencoder():
-    model = chain(
-        (64,),
-        layers.Dense(16, activation="relu"),
-        layers.Dense(4, activation="relu"),
-        layers.Dense(16, activation="relu"),
-        layers.Dense(64, activation="sigmoid"),
-    )
+    model = chain((64,), relu(16), relu(4), relu(16), layers.Dense(64, activation="sigmoid"))
     x = RNG.uniform(size=(40, 64))
     return compiled(model, "adam", "binary_crossentropy"), {"x": x, "y": x}
 
 
 def sparse_autoencoder():
-    model = chain(
-        (64,),
-        layers.Dense(16, activation="relu", activity_regularizer=K.regularizers.L1(1e-4)),
-        layers.Dense(64, activation="sigmoid"),
-    )
+    model = chain((64,), relu(16, activity_regularizer=K.regularizers.L1(1e-4)), layers.Dense(64, activation="sigmoid"))
     x = RNG.uniform(size=(40, 64))
     return compiled(model, "adam", "mse"), {"x": x, "y": x}
 
@@ -443,7 +419,7 @@ def spatial_attention():
     x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
     mask = layers.Conv2D(1, 7, padding="same", activation="sigmoid")(x)
     x = layers.GlobalAveragePooling2D()(layers.Multiply()([x, mask]))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+    return classifier(inputs, x), {}
 
 
 def value_and_policy():
@@ -452,7 +428,7 @@ def value_and_policy():
     p = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(2, 1, use_bias=False)(x)))
     p = layers.Dense(82, activation="softmax")(layers.Flatten()(p))
     v = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(1, 1, use_bias=False)(x)))
-    v = layers.Dense(1, activation="tanh")(layers.Dense(32, activation="relu")(layers.Flatten()(v)))
+    v = layers.Dense(1, activation="tanh")(relu(32)(layers.Flatten()(v)))
     return compiled(
         K.Model(inputs, [p, v]), K.optimizers.SGD(0.01, momentum=0.9), ["categorical_crossentropy", "mse"]
     ), {}
@@ -463,7 +439,7 @@ def value_and_policy():
 
 def bag_of_words():
     x = (RNG.random((40, 500)) < 0.01) / 10.0
-    model = chain((500,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="sigmoid"))
+    model = chain((500,), relu(16), layers.Dense(1, activation="sigmoid"))
     return compiled(model, "adam", "binary_crossentropy"), {"x": x, "y": classes(40, 2)}
 
 
@@ -487,9 +463,7 @@ def from_strings():
     inputs = Input((1,), dtype="string")
     x = layers.GlobalAveragePooling1D()(layers.Embedding(50, 8)(vector(inputs)))
     return compiled(
-        K.Model(inputs, layers.Dense(1, activation="sigmoid")(layers.Dense(8, activation="relu")(x))),
-        "adam",
-        "binary_crossentropy",
+        K.Model(inputs, layers.Dense(1, activation="sigmoid")(relu(8)(x))), "adam", "binary_crossentropy"
     ), {}
 
 
@@ -499,16 +473,14 @@ def text_cnn():
     x = layers.Concatenate()(
         [layers.GlobalMaxPooling1D()(layers.Conv1D(8, size, activation="relu")(x)) for size in (3, 4, 5)]
     )
-    return compiled(K.Model(inputs, layers.Dense(4, activation="softmax")(layers.Dropout(0.5)(x)))), {
-        "y": classes(40, 4)
-    }
+    return classifier(inputs, layers.Dropout(0.5)(x), 4), {"y": classes(40, 4)}
 
 
 def language_model():
     x = inputs = Input((16,), dtype="int32")
     x = layers.Embedding(60, 16)(x) + layers.Embedding(16, 16)(ops.arange(16))
     x = layers.LayerNormalization()(layers.Add()([x, layers.MultiHeadAttention(2, 8)(x, x, use_causal_mask=True)]))
-    x = layers.LayerNormalization()(layers.Add()([x, layers.Dense(16)(layers.Dense(32, activation="relu")(x))]))
+    x = layers.LayerNormalization()(layers.Add()([x, layers.Dense(16)(relu(32)(x))]))
     return compiled(
         K.Model(inputs, layers.Dense(60)(x)), "adam", K.losses.SparseCategoricalCrossentropy(from_logits=True)
     ), {"x": tokens(40, 16, 60), "y": tokens(40, 16, 60)}
@@ -538,7 +510,7 @@ def hierarchical_attention():
     score = layers.Permute((2, 1))(layers.RepeatVector(16)(score))
     x = layers.Multiply()([x, score])
     x = layers.Lambda(lambda t: ops.sum(t, axis=1))(x)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+    return classifier(inputs, x), {}
 
 
 def tagging():
@@ -580,7 +552,7 @@ def characters():
     inputs = Input((10,), dtype="int32")
     x = ops.one_hot(inputs, 30)
     x = layers.LSTM(16)(x)
-    return compiled(K.Model(inputs, layers.Dense(30, activation="softmax")(x)), K.optimizers.RMSprop(0.01)), {
+    return classifier(inputs, x, 30, optimizer=K.optimizers.RMSprop(0.01)), {
         "x": tokens(40, 10, 30),
         "y": classes(40, 30),
     }
@@ -590,14 +562,11 @@ def table_of_sentences():
     inputs = Input((5, 8), dtype="int32")
     x = layers.Embedding(40, 6)(inputs)
     x = layers.TimeDistributed(layers.GlobalAveragePooling1D())(x)
-    return compiled(K.Model(inputs, layers.Dense(2, activation="softmax")(layers.GRU(6)(x)))), {
-        "x": RNG.integers(0, 40, (8, 5, 8)),
-        "y": classes(8, 2),
-    }
+    return classifier(inputs, layers.GRU(6)(x), 2), {"x": RNG.integers(0, 40, (8, 5, 8)), "y": classes(8, 2)}
 
 
 def lora():
-    model = chain((8,), layers.Dense(16, activation="relu", name="a"), layers.Dense(3, activation="softmax"))
+    model = chain((8,), relu(16, name="a"), head())
     model.get_layer("a").enable_lora(2)
     return compiled(model), {}
 
@@ -667,9 +636,9 @@ def variational():
             return mean + ops.exp(0.5 * log_var) * K.random.normal(ops.shape(mean), seed=self.seed)
 
     x = inputs = Input((64,))
-    x = layers.Dense(16, activation="relu")(x)
+    x = relu(16)(x)
     z = Sampling()([layers.Dense(2, name="mean")(x), layers.Dense(2, name="log_var")(x)])
-    x = layers.Dense(64, activation="sigmoid")(layers.Dense(16, activation="relu")(z))
+    x = layers.Dense(64, activation="sigmoid")(relu(16)(z))
     return compiled(K.Model(inputs, x), "adam", "binary_crossentropy"), {}
 
 
@@ -688,19 +657,17 @@ def vector_quantized():
             return x + ops.stop_gradient(chosen - x)
 
     x = inputs = Input((64,))
-    x = Codes()(layers.Dense(4)(layers.Dense(16, activation="relu")(x)))
-    return compiled(K.Model(inputs, layers.Dense(64)(layers.Dense(16, activation="relu")(x))), "adam", "mse"), {}
+    x = Codes()(layers.Dense(4)(relu(16)(x)))
+    return compiled(K.Model(inputs, layers.Dense(64)(relu(16)(x))), "adam", "mse"), {}
 
 
 def gumbel():
     x = inputs = Input((64,))
-    logits = layers.Dense(10)(layers.Dense(32, activation="relu")(x))
+    logits = layers.Dense(10)(relu(32)(x))
     noise = -ops.log(-ops.log(ops.sigmoid(ops.zeros_like(logits)) * 0.9 + 0.05))
     x = layers.Softmax()((logits + noise) / 0.5)
     return compiled(
-        K.Model(inputs, layers.Dense(64, activation="sigmoid")(layers.Dense(32, activation="relu")(x))),
-        "adam",
-        "binary_crossentropy",
+        K.Model(inputs, layers.Dense(64, activation="sigmoid")(relu(32)(x))), "adam", "binary_crossentropy"
     ), {}
 
 
@@ -711,7 +678,7 @@ def endpoint():
             return ops.softmax(logits)
 
     inputs, labels = Input((8,)), Input((3,))
-    logits = layers.Dense(3)(layers.Dense(16, activation="relu")(inputs))
+    logits = layers.Dense(3)(relu(16)(inputs))
     model = K.Model([inputs, labels], Endpoint()(logits, labels))
     model.compile("adam")
     return model, {}
@@ -728,8 +695,8 @@ def auxiliary_loss():
             return x
 
     x = inputs = Input((8,))
-    x = Auxiliary()(layers.Dense(16, activation="relu")(x))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+    x = Auxiliary()(relu(16)(x))
+    return classifier(inputs, x), {}
 
 
 def contrastive():
@@ -763,35 +730,28 @@ def siamese():
 
 
 def q_network():
-    model = chain((4,), layers.Dense(24, activation="relu"), layers.Dense(24, activation="relu"), layers.Dense(2))
+    model = chain((4,), relu(24), relu(24), layers.Dense(2))
     return compiled(model, K.optimizers.Adam(2.5e-4, clipnorm=1.0), K.losses.Huber()), {"y": RNG.normal(20, 9, (40, 2))}
 
 
 def dueling():
     x = inputs = Input((4,))
-    x = layers.Dense(24, activation="relu")(x)
-    v, a = (
-        layers.Dense(1)(layers.Dense(12, activation="relu")(x)),
-        layers.Dense(3)(layers.Dense(12, activation="relu")(x)),
-    )
+    x = relu(24)(x)
+    v, a = (layers.Dense(1)(relu(12)(x)), layers.Dense(3)(relu(12)(x)))
     q = v + (a - ops.mean(a, axis=1, keepdims=True))
     return compiled(K.Model(inputs, q), "adam", "mse"), {}
 
 
 def actor_critic():
     x = inputs = Input((4,))
-    x = layers.Dense(32, activation="relu")(x)
+    x = relu(32)(x)
     return K.Model(inputs, [layers.Dense(2, activation="softmax")(x), layers.Dense(1)(x)]), {}
 
 
 def actor():
     small = K.initializers.RandomUniform(-0.003, 0.003)
     model = chain(
-        (3,),
-        layers.Dense(64, activation="relu"),
-        layers.Dense(64, activation="relu"),
-        layers.Dense(1, activation="tanh", kernel_initializer=small),
-        layers.Rescaling(2.0),
+        (3,), relu(64), relu(64), layers.Dense(1, activation="tanh", kernel_initializer=small), layers.Rescaling(2.0)
     )
     return model, {}
 
@@ -806,15 +766,13 @@ def mixture_of_experts():
 
 def distillation():
     x = inputs = Input((8,))
-    x = layers.Dense(16, activation="relu")(x)
-    return compiled(K.Model(inputs, layers.Dense(4, activation="softmax")(x)), "adam", "kl_divergence"), {
-        "y": RNG.dirichlet(np.ones(4), 40)
-    }
+    x = relu(16)(x)
+    return classifier(inputs, x, 4, loss="kl_divergence"), {"y": RNG.dirichlet(np.ones(4), 40)}
 
 
 def several_losses_one_of_them_none():
     x = inputs = Input((8,))
-    x = layers.Dense(16, activation="relu", name="features")(x)
+    x = relu(16, name="features")(x)
     return compiled(
         K.Model(inputs, [layers.Dense(3, activation="softmax", name="label")(x), x]),
         "adam",
@@ -828,26 +786,22 @@ def graph_attention():
     scores = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(1)(h) + ops.transpose(layers.Dense(1)(h), (0, 2, 1)))
     weights = layers.Softmax()(scores + edges)
     x = layers.Activation("elu")(ops.matmul(weights, h))
-    return compiled(
-        K.Model([nodes, edges], layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
-    ), {}
+    return classifier([nodes, edges], layers.GlobalAveragePooling1D()(x)), {}
 
 
 def highway():
     x = inputs = Input((16,))
     for _ in range(2):
         gate = layers.Dense(16, activation="sigmoid", bias_initializer=K.initializers.Constant(-2.0))(x)
-        x = layers.Add()(
-            [layers.Multiply()([gate, layers.Dense(16, activation="relu")(x)]), layers.Multiply()([1.0 - gate, x])]
-        )
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+        x = layers.Add()([layers.Multiply()([gate, relu(16)(x)]), layers.Multiply()([1.0 - gate, x])])
+    return classifier(inputs, x), {}
 
 
 def mish():
     x = inputs = Input((16,))
     x = layers.Dense(16)(x)
     x = layers.Multiply()([x, layers.Activation("tanh")(layers.Activation("softplus")(x))])
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), {}
+    return classifier(inputs, x), {}
 
 
 def mixed_precision():
@@ -856,7 +810,7 @@ def mixed_precision():
         (12, 12, 3),
         layers.Conv2D(8, 3, activation="relu", dtype=policy),
         layers.GlobalAveragePooling2D(dtype=policy),
-        layers.Dense(3, activation="softmax", dtype="float32"),
+        head(dtype="float32"),
     )
     return compiled(model), {}
 
@@ -867,7 +821,7 @@ def video():
         layers.TimeDistributed(layers.Conv2D(8, 3, activation="relu")),
         layers.TimeDistributed(layers.GlobalAveragePooling2D()),
         layers.LSTM(8),
-        layers.Dense(3, activation="softmax"),
+        head(),
     )
     return compiled(model), {}
 
@@ -879,7 +833,7 @@ def volume():
         layers.MaxPooling3D(),
         layers.BatchNormalization(),
         layers.GlobalAveragePooling3D(),
-        layers.Dense(8, activation="relu"),
+        relu(8),
         layers.Dropout(0.3),
         layers.Dense(1, activation="sigmoid"),
     )
@@ -904,7 +858,7 @@ def parallel_convolutions():
     inputs = Input((20, 4))
     paths = [layers.Conv1D(8, size, padding="same", activation="relu")(inputs) for size in (2, 3)]
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(path) for path in paths])
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 def four_lstms():
@@ -930,7 +884,7 @@ def generator_with_its_discriminator():
 
 def frozen_rotation():
     turn = layers.Dense(8, use_bias=False, trainable=False)
-    model = chain((8,), turn, layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    model = chain((8,), turn, relu(16), head())
     turn.set_weights([np.linalg.qr(RNG.normal(size=(8, 8)))[0]])
     return compiled(model)
 
@@ -938,7 +892,7 @@ def frozen_rotation():
 def q_values_of_frames():
     stack = [layers.Rescaling(1 / 255), layers.Conv2D(16, 8, strides=4, activation="relu"),
              layers.Conv2D(32, 4, strides=2, activation="relu"), layers.Flatten(),
-             layers.Dense(32, activation="relu"), layers.Dense(4)]  # fmt: skip
+             relu(32), layers.Dense(4)]  # fmt: skip
     return compiled(chain((84, 84, 4), *stack), "adam", "huber")
 
 
@@ -957,44 +911,44 @@ def softmax_of_tensorflow():
 
 
 def softmax_with_temperature():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation=lambda x: ops.softmax(x / 2)))
+    model = chain((6,), relu(16), layers.Dense(3, activation=lambda x: ops.softmax(x / 2)))
     return compiled(model)
 
 
 def sigmoid_of_ones_own():
-    hidden = layers.Dense(16, activation="relu")
+    hidden = relu(16)
     model = chain((6,), hidden, layers.Dense(1, activation=lambda x: 1 / (1 + ops.exp(-x))))
     return compiled(model, loss="binary_crossentropy")
 
 
 def linear_of_ones_own():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation=lambda x: x))
+    model = chain((6,), relu(16), layers.Dense(3, activation=lambda x: x))
     return compiled(model, loss=K.losses.SparseCategoricalCrossentropy(from_logits=True))
 
 
 def booleans():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="sigmoid"))
+    model = chain((6,), relu(16), layers.Dense(1, activation="sigmoid"))
     return compiled(model, loss="binary_crossentropy"), {"y": np.arange(40) % 3 == 0}
 
 
 def boolean_rows():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(2, activation="sigmoid"))
+    model = chain((6,), relu(16), layers.Dense(2, activation="sigmoid"))
     return compiled(model, loss="binary_crossentropy"), {"y": np.indices((40, 2)).sum(axis=0) % 3 == 0}
 
 
 def lists_of_one():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    model = chain((6,), relu(16), head())
     known = {"x": [RNG.normal(size=(40, 6))], "y": [np.arange(40) % 3]}
     return compiled(model, loss=["sparse_categorical_crossentropy"], loss_weights=[0.5]), known
 
 
 def lists_of_one_row_per_class():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    model = chain((6,), relu(16), head())
     return compiled(model, loss="categorical_crossentropy", loss_weights=(1.0,)), {"y": (np.eye(3)[np.arange(40) % 3],)}
 
 
 def class_as_loss():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    model = chain((6,), relu(16), head())
     return compiled(model, loss=K.losses.SparseCategoricalCrossentropy)
 
 
@@ -1002,7 +956,7 @@ def loss_of_ones_own_takes_logits():
     def crossentropy(y, p):
         return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.cast(y, "int32"), p)
 
-    return compiled(chain((6,), layers.Dense(16, activation="relu"), layers.Dense(3)), loss=crossentropy)
+    return compiled(chain((6,), relu(16), layers.Dense(3)), loss=crossentropy)
 
 
 def subclassed():
@@ -1091,7 +1045,7 @@ def negative_samples():
 
 
 def pairs_in_one_batch():
-    encoder = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(8))
+    encoder = chain((6,), relu(16), layers.Dense(8))
     one, other = Input((6,)), Input((6,))
     left, right = K.ops.split(encoder(K.ops.concatenate([one, other], axis=0)), 2, axis=0)
     distance = K.ops.sum(K.ops.square(left - right), axis=-1, keepdims=True)
@@ -1108,19 +1062,19 @@ def mean_of_softmaxes():
 def words_with_known_vectors():
     known = K.initializers.Constant(RNG.normal(size=(50, 30)))
     stack = [layers.Embedding(50, 30, embeddings_initializer=known, trainable=False), layers.GlobalMaxPooling1D()]
-    return compiled(chain((12,), *stack, layers.Dense(3, activation="softmax"), dtype="int32"))
+    return compiled(chain((12,), *stack, head(), dtype="int32"))
 
 
 def _backbone(*stack):
     backbone = K.Sequential([*chain((32,), *stack).layers], name="backbone")
-    model = compiled(chain((32,), backbone, layers.Dense(3, activation="softmax")))
+    model = compiled(chain((32,), backbone, head()))
     model.fit(RNG.normal(size=(40, 32)), classes(40, 3), verbose=0)
     backbone.trainable = False
-    return compiled(chain((32,), backbone, layers.Dense(3, activation="softmax")))
+    return compiled(chain((32,), backbone, head()))
 
 
 def backbone_of_one_epoch():
-    return _backbone(layers.Dense(64, activation="relu"), layers.Dense(64, activation="relu"))
+    return _backbone(relu(64), relu(64))
 
 
 def normalized_backbone_of_one_epoch():
@@ -1130,9 +1084,9 @@ def normalized_backbone_of_one_epoch():
 def unlucky_output():
     """The relu of the age is inactive at the start, and so the layer before it gets no gradient."""
     x = inputs = Input((6,))
-    x = layers.Dense(16, activation="relu")(x)
-    age = layers.Dense(1, activation="relu")
-    outs = [age(layers.Dense(8, activation="relu")(x)), layers.Dense(3, activation="softmax")(x)]
+    x = relu(16)(x)
+    age = relu(1)
+    outs = [age(relu(8)(x)), head()(x)]
     age.kernel.assign(-np.abs(age.kernel.numpy()))
     return compiled(K.Model(inputs, outs), loss=["mse", "sparse_categorical_crossentropy"])
 
@@ -1152,18 +1106,16 @@ def unlucky_squeeze():
     """The two relu units of the squeeze are inactive at the start, but the layers before it train."""
     inputs = Input((8, 8, 1))
     x = layers.Conv2D(32, 3, padding="same", activation="relu")(inputs)
-    squeeze = layers.Dense(2, activation="relu")
+    squeeze = relu(2)
     scale = layers.Dense(32, activation="sigmoid")(squeeze(layers.GlobalAveragePooling2D()(x)))
     x = layers.Multiply()([x, layers.Reshape((1, 1, 32))(scale)])
-    model = K.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+    model = K.Model(inputs, head()(layers.GlobalAveragePooling2D()(x)))
     squeeze.kernel.assign(-np.abs(squeeze.kernel.numpy()))
     return compiled(model)
 
 
 def relu_twice():
-    return compiled(
-        chain((6,), layers.Dense(16, activation="relu"), layers.ReLU(), layers.Dense(3, activation="softmax"))
-    )
+    return compiled(chain((6,), relu(16), layers.ReLU(), head()))
 
 
 def unet_without_shortcuts():
@@ -1176,8 +1128,8 @@ def unet_without_shortcuts():
 
 def small_trained_layer_under_a_new_head():
     """The larger of two frozen layers was trained; of the smaller one too few weights are known to say."""
-    large, small = layers.Dense(64, activation="relu"), layers.Dense(8, activation="relu")
-    model = chain((32,), large, small, layers.Dense(3, activation="softmax"))
+    large, small = relu(64), relu(8)
+    model = chain((32,), large, small, head())
     large.kernel.assign(large.kernel.numpy() ** 3 * 9)
     large.trainable = small.trainable = False
     return compiled(model)
@@ -1192,9 +1144,9 @@ def images_without_channels():
 def sorted_by_store():
     """The first rows are all of one store."""
     stores, figures = Input((1,), dtype="int32"), Input((6,))
-    one = layers.Dense(8, activation="relu")(layers.Flatten()(layers.Embedding(20, 8)(stores)))
-    x = layers.Concatenate()([layers.Dense(32, activation="relu")(figures), one])
-    model = K.Model([figures, stores], layers.Dense(1)(layers.Dense(16, activation="relu")(x)))
+    one = relu(8)(layers.Flatten()(layers.Embedding(20, 8)(stores)))
+    x = layers.Concatenate()([relu(32)(figures), one])
+    model = K.Model([figures, stores], layers.Dense(1)(relu(16)(x)))
     x = [RNG.normal(size=(64, 6)), np.sort(tokens(64, 1, 4), axis=0)]
     return compiled(model, "adam", "mse"), {"x": x, "y": RNG.normal(size=64)}
 
@@ -1202,7 +1154,7 @@ def sorted_by_store():
 def decoder_with_a_start_token():
     """Every row begins with the same token, and the state with zeros."""
     start, state, image = Input((1,), dtype="int32"), Input((16,)), Input((10,))
-    x = layers.Dense(16, activation="relu")(layers.Flatten()(layers.Embedding(20, 8)(start)))
+    x = relu(16)(layers.Flatten()(layers.Embedding(20, 8)(start)))
     x = layers.Add()([x, layers.Dense(16, use_bias=False)(state), layers.Dense(16)(image)])
     model = K.Model([start, state, image], layers.Dense(20, activation="softmax")(layers.ReLU()(x)))
     return compiled(model), {
@@ -1223,10 +1175,10 @@ class Queries(layers.Layer):
 
 def learned_queries():
     inputs = Input((12, 16))
-    queries = layers.Dense(16, activation="relu")(Queries()(inputs))
-    memory = layers.Dense(16, activation="relu")(inputs)
+    queries = relu(16)(Queries()(inputs))
+    memory = relu(16)(inputs)
     x = layers.MultiHeadAttention(2, 8)(queries, memory)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(layers.Flatten()(x))))
+    return classifier(inputs, layers.Flatten()(x))
 
 
 def adaptive_norm_from_zero():
@@ -1240,14 +1192,14 @@ def adaptive_norm_from_zero():
 
 def distances_as_probabilities():
     """The exponential of a negative distance lies between 0 and 1."""
-    tower = chain((8,), layers.Dense(16, activation="relu"), layers.Dense(4))
+    tower = chain((8,), relu(16), layers.Dense(4))
     left, right = Input((8,)), Input((8,))
     distance = ops.sum(ops.abs(tower(left) - tower(right)), axis=1, keepdims=True)
     return compiled(K.Model([left, right], ops.exp(-distance)), "adam", "binary_crossentropy")
 
 
 def tanh_scaled_to_probabilities():
-    stack = [layers.Dense(16, activation="relu"), layers.Dense(1, activation="tanh"), layers.Rescaling(0.5, 0.5)]
+    stack = [relu(16), layers.Dense(1, activation="tanh"), layers.Rescaling(0.5, 0.5)]
     return compiled(chain((8,), *stack), "adam", "binary_crossentropy")
 
 
@@ -1262,7 +1214,7 @@ class InverseRoot(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def schedule_of_ones_own():
-    model = chain((8,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    model = chain((8,), relu(16), head())
     return compiled(model, K.optimizers.Adam(InverseRoot(0.01)))
 
 
@@ -1280,7 +1232,7 @@ def classes_moved_last():
 def pretrained_on_raw_pixels():
     """As VGG with its own preprocess_input, which only subtracts a mean."""
     stack = [layers.Conv2D(16, 3, activation="relu"), layers.Conv2D(16, 3, activation="relu")]
-    model = chain((16, 16, 3), *stack, layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax"))
+    model = chain((16, 16, 3), *stack, layers.GlobalAveragePooling2D(), head())
     for layer in stack:
         layer.bias.assign(RNG.normal(size=layer.bias.shape))
         layer.trainable = False
@@ -1290,7 +1242,7 @@ def pretrained_on_raw_pixels():
 
 def norm_after_relu_on_pixels():
     stack = [layers.Conv2D(16, 3), layers.ReLU(), layers.BatchNormalization()]
-    model = chain((16, 16, 3), *stack, layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax"))
+    model = chain((16, 16, 3), *stack, layers.GlobalAveragePooling2D(), head())
     return compiled(model), {"x": RNG.uniform(0, 255, (32, 16, 16, 3)), "y": np.arange(32) % 3}
 
 
@@ -1307,7 +1259,7 @@ def own_losses():
         return ops.mean(ops.maximum(0.9 * (y - p), -0.1 * (y - p)))
 
     inputs = Input((8,))
-    x = layers.Dense(16, activation="relu")(inputs)
+    x = relu(16)(inputs)
     ends = {"mask": layers.Dense(4, activation="sigmoid"), "critic": layers.Dense(1), "number": layers.Dense(1)}
     model = K.Model(inputs, {name: end(x) for name, end in ends.items()})
     y = {"mask": classes(40, 2, (4,)), "critic": RNG.choice([-1.0, 1.0], 40), "number": RNG.normal(20, 5, 40)}
@@ -1317,8 +1269,8 @@ def own_losses():
 
 def deep_in_16_bits():
     """In 16 bits, a row may be rounded differently in a smaller batch."""
-    stack = [layers.Dense(256, activation="relu", dtype="mixed_bfloat16") for _ in range(6)]
-    return compiled(chain((64,), *stack, layers.Dense(3, activation="softmax"))), {"x": RNG.normal(size=(40, 64))}
+    stack = [relu(256, dtype="mixed_bfloat16") for _ in range(6)]
+    return compiled(chain((64,), *stack, head())), {"x": RNG.normal(size=(40, 64))}
 
 
 class Annealed(layers.Layer):
@@ -1334,14 +1286,14 @@ class Annealed(layers.Layer):
 
 def losses_of_layers_alone():
     inputs = Input((8,))
-    model = K.Model(inputs, Annealed()(layers.Dense(4)(layers.Dense(16, activation="relu")(inputs))))
+    model = K.Model(inputs, Annealed()(layers.Dense(4)(relu(16)(inputs))))
     return compiled(model, loss=lambda y, p: 0.0 * ops.mean(y)), {"x": RNG.normal(size=(40, 8)), "y": np.arange(40) % 4}
 
 
 def policy_gradient():
     """Each label is one-hot times an advantage, which may be negative."""
     advantages = RNG.normal(size=(40, 1))
-    model = chain((4,), layers.Dense(16, activation="relu"), layers.Dense(3, activation="softmax"))
+    model = chain((4,), relu(16), head())
     known = {"x": RNG.normal(size=(40, 4)), "y": np.eye(3)[np.arange(40) % 3] * advantages}
     return compiled(model, loss="categorical_crossentropy"), known
 
@@ -1349,16 +1301,14 @@ def policy_gradient():
 def batch_in_matrices():
     """Each output compares a row with all others, as contrastive losses need."""
     left, right = Input((8,)), Input((8,))
-    a, b = (
-        layers.UnitNormalization()(layers.Dense(8)(layers.Dense(16, activation="relu")(one))) for one in (left, right)
-    )
+    a, b = (layers.UnitNormalization()(layers.Dense(8)(relu(16)(one))) for one in (left, right))
     return K.Model([left, right], ops.matmul(a, ops.transpose(b)))
 
 
 def contrastive_pairs():
     """The label is 1 for a pair of one class, whose distance is to be 0."""
     left, right = Input((8,)), Input((8,))
-    base = chain((8,), layers.Dense(16, activation="relu"), layers.Dense(8))
+    base = chain((8,), relu(16), layers.Dense(8))
     distance = ops.sqrt(ops.maximum(ops.sum(ops.square(base(left) - base(right)), axis=1, keepdims=True), 1e-7))
 
     def contrastive(y, d):
@@ -1374,7 +1324,7 @@ class Experts(layers.Layer):
     def __init__(self, count):
         super().__init__()
         self.gate = layers.Dense(count, activation="softmax")
-        self.experts = [layers.Dense(8, activation="relu") for _ in range(count)]
+        self.experts = [relu(8) for _ in range(count)]
 
     def call(self, x):
         scores = self.gate(x)
@@ -1383,7 +1333,7 @@ class Experts(layers.Layer):
 
 
 def experts_without_rows():
-    model = chain((6,), layers.Dense(16, activation="relu"), Experts(16), layers.Dense(1))
+    model = chain((6,), relu(16), Experts(16), layers.Dense(1))
     return compiled(model, loss="mse"), {"x": RNG.normal(size=(40, 6)), "y": RNG.normal(size=40)}
 
 
@@ -1392,7 +1342,7 @@ def marks_of_words():
     words = layers.TextVectorization(max_tokens=50, output_mode="multi_hot")
     words.adapt(texts)
     inputs = Input((1,), dtype="string")
-    outputs = layers.Dense(1, activation="sigmoid")(layers.Dense(8, activation="relu")(words(inputs)))
+    outputs = layers.Dense(1, activation="sigmoid")(relu(8)(words(inputs)))
     known = {"x": tf.constant(texts), "y": np.tile([1.0, 0.0], 20)}
     return compiled(K.Model(inputs, outputs), loss="binary_crossentropy"), known
 
@@ -1417,8 +1367,8 @@ def deviations_that_start_equal():
 
 def conditional_autoencoder():
     image, kind = Input((32,)), Input((4,))
-    code = layers.Dense(4)(layers.Dense(16, activation="relu")(layers.Concatenate()([image, kind])))
-    hidden = layers.Dense(16, activation="relu")(layers.Concatenate()([code, kind]))
+    code = layers.Dense(4)(relu(16)(layers.Concatenate()([image, kind])))
+    hidden = relu(16)(layers.Concatenate()([code, kind]))
     images, kinds = RNG.random((40, 32)), np.eye(4)[np.arange(40) % 4]
     model = K.Model([image, kind], layers.Dense(32, activation="sigmoid")(hidden))
     return compiled(model, loss="binary_crossentropy"), {"x": [images, kinds], "y": images}
@@ -1438,7 +1388,7 @@ def sequence_that_is_repeated():
 def grey_as_colours():
     inputs = Input((16, 16, 1))
     maps = layers.Conv2D(8, 3, activation="relu")(layers.Concatenate()([inputs, inputs, inputs]))
-    outputs = layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(maps))
+    outputs = head()(layers.GlobalAveragePooling2D()(maps))
     return compiled(K.Model(inputs, outputs)), {"x": RNG.random((40, 16, 16, 1)), "y": classes(40, 3)}
 
 
@@ -1452,7 +1402,7 @@ def target_network():
     target.set_weights(online.get_weights())
     target.trainable = False
     left, right = Input((20,)), Input((20,))
-    guess = layers.Dense(16)(layers.Dense(32, activation="relu")(online(left)))
+    guess = layers.Dense(16)(relu(32)(online(left)))
     given = layers.Lambda(ops.stop_gradient)(target(right))
     model = K.Model([left, right], layers.Dot(1, normalize=True)([guess, given]))
     x = RNG.normal(size=(40, 20))
@@ -1461,19 +1411,19 @@ def target_network():
 
 def spare_columns():
     inputs = {name: Input((1,), name=name) for name in ("age", "size")}
-    hidden = layers.Dense(8, activation="relu")(layers.concatenate(list(inputs.values())))
+    hidden = relu(8)(layers.concatenate(list(inputs.values())))
     x = {name: RNG.normal(size=(40, 1)) for name in ("age", "name", "size")}
     return compiled(K.Model(inputs, layers.Dense(1)(hidden)), loss="mse"), {"x": x, "y": RNG.normal(size=40)}
 
 
 def one_trained_layer():
     """With all others frozen, a large rate does no harm."""
-    base = chain((8,), layers.Dense(16, activation="relu"), layers.Dense(3, use_bias=False))
+    base = chain((8,), relu(16), layers.Dense(3, use_bias=False))
     for layer in base.layers:
         for weight in layer.weights:
             weight.assign(RNG.uniform(-1, 1, weight.shape))
     base.trainable = False
-    model = chain((8,), base, layers.Dense(3, activation="softmax"))
+    model = chain((8,), base, head())
     return compiled(model, K.optimizers.Adam(0.1)), {"x": RNG.normal(size=(40, 8)), "y": classes(40, 3)}
 
 
@@ -1491,7 +1441,7 @@ class Deep(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.online = chain((4,), layers.Dense(32, activation="relu"), layers.Dense(2))
+        self.online = chain((4,), relu(32), layers.Dense(2))
         self.target = K.models.clone_model(self.online)  # with the same names
         self.target.trainable = False
         self.target.set_weights(self.online.get_weights())
@@ -1521,7 +1471,7 @@ def metrics_of_ones_own():
         def __init__(self):
             super().__init__(lambda y, outputs: ops.cast(ops.abs(y - outputs) < 0.1 * ops.abs(y), "float32"))
 
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1))
+    model = chain((6,), relu(16), layers.Dense(1))
     known = {"x": RNG.normal(size=(40, 6)), "y": RNG.normal(size=(40, 1))}
     return compiled(model, loss="mse", metrics=[directional_accuracy, WithinTenPercentAccuracy()]), known
 
@@ -1531,7 +1481,7 @@ def rare_positive():
     categories = np.resize(np.arange(8), 64)
     categories[9] = 8
     x = np.concatenate([np.eye(9)[categories], RNG.normal(size=(64, 4))], axis=1)
-    model = chain((13,), layers.Dense(16, activation="relu"), layers.Dense(1, activation="sigmoid"))
+    model = chain((13,), relu(16), layers.Dense(1, activation="sigmoid"))
     return compiled(model, loss="binary_crossentropy"), {"x": x, "y": (categories == 8).astype("float32")}
 
 
@@ -1544,13 +1494,13 @@ def recurrent_autoencoder():
 def prices():
     """Scaled back to the labels by the model itself."""
     norm = layers.Normalization(invert=True, axis=None, mean=2e5, variance=6.4e9)
-    model = chain((6,), layers.Dense(32, activation="relu"), layers.Dense(1), norm)
+    model = chain((6,), relu(32), layers.Dense(1), norm)
     return compiled(model, loss="mae"), {"x": RNG.normal(size=(64, 6)), "y": RNG.normal(2e5, 8e4, (64, 1))}
 
 
 def directions():
     y = RNG.normal(size=(64, 4))
-    model = chain((6,), layers.Dense(32, activation="relu"), layers.Dense(4), layers.UnitNormalization())
+    model = chain((6,), relu(32), layers.Dense(4), layers.UnitNormalization())
     known = {"x": RNG.normal(size=(64, 6)), "y": y / np.linalg.norm(y, axis=1, keepdims=True)}
     return compiled(model, loss="mse"), known
 
@@ -1568,7 +1518,7 @@ def convolutions_over_time():
         for filters, size in ((32, 8), (64, 5), (32, 3))
         for layer in (layers.Conv1D(filters, size, use_bias=False), layers.BatchNormalization(), layers.ReLU())
     ]
-    model = chain((40, 2), *blocks, layers.GlobalAveragePooling1D(), layers.Dense(3, activation="softmax"))
+    model = chain((40, 2), *blocks, layers.GlobalAveragePooling1D(), head())
     return compiled(model), {"x": RNG.normal(size=(40, 40, 2)), "y": classes(40, 3)}
 
 
@@ -1577,7 +1527,7 @@ def fourier_features(trainable=False):
     place = Input((2,))
     start = K.initializers.RandomNormal(stddev=10.0)
     waves = layers.Dense(600, use_bias=False, trainable=trainable, kernel_initializer=start)(place)
-    hidden = layers.Dense(64, activation="relu")(layers.Concatenate()([ops.sin(waves), ops.cos(waves)]))
+    hidden = relu(64)(layers.Concatenate()([ops.sin(waves), ops.cos(waves)]))
     outputs = layers.Dense(3, activation="sigmoid")(hidden)
     return compiled(K.Model(place, outputs), loss="mse"), {"x": RNG.random((64, 2)), "y": RNG.random((64, 3))}
 
@@ -1603,28 +1553,14 @@ class Triangle(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def cyclic_rate():
-    model = chain((6,), layers.Dense(16, activation="relu"), layers.Dense(1))
+    model = chain((6,), relu(16), layers.Dense(1))
     known = {"x": RNG.normal(size=(40, 6)), "y": RNG.normal(size=40)}
     return compiled(model, K.optimizers.Adam(Triangle()), "mse"), known
 
 
-NOT_NETWORKS = (
-    "Deep",
-    "Triangle",
-    "compiled",
-    "Experts",
-    "Noisy",
-    "classes",
-    "tokens",
-    "chain",
-    "unet",
-    "_backbone",
-    "Queries",
-    "InverseRoot",
-    "Annealed",
-)
+HELPERS = ("classes", "tokens", "unet", "_backbone")
 SOUND = {
     name: value
     for name, value in list(globals().items())
-    if callable(value) and getattr(value, "__module__", "") == __name__ and name not in NOT_NETWORKS
+    if isinstance(value, FunctionType) and value.__module__ == __name__ and name not in HELPERS
 }

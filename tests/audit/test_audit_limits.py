@@ -5,9 +5,8 @@ import pytest
 
 from reprocnn.audit.api import RULES, audit
 from reprocnn.backend import keras, layers
-from tests.audit.faulty_networks import X8, cnn, conv, mlp
-from tests.audit.sound_networks import compiled
-from tests.support.small_models import chain
+from tests.audit.faulty_networks import X8, cnn, conv, mlp, number
+from tests.support.small_models import chain, classifier, compiled, head, relu
 
 K, Input, ops, L = keras, keras.Input, keras.ops, keras.losses
 CONSTANT = keras.initializers.Constant
@@ -22,6 +21,11 @@ def pair(name, code, guilty, innocent, message=""):
     """Keep two networks, each a function that gives a model and what is known of its task."""
     assert name not in PAIRS
     PAIRS[name] = (code, guilty, innocent, message)
+
+
+def limit(name, code, build, guilty, innocent, message=""):
+    """Keep the two networks that a function gives for the values on either side of a limit."""
+    pair(name, code, lambda: build(guilty), lambda: build(innocent), message)
 
 
 def judged(code, build):
@@ -53,10 +57,6 @@ def named(name):
     return loss
 
 
-def relu(units=8, **options):
-    return layers.Dense(units, activation="relu", **options)
-
-
 # Losses and labels
 pair(
     "a hinge takes no logarithms",
@@ -68,21 +68,16 @@ for name in ("My_MSE", "root_squared_error", "absolute_error_of_mine"):
     pair(
         f"labels beyond a sigmoid with {name}",
         "labels-range",
-        lambda name=name: of(mlp(units=1, last="sigmoid", loss=named(name)), y=np.full((N, 1), 2.0)),
-        lambda name=name: of(mlp(units=1, last="sigmoid", loss=named(name)), y=np.full((N, 1), 1.0)),
+        lambda name=name: of(number("sigmoid", named(name)), y=np.full((N, 1), 2.0)),
+        lambda name=name: of(number("sigmoid", named(name)), y=np.full((N, 1), 1.0)),
     )
 
 
 def three_steps(y, loss="sparse_categorical_crossentropy"):
-    return of(compiled(chain((3, 4), layers.Dense(3, activation="softmax")), loss=loss), y=y)
+    return of(compiled(chain((3, 4), head()), loss=loss), y=y)
 
 
-pair(
-    "as many steps as classes",
-    "labels-and-loss",
-    lambda: three_steps(ROWS),
-    lambda: three_steps(np.tile([0, 1, 2], (N, 1))),
-)
+limit("as many steps as classes", "labels-and-loss", three_steps, ROWS, np.tile([0, 1, 2], (N, 1)))
 pair(
     "class numbers that add up to one",
     "labels-and-loss",
@@ -187,21 +182,21 @@ pair(
 pair(
     "one number for each of two outputs",
     "one-class",
-    lambda: of(mlp(units=1, last=None, loss="mse"), y=np.full((N, 1), 5.0)),
+    lambda: of(number(), y=np.full((N, 1), 5.0)),
     lambda: of(mlp(units=2, last=None, loss="mse"), y=np.full((N, 2), 5.0)),
 )
 pair(
     "zeros by which a percentage is divided",
     "unscaled-labels",
-    lambda: of(mlp(units=1, last=None, loss="mape"), y=np.where(np.arange(200) < 3, 0.0, 1.0)),
-    lambda: of(mlp(units=1, last=None, loss="mape"), y=np.where(np.arange(200) < 2, 0.0, 1.0)),
+    lambda: of(number(loss="mape"), y=np.where(np.arange(200) < 3, 0.0, 1.0)),
+    lambda: of(number(loss="mape"), y=np.where(np.arange(200) < 2, 0.0, 1.0)),
 )
 for name in ("mae", "huber"):
     pair(
         f"large labels with {name}",
         "unscaled-labels",
-        lambda name=name: of(mlp(units=1, last=None, loss=name), y=np.full(N, -1001.0)),
-        lambda name=name: of(mlp(units=1, last=None, loss=name), y=np.full(N, 999.0)),
+        lambda name=name: of(number(loss=name), y=np.full(N, -1001.0)),
+        lambda name=name: of(number(loss=name), y=np.full(N, 999.0)),
     )
 
 # The optimizer and the metrics
@@ -217,12 +212,7 @@ for name, make, outside, inside in (
     ("second average of adam", lambda value: OPTIMIZERS.Adam(beta_2=value), 0.49, 0.5),
     ("epsilon of adam", lambda value: OPTIMIZERS.Adam(epsilon=value), 10.0, 9.9),
 ):
-    pair(
-        name,
-        "optimizer-setting",
-        lambda make=make, value=outside: mlp(optimizer=make(value)),
-        lambda make=make, value=inside: mlp(optimizer=make(value)),
-    )
+    limit(name, "optimizer-setting", lambda value, make=make: mlp(optimizer=make(value)), outside, inside)
 pair(
     "a twentieth is left after a hundred steps",
     "short-schedule",
@@ -242,18 +232,17 @@ def rated(metric, **options):
     return mlp(metrics=[metric], **options)
 
 
-NUMBER = {"units": 1, "last": None, "loss": "mse"}
 SCORE = {"units": 1, "last": None, "loss": L.BinaryCrossentropy(from_logits=True)}
 M = keras.metrics
 for name, guilty, innocent in (
-    ("accuracy of counts", lambda: rated("accuracy", **NUMBER | {"loss": "poisson"}), lambda: rated("mae", **NUMBER)),
+    ("accuracy of counts", lambda: number(loss="poisson", metrics=["accuracy"]), lambda: number(metrics=["mae"])),
     (
         "accuracy of a loss of its own",
-        lambda: rated("accuracy", **NUMBER),
-        lambda: rated("accuracy", **NUMBER | {"loss": named("mean_squared_error")}),
+        lambda: number(metrics=["accuracy"]),
+        lambda: number(loss=named("mean_squared_error"), metrics=["accuracy"]),
     ),
-    ("acc is accuracy", lambda: rated("acc", **NUMBER), lambda: rated("acc")),
-    ("acc of logits", lambda: rated("acc", **SCORE), lambda: rated("acc", units=1, last="sigmoid", loss=BINARY)),
+    ("acc is accuracy", lambda: number(metrics=["acc"]), lambda: rated("acc")),
+    ("acc of logits", lambda: rated("acc", **SCORE), lambda: number("sigmoid", BINARY, metrics=["acc"])),
     ("a curve of logits", lambda: rated(M.AUC(), **SCORE), lambda: rated(M.AUC(from_logits=True), **SCORE)),
     (
         "the best three of three",
@@ -335,7 +324,7 @@ pair(
 pair(
     "an activation that nobody knows",
     "two-activations",
-    lambda: then_softmax(layers.Dense(3, activation="relu")),
+    lambda: then_softmax(relu(3)),
     lambda: then_softmax(layers.Dense(3, activation=lambda x: ops.sin(x))),
 )
 
@@ -348,7 +337,7 @@ def weighted(inputs, is_gate, *between):
     others = layers.RepeatVector(4)(others) if between else others
     x = layers.Multiply()([x, others]) if is_gate else layers.Add()([x, others])
     assert scores.shape[-1] == 8
-    return layers.Dense(3, activation="softmax")(layers.Flatten()(x))
+    return head()(layers.Flatten()(x))
 
 
 pair(
@@ -377,9 +366,7 @@ for name, between in {
         f"softmax of relu behind {name}",
         "two-activations",
         lambda between=between: functional((8,), lambda inputs: SOFTMAX()(between(relu(6)(inputs)))),
-        lambda between=between: functional(
-            (8,), lambda inputs: layers.Dense(3, activation="softmax")(between(relu(6)(inputs)))
-        ),
+        lambda between=between: functional((8,), lambda inputs: head()(between(relu(6)(inputs)))),
     )
 
 
@@ -393,15 +380,10 @@ pair("a softmax for numbers", "softmax-axis", over_steps, lambda: over_steps(los
 
 def after_selu(layer, *between, shape=(8,)):
     kind = layers.Dense(8, activation="selu")
-    return compiled(chain(shape, kind, *between, layer, layers.Flatten(), layers.Dense(3, activation="softmax")))
+    return compiled(chain(shape, kind, *between, layer, layers.Flatten(), head()))
 
 
-pair(
-    "dropout that drops nothing",
-    "selu-dropout",
-    lambda: after_selu(layers.Dropout(0.1)),
-    lambda: after_selu(layers.Dropout(0.0)),
-)
+limit("dropout that drops nothing", "selu-dropout", lambda value: after_selu(layers.Dropout(value)), 0.1, 0.0)
 for name, kind, shape in (
     ("Dropout", layers.Dropout, (2,)),
     ("SpatialDropout1D", layers.SpatialDropout1D, (2, 2)),
@@ -426,8 +408,8 @@ pair(
 pair(
     "a gru without an activation",
     "activation-setting",
-    lambda: compiled(chain((3, 4), layers.GRU(8, activation=None), layers.Dense(3, activation="softmax"))),
-    lambda: compiled(chain((3, 4), layers.GRU(8), layers.Dense(3, activation="softmax"))),
+    lambda: compiled(chain((3, 4), layers.GRU(8, activation=None), head())),
+    lambda: compiled(chain((3, 4), layers.GRU(8), head())),
 )
 pair(
     "rows that are to be orthogonal",
@@ -490,7 +472,7 @@ def inputs_beside(*variances, is_frozen=True):
         for one in variances
     ]
 
-    model = compiled(chain((8,), *norms, layers.Dense(3, activation="softmax")))
+    model = compiled(chain((8,), *norms, head()))
     return of(model, x=np.tile([[100.0], [-100.0]], (4, 8)))
 
 
@@ -502,12 +484,7 @@ pair(
     "its inputs vary 50 times as much as in its training",
 )
 pair("a norm that adapts", "frozen-scale", lambda: inputs_beside(4.0), lambda: inputs_beside(4.0, is_frozen=False))
-pair(
-    "averages as at the start",
-    "frozen-scale",
-    lambda: inputs_beside(1.0, 4.0),  # the second
-    lambda: inputs_beside(1.0, 100.0),
-)
+limit("averages as at the start", "frozen-scale", lambda second: inputs_beside(1.0, second), 4.0, 100.0)
 pair("the first norm alone", "frozen-scale", lambda: inputs_beside(4.0, 4.0), lambda: inputs_beside(100.0, 1e-6))
 
 
@@ -516,19 +493,14 @@ def scaled_by_zero(joined):
         x = layers.Dense(8)(inputs)
         scaled = layers.BatchNormalization(gamma_initializer="zeros")(x)
         if joined:
-            other = layers.Dense(4, activation="relu")(scaled)
+            other = relu(4)(scaled)
             scaled = layers.Concatenate()([layers.Add()([x, scaled]), other])
-        return layers.Dense(3, activation="softmax")(scaled)
+        return head()(scaled)
 
     return functional((8,), apply)
 
 
-pair(
-    "a scale of zero that something is added to",
-    "zero-scale",
-    lambda: scaled_by_zero(False),
-    lambda: scaled_by_zero(True),
-)
+limit("a scale of zero that something is added to", "zero-scale", scaled_by_zero, False, True)
 
 
 def enlarged_kernel(factor, **options):
@@ -537,7 +509,7 @@ def enlarged_kernel(factor, **options):
 
 def recurrent(factor):
     kernel = CONSTANT(factor / 8**0.5)
-    return compiled(chain((3, 4), layers.GRU(8, recurrent_initializer=kernel), layers.Dense(3, activation="softmax")))
+    return compiled(chain((3, 4), layers.GRU(8, recurrent_initializer=kernel), head()))
 
 
 def last_kernel(factor, last, loss):
@@ -566,11 +538,11 @@ for name, guilty, innocent in (
         "a table of large vectors",
         lambda: compiled(
             chain((5,), layers.Embedding(9, 4, embeddings_initializer=CONSTANT(10.1)), layers.Flatten(),
-                  layers.Dense(3, activation="softmax"), dtype="int32")
+                  head(), dtype="int32")
         ),
         lambda: compiled(
             chain((5,), layers.Embedding(9, 4, embeddings_initializer=CONSTANT(9.9)), layers.Flatten(),
-                  layers.Dense(3, activation="softmax"), dtype="int32")
+                  head(), dtype="int32")
         ),
     ),
     (
@@ -585,46 +557,32 @@ for name, guilty, innocent in (
 
 
 def maps(shape, function):
-    return functional(
-        shape, lambda x: layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(function(x)))
-    )
+    return functional(shape, lambda x: head()(layers.GlobalAveragePooling2D()(function(x))))
 
 
 def necked(kind, options):
     return chain((8, 8, 3), conv(8), kind(1, 1, **options), conv(8), layers.GlobalAveragePooling2D(), layers.Dense(3))
 
 
-pair(
-    "an image of one channel",
-    "one-unit",
-    lambda: necked(layers.Conv2D, {"activation": "relu"}),
-    lambda: necked(layers.Conv2D, {"activation": "tanh"}),
-)
+limit("an image of one channel", "one-unit", lambda value: necked(layers.Conv2D, {"activation": value}), "relu", "tanh")
 
 
 def of_a_nested(activation, is_nested):
     stack = [conv(8), layers.Conv2D(1, 1, activation=activation)]
     first = [chain((8, 8, 3), *stack)] if is_nested else stack
-    return compiled(
-        chain((8, 8, 3), *first, conv(8), layers.GlobalAveragePooling2D(), layers.Dense(3, activation="softmax"))
-    )
+    return compiled(chain((8, 8, 3), *first, conv(8), layers.GlobalAveragePooling2D(), head()))
 
 
-pair(
-    "an image that a nested model makes",
-    "one-unit",
-    lambda: of_a_nested("relu", False),
-    lambda: of_a_nested("relu", True),
-)
+limit("an image that a nested model makes", "one-unit", lambda value: of_a_nested("relu", value), False, True)
 
 
 def neck(kind):
     inputs = Input((8,))
     x = relu()(inputs)
-    one = layers.Dense(1, activation="relu")(x)
-    out = layers.Dense(3, activation="softmax")(relu()(one))
+    one = relu(1)(x)
+    out = head()(relu()(one))
     if kind == "gate":
-        out = layers.Dense(3, activation="softmax")(layers.Concatenate()([relu()(one), layers.Multiply()([x, one])]))
+        out = head()(layers.Concatenate()([relu()(one), layers.Multiply()([x, one])]))
     return compiled(K.Model(inputs, [out, one] if kind == "output" else out))
 
 
@@ -653,12 +611,7 @@ def cut(cropping, is_joined=True):
     return maps((8, 8, 3), apply)
 
 
-pair(
-    "two pixels from one side",
-    "one-sided-crop",
-    lambda: cut(((0, 2), (0, 2))),
-    lambda: cut(((0, 1), (0, 1))),
-)
+limit("two pixels from one side", "one-sided-crop", cut, ((0, 2), (0, 2)), ((0, 1), (0, 1)))
 pair(
     "a crop that nothing is joined to",
     "one-sided-crop",
@@ -686,7 +639,7 @@ def one_step(kind):
         x = layers.Flatten()(layers.MultiHeadAttention(2, 4)(inputs, inputs))
     else:
         x = layers.GRU(8, stateful=kind == "stateful")(inputs)
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 pair("a step with a state", "one-step", lambda: one_step("alone"), lambda: one_step("state"))
@@ -780,7 +733,7 @@ def hidden(kind, is_output=False, taker=None):
     inputs = Input((8,))
     x = gate = layers.Dense(8, activation=kind)(inputs)
     x = taker(x) if taker else x
-    out = layers.Dense(3, activation="softmax")(x)
+    out = head()(x)
     return compiled(K.Model(inputs, [out, gate] if is_output else out))
 
 
@@ -801,12 +754,7 @@ for code, gate in (("hidden-softmax", "softmax"), ("hidden-gate", "exponential")
         "a gru": lambda x: layers.GRU(4)(layers.Reshape((8, 1))(x)),
         "attention": lambda x: layers.Flatten()(layers.MultiHeadAttention(1, 2)(*[layers.Reshape((1, 8))(x)] * 2)),
     }.items():
-        pair(
-            f"{gate} into {name}",
-            code,
-            lambda gate=gate, take=take: hidden(gate, taker=take),
-            lambda take=take: hidden("relu", taker=take),
-        )
+        limit(f"{gate} into {name}", code, lambda value, take=take: hidden(value, taker=take), gate, "relu")
 
 
 def pooled_linear(kind, last=None, is_output=False):
@@ -895,7 +843,7 @@ def filled(rows, steps=6, begin=False):
     """Sequences of which so many end with two steps of 7, or begin with them."""
     x = RANDOM.normal(size=(8, steps, 2))
     x[:rows, -2:] = 7.0
-    stack = [layers.Masking(), layers.LSTM(4), layers.Dense(3, activation="softmax")]
+    stack = [layers.Masking(), layers.LSTM(4), head()]
     return of(compiled(chain((steps, 2), *stack)), x=x[:, ::-1] if begin else x)
 
 
@@ -905,13 +853,7 @@ def of_other_ends():
     return of(model, **known)
 
 
-pair(
-    "half of the sequences",
-    "idle-masking",
-    lambda: filled(4),
-    lambda: filled(3),
-    "masks 0, but the sequences end with 7",
-)
+limit("half of the sequences", "idle-masking", filled, 4, 3, "masks 0, but the sequences end with 7")
 pair(
     "what sequences begin with",
     "idle-masking",
@@ -963,18 +905,13 @@ for high in (0.045, 0.049):
         lambda: of(mlp(), x=np.linspace(0, 0.051, 8 * 8).reshape(8, 8)),
     )
 ROW = RANDOM.normal(size=(1, 8))
-pair(
-    "32 equal rows",
-    "faint-input",
-    lambda: of(mlp(), x=np.repeat(ROW, 32, axis=0)),
-    lambda: of(mlp(), x=np.repeat(ROW, 31, axis=0)),
-)
+limit("32 equal rows", "faint-input", lambda value: of(mlp(), x=np.repeat(ROW, value, axis=0)), 32, 31)
 
 
 def of_two(x, other):
     one, second = Input((8,)), Input((8,))
     both = layers.Concatenate()([relu()(one), relu()(second)])
-    return of(compiled(K.Model([one, second], layers.Dense(3, activation="softmax")(both))), x=[x, other])
+    return of(classifier([one, second], both), x=[x, other])
 
 
 NOISE = RANDOM.normal(size=(32, 8))
@@ -1051,7 +988,7 @@ pair(
 def beside_the_label(change, rows=32):
     """The first column, and as labels what a function makes of it."""
     x = RANDOM.normal(size=(rows, 8)).astype("float32")
-    return of(mlp(units=1, last=None, loss="mse"), x=x, y=change(x[:, 0]))
+    return of(number(), x=x, y=change(x[:, 0]))
 
 
 def noisy(x):
@@ -1161,7 +1098,7 @@ def attended(between):
     inputs = Input((12,), dtype="int32")
     x = between(layers.Embedding(50, 8)(inputs))
     x = layers.GlobalAveragePooling1D()(layers.MultiHeadAttention(2, 4)(x, x))
-    return compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return classifier(inputs, x)
 
 
 def late(differs):
@@ -1169,7 +1106,7 @@ def late(differs):
     y = x[:, 2].copy()
     if differs:
         y[1000:] = np.random.default_rng(1).normal(size=200)
-    return of(mlp(units=1, last=None, loss="mse"), x=x, y=y)
+    return of(number(), x=x, y=y)
 
 
 def given(*values):
@@ -1182,7 +1119,7 @@ def prelu(*slopes):
 
 def noise_in(training):
     noise = layers.GaussianNoise(0.1)
-    return functional((8,), lambda x: layers.Dense(3, activation="softmax")(noise(relu()(x), training=training)))
+    return functional((8,), lambda x: head()(noise(relu()(x), training=training)))
 
 
 def scaled_by(*gamma):
@@ -1193,18 +1130,18 @@ def scaled_by(*gamma):
 def norm_after(data_format):
     shape = (3, 9, 9) if data_format == "channels_first" else (9, 9, 3)
     first = layers.Conv2D(8, 3, use_bias=False, data_format=data_format)
-    rest = layers.ReLU(), layers.Flatten(), layers.Dense(3, activation="softmax")
+    rest = layers.ReLU(), layers.Flatten(), head()
     return compiled(chain(shape, first, layers.BatchNormalization(axis=1), *rest))
 
 
 def first_channels(size):
     first = layers.Conv2D(16, 5, padding="same", data_format="channels_first", activation="relu")
-    return compiled(chain((3, 4, size), first, layers.Flatten(), layers.Dense(3, activation="softmax")))
+    return compiled(chain((3, 4, size), first, layers.Flatten(), head()))
 
 
 def narrowing(kind, shape):
     stack = kind(32, 3, activation="relu"), kind(16, 3, activation="relu"), layers.Flatten()
-    return compiled(chain(shape, *stack, layers.Dense(3, activation="softmax")))
+    return compiled(chain(shape, *stack, head()))
 
 
 def upsampled(kind):
@@ -1215,7 +1152,7 @@ def joined_along(axis):
     def make(x):
         a, b = (layers.Conv2D(8, 3, padding="same", activation="relu")(x) for _ in range(2))
         x = layers.Conv2D(8, 3, activation="relu")(layers.Concatenate(axis=axis)([a, b]))
-        return layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+        return head()(layers.GlobalAveragePooling2D()(x))
 
     return functional((16, 16, 3), make)
 
@@ -1230,7 +1167,7 @@ def dropped_pool(*between):
 
 
 def halved():
-    return chain((8,), relu(), layers.Dense(3, activation="softmax", dtype="mixed_float16"))
+    return chain((8,), relu(), head(dtype="mixed_float16"))
 
 
 def one_output(weight):
@@ -1238,7 +1175,7 @@ def one_output(weight):
 
 
 def focal(**options):
-    return mlp(units=1, last="sigmoid", loss=L.BinaryFocalCrossentropy(alpha=1.0, **options))
+    return number("sigmoid", L.BinaryFocalCrossentropy(alpha=1.0, **options))
 
 
 def falling(steps, rates):
@@ -1246,7 +1183,7 @@ def falling(steps, rates):
 
 
 def normed_alone():
-    model = chain((8,), layers.BatchNormalization(), layers.Dense(3, activation="softmax"))
+    model = chain((8,), layers.BatchNormalization(), head())
     return compiled(model, OPTIMIZERS.Adam(0.5))
 
 

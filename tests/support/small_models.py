@@ -35,8 +35,22 @@ def chain(shape, *stack, dtype="float32"):
     return keras.Sequential([keras.Input(shape, dtype=dtype), *stack])
 
 
+def compiled(model, optimizer="adam", loss="sparse_categorical_crossentropy", **options):
+    model.compile(optimizer, loss, **options)
+    return model
+
+
+def classifier(inputs, x, units=3, **options):
+    """What is computed of the inputs, and the probabilities of so many classes."""
+    return compiled(keras.Model(inputs, head(units)(x)), **options)
+
+
 def dense(units, name, **options):
     return layers.Dense(units, name=name, **options)
+
+
+def relu(units=8, **options):
+    return layers.Dense(units, activation="relu", **options)
 
 
 def head(units=3, **options):
