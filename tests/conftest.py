@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from reprocnn.commands.demo import make_copy
 from tests.support import mirror
-from tests.support.commands import OVERRIDES, ROOT, call, commit
+from tests.support.commands import OVERRIDES, ROOT, call, save
 from tests.support.warm import server
 
 TIERS = ("slow", "nightly", "data", "kill", "fuzz")
@@ -115,8 +115,7 @@ def finished(shared: Path) -> Path:
             opened.mkdir()
             true_processes = {"WARM": ""} if "FINISHED" in os.environ else {}
             call(folder, "dvc", "repro", PYTHONPATH=server.OPENED, OPENED_FOLDER=str(opened), **true_processes)
-            call(folder, "git", "add", "--all")
-            commit(folder)
+            save(folder)
             done.touch()
     return folder
 

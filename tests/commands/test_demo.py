@@ -9,7 +9,7 @@ import yaml
 
 from reprocnn.commands import demo, summary
 from reprocnn.core.errors import UserError
-from tests.support.commands import call, commit
+from tests.support.commands import call, save
 
 FILES = {
     "params.yaml": "source: public\nmnist: {epochs: 16, batch_size: 256, seed: 3}\ncifar: {epochs: 9, batch_size: 8}\n",
@@ -26,8 +26,7 @@ def source(tmp_path, monkeypatch) -> Path:
         (folder / name).write_text(text)
     (folder / ".gitignore").write_text("runs/\ndemo/\n")
     call(folder, "git", "init", "--quiet")
-    call(folder, "git", "add", "--all")
-    commit(folder)
+    save(folder)
     (folder / "new.py").touch()
     (folder / "dvc.lock").unlink()
     monkeypatch.chdir(folder)

@@ -24,7 +24,7 @@ from reprocnn.datasets import CIFAR, DATASETS, MNIST
 from reprocnn.evaluation import model_files, tta
 from reprocnn.gate import lock
 from reprocnn.images import arrays
-from tests.support.commands import ROOT, call, column, commit
+from tests.support.commands import ROOT, call, column, commit, save
 from tests.support.edits import put
 
 TOLERANCE = 1e-5  # of a probability; docs/guides/export.md states it
@@ -269,8 +269,7 @@ def evaluated(tmp_path, monkeypatch) -> Path:
         weights.write_text(name)
         put(tmp_path / f"evaluation/{name}.json", "weights", sha256(weights))
     call(tmp_path, "git", "init", "--quiet")
-    call(tmp_path, "git", "add", "--all")
-    commit(tmp_path)
+    save(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -20,7 +20,7 @@ from reprocnn import cli
 from reprocnn.commands import attestation, verify
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
-from tests.support.commands import call, commit
+from tests.support.commands import call, commit, save
 
 NOISE = 1.96 * 0.02  # the standard deviation of 0.94 and 0.96 is 0.02 / √2
 SAME: dict[str, Any] = {"differing": [], "reasons": []}
@@ -64,8 +64,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("data/raw").mkdir(parents=True)
     Path("data/raw/images").write_text("as published")
     call(folder, "git", "init", "--quiet")
-    call(folder, "git", "add", "--all")
-    commit(folder)
+    save(folder)
     return folder
 
 

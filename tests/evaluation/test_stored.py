@@ -11,7 +11,7 @@ from dvc.repo import Repo
 
 from reprocnn.core.errors import UserError
 from reprocnn.evaluation import stored
-from tests.support.commands import ROOT, call, commit, ran
+from tests.support.commands import ROOT, call, ran, save
 
 MODEL = Path("models/mnist")
 WEIGHTS = MODEL / "model.weights.h5"
@@ -46,8 +46,7 @@ def trained(tmp_path_factory):
     (folder / "evaluate.py").write_text(EVALUATE)
     with contextlib.chdir(folder), Repo() as repo:
         repo.reproduce("train_mnist")
-    call(folder, "git", "add", "--all")
-    commit(folder)
+    save(folder)
     return folder
 
 

@@ -16,7 +16,7 @@ from reprocnn.gate.calibrate import _plain, of_predictions, of_values
 from reprocnn.gate.compare import Comparison
 from reprocnn.gate.limits import limits_at
 from reprocnn.gate.statistics import further_seeds, student_cdf, student_quantile, two_seeds
-from tests.support.commands import call, commit
+from tests.support.commands import call, save
 
 
 def outcome(capsys, *words: str) -> tuple[int, str, str]:
@@ -253,8 +253,7 @@ def test_seeds_may_be_revisions(tmp_path, monkeypatch, capsys):
     Path(".dvc/config").touch()
     for seed in range(3):
         Path("m.json").write_text(json.dumps({"rmse": seed}))
-        call(tmp_path, "git", "add", "--all")
-        commit(tmp_path)
+        save(tmp_path)
         call(tmp_path, "git", "tag", f"seed{seed}")
     code, out, _ = outcome(capsys, "--metric=rmse", *(f"seed{seed}:m.json" for seed in range(3)))
     assert code == 0

@@ -14,7 +14,7 @@ import yaml
 from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.compare import judge
-from tests.support.commands import call, commit
+from tests.support.commands import call, commit, save
 
 CACHE = Path(".dvc/cache/files/md5")
 METRICS, PLOTS = Path("metrics.json"), Path("plots/digits")
@@ -47,8 +47,7 @@ def write(wrong: int) -> None:
     dep = {"path": "train.py", "hash": "md5", "md5": md5(Path("train.py").read_bytes())}
     stage = {"cmd": STAGE["cmd"], "deps": [dep], "outs": outs}
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"train": stage}}))
-    call(Path(), "git", "add", "--all")
-    commit(Path())
+    save()
 
 
 def cached(rev: str, index: int) -> Path:
@@ -212,8 +211,7 @@ def test_git_lfs_is_not_asked_at_the_address_of_the_branch(tmp_path, monkeypatch
     Path("params.yaml").write_text(yaml.safe_dump(limits))
     Path("dvc.yaml").write_text("metrics: [m.json]\n")
     Path("m.json").write_text(pointer)
-    call(tmp_path, "git", "add", "--all")
-    commit(tmp_path)
+    save(tmp_path)
     Path(".gitattributes").write_text("m.json filter=lfs -text\n")
     Path(".lfsconfig").write_text(f"[lfs]\n    url = {server}/x\n")
     Path("m.json").write_text('{"accuracy": 0.7}')

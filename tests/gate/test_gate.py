@@ -22,7 +22,7 @@ from reprocnn.gate import command, compare, limits, revisions
 from reprocnn.gate import lock as dvc_lock
 from reprocnn.gate.predictions import SAME_IMAGES
 from tests.support import edits
-from tests.support.commands import ROOT, call, commit
+from tests.support.commands import ROOT, call, commit, save
 
 IMAGES = 1000
 METRICS, PREDICTIONS = Path("metrics/digits.json"), Path("plots/digits/predictions.csv")
@@ -104,11 +104,6 @@ def lock() -> None:
         stages = {"evaluate": {**DVC_YAML["stages"]["evaluate"], "plots": plots}}
         Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     Path("dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {"evaluate": evaluate}}))
-
-
-def save() -> None:
-    call(Path(), "git", "add", "--all")
-    commit(Path())
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.compare import judge
 from reprocnn.gate.parts import Part, judge_parts
-from tests.support.commands import ROOT, call, commit
+from tests.support.commands import ROOT, call, commit, save
 from tests.support.edits import edit
 
 SCRIPT = """
@@ -74,8 +74,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages = {name: {"cmd": f"python code/make.py {name}", **stage} for name, stage in PIPELINE.items()}
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     call(folder, "dvc", "repro")
-    call(folder, "git", "add", "--all")
-    commit(folder)
+    save(folder)
     return folder
 
 

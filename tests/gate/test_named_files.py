@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from reprocnn.gate import command
-from tests.support.commands import call, commit
+from tests.support.commands import call, commit, save
 
 LIMITS = {
     "targets": {
@@ -38,8 +38,7 @@ def plain(tmp_path, monkeypatch) -> Path:
     call(tmp_path, "git", "init", "--quiet", "--initial-branch=main")
     Path("params.yaml").write_text(yaml.safe_dump(LIMITS | {"lr": 0.1}))
     write()
-    call(tmp_path, "git", "add", "--all")
-    commit(tmp_path)
+    save(tmp_path)
     return tmp_path
 
 
@@ -211,8 +210,7 @@ def test_a_key_of_two_files_begins_with_its_file(plain, capsys):
     Path("params.yaml").write_text(
         yaml.safe_dump({"targets": {"b.json:rmse": {"at_most": 3}}, "gate": {"alpha": 0.01, "tolerance": 1}})
     )
-    call(plain, "git", "add", "--all")
-    commit(plain)
+    save(plain)
     Path("b.json").write_text(json.dumps({"rmse": 4}))
     code, out, _ = outcome(capsys, "--metrics=a.json", "--metrics=b.json")
     assert (code, "b.json:rmse: ABOVE TARGET" in out) == (1, True)

@@ -8,7 +8,7 @@ import yaml
 
 from reprocnn.gate import lock
 from reprocnn.gate.compare import Judgement, judge
-from tests.support.commands import call, commit
+from tests.support.commands import call, save
 
 TRAIN = """
 import json, pathlib, sys
@@ -51,8 +51,7 @@ def limits(targets: dict[str, Any]) -> None:
 def run(value: float) -> None:
     Path("value.txt").write_text(str(value))
     call(Path(), "dvc", "repro", "--quiet")
-    call(Path(), "git", "add", "--all")
-    commit(Path())
+    save()
 
 
 def verdict(*accept: str) -> tuple[int, list[str]]:

@@ -13,7 +13,7 @@ from reprocnn.gate import lock
 from reprocnn.gate.compare import judge
 from reprocnn.gate.lineage import compare
 from reprocnn.gate.stage_files import Files, StageFiles, forgotten, makes, read_stages, replaced
-from tests.support.commands import call, commit
+from tests.support.commands import call, commit, save
 
 FILES = {
     "code/train.py": "import json\n",
@@ -56,8 +56,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": STAGE}}))
-    call(folder, "git", "add", "--all")
-    commit(folder)
+    save(folder)
     return folder
 
 
@@ -149,8 +148,7 @@ def test_what_is_declared_in_another_way_is_none(branch, stages, write):
 
 def test_a_stage_that_runs_no_python_is_held_to_its_code_too(branch):
     declare(train=STAGE | {"cmd": "sh code/run.sh", "deps": [*STAGE["deps"], "code/run.sh"]})
-    call(branch, "git", "add", "--all")
-    commit(branch)
+    save(branch)
     declare(train=without("deps", "code/train.py", cmd="sh code/run.sh", deps=[*STAGE["deps"][1:], "code/run.sh"]))
     for _ in range(2):
         assert reasons() == ["code/train.py: LOOSENED (no longer a dep of metrics/m.json)"]
@@ -174,8 +172,7 @@ def test_code_that_is_dropped_may_go_unseen_if_lineage_sees_that_nothing_uses_it
     Path("lib/c.py").write_text("x = 1\n")
     train = STAGE | {"cmd": cmd, "deps": ["code/train.py", "code/run.sh", "lib"]}
     declare(train=train)
-    call(branch, "git", "add", "--all")
-    commit(branch)
+    save(branch)
     declare(train=train | {"deps": ["code/train.py", "code/run.sh", "lib/c.py"]})
     assert reasons() == ["lib: LOOSENED (no longer a dep of metrics/m.json)"] * lost
     declare(train=train | {"deps": ["code/train.py", "code/run.sh", "lib/a.py", "lib/c.py"]})
@@ -198,8 +195,7 @@ def test_code_that_only_data_names_stays_a_dep_of_its_stage(branch, code, text, 
     fit = {"cmd": "python code/fit.py", "deps": ["code/fit.py", "lib/a.py"], "outs": ["m.pkl"]}
     train = STAGE | {"deps": ["code/train.py", "conf.yaml", "lib/a.py", "m.pkl"]}
     declare(fit=fit, train=train)
-    call(branch, "git", "add", "--all")
-    commit(branch)
+    save(branch)
     declare(fit=fit, train=train | {"deps": ["code/train.py", "conf.yaml", "m.pkl"]})
     assert reasons() == ["lib/a.py: LOOSENED (no longer a dep of metrics/m.json)"] * lost
     assert judge("HEAD", accept=["lib/a.py"] * lost).exit_code == 0
@@ -215,8 +211,7 @@ def test_a_text_of_a_revision_is_read_as_the_text_here_is(branch):
         Path("lib", name).write_text("x = 1\n")
     Path("lib/words.txt").unlink()
     declare(train=STAGE | {"deps": ["code/train.py", "conf", "lib/a.py", "lib/c.py", "lib/d.py"]})
-    call(branch, "git", "add", "--all")
-    commit(branch)
+    save(branch)
     for rev in ("workspace", "HEAD"):
         with lock.open_repository(rev) as repo:
             found = compare(repo, Path(repo.root_dir))
@@ -264,8 +259,7 @@ def test_what_the_base_hides_too_is_none_unless_it_is_new(branch):
     declare(
         train=without("deps", "data/train.csv", "data/more.csv", deps=["code/train.py", *STAGE["deps"][3:], "data"])
     )
-    call(branch, "git", "add", "--all")
-    commit(branch)
+    save(branch)
     Path("data/old.tmp").write_text("changed")
     Path("params.yaml").write_text(FILES["params.yaml"] + "# a change\n")
     call(branch, "git", "add", "--all")
@@ -502,8 +496,7 @@ def test_code_of_a_revision_is_read_as_the_code_here_is(branch, cmd):
     Path("lib/sitecustomize.py").write_text("import lib.a\n")
     Path("code/far.py").write_text("import a, importlib\nimportlib.import_module(f'lib.{a.name}')\n")
     declare(train=STAGE | {"cmd": cmd, "deps": ["start", "code"]})
-    call(branch, "git", "add", "--all")
-    commit(branch)
+    save(branch)
     found = lock.undeclared_code()
     assert "add lib" in found[0]
     assert lock.undeclared_code("HEAD") == found

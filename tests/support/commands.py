@@ -63,6 +63,12 @@ def commit(folder: Path) -> None:
     call(folder, "git", *identity, "commit", "--quiet", "--all", "--message=A result")
 
 
+def save(folder: Path = Path()) -> None:
+    """Commit all files that git does not ignore."""
+    call(folder, "git", "add", "--all")
+    commit(folder)
+
+
 def ran(output: str) -> set[str]:
     """Name the stages that dvc says it ran; fetching from its cache is not running."""
     return set(re.findall(r"Running stage '(\w+)'", output))

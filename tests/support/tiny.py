@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.commands import call, commit, environment
+from tests.support.commands import call, environment, save
 
 STAGE = """
 import json, os, pathlib, sys, time, yaml
@@ -91,8 +91,7 @@ def make(folder: Path) -> None:
     (folder / ".gitignore").write_text("/data.txt\n/model.txt\n")
     call(folder, "git", "init", "--quiet", "--initial-branch=main")
     call(folder, "dvc", "init", "--quiet")
-    call(folder, "git", "add", "--all")
-    commit(folder)
+    save(folder)
 
 
 def make_epochs(folder: Path) -> None:
@@ -106,8 +105,7 @@ def make_epochs(folder: Path) -> None:
     schema = json.loads((folder / "params.schema.json").read_text())
     schema["properties"]["device"] = {"type": "string"}
     (folder / "params.schema.json").write_text(json.dumps(schema))
-    call(folder, "git", "add", "--all")
-    commit(folder)
+    save(folder)
 
 
 def sweep(folder: Path, *arguments: str, code: int = 0, **more: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("ray", reason="the sweep extra is not installed")
 from reprocnn.sweep.overrides import experiment_name
 from tests.support import tiny
-from tests.support.commands import ROOT, call, commit
+from tests.support.commands import ROOT, call, commit, save
 
 
 @pytest.mark.nightly
@@ -130,8 +130,7 @@ def test_a_node_that_has_the_remote_alone(cluster, repository, level):
     """A relative path, which is to be the same folder for the clone of a trial."""
     call(repository, "dvc", "remote", "add", level, "--default", "storage", "../storage")
     call(repository, "dvc", "repro", "prepare")
-    call(repository, "git", "add", "--all")
-    commit(repository)
+    save(repository)
     call(repository, "dvc", "push")
     with tiny.odd_node(cluster, f"mount -t tmpfs none {repository}"):
         output, _ = tiny.start(cluster, repository, "lr=0.2", "seed=1,2").communicate()

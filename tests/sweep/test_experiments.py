@@ -28,7 +28,7 @@ from reprocnn.sweep.jobs import Stage, pipeline_stages, template
 from reprocnn.sweep.overrides import experiment_name
 from reprocnn.sweep.trial import Outcome, Watched, versions
 from tests.support import tiny
-from tests.support.commands import call, commit
+from tests.support.commands import call, commit, save
 
 VAL = json.dumps({"val": {"accuracy": 0.5, "loss": 2, "zero": 0}})
 TEST = json.dumps({"test": {"accuracy": 0.25}, "source": "public"})
@@ -65,8 +65,7 @@ def experiment(repository, metric: str, **files: str) -> Experiments:
     (repository / "metrics").mkdir()
     for name, text in files.items():
         (repository / "metrics" / name.replace("_", ".")).write_text(text)
-    call(repository, "git", "add", "--all")
-    commit(repository)
+    save(repository)
     call(repository, "git", "update-ref", f"{experiments.prefix}/it", "HEAD")
     return experiments
 

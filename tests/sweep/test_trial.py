@@ -20,7 +20,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.sweep import cluster, command, driver, dvc_process, trial
 from reprocnn.sweep.overrides import experiment_name
 from reprocnn.sweep.search import Proposal
-from tests.support.commands import ROOT, call, commit
+from tests.support.commands import ROOT, call, save
 
 
 def node(name: str, cores: float, alive: bool = True, gpus: float = 0) -> dict[str, Any]:
@@ -622,8 +622,7 @@ def test_a_clone_is_of_the_revision_and_has_the_settings_of_the_sweep(monkeypatc
     call(source, "git", "init", "--quiet")
     for text in ("first", "second"):
         (source / ".dvc/config").write_text(f"# {text}\n")
-        call(source, "git", "add", "--all")
-        commit(source)
+        save(source)
     call(source, "git", "bundle", "create", "--quiet", str(bundle), "HEAD")
     monkeypatch.setattr(trial, "_places", lambda: tmp_path / "places")
     settings = {"core": {"autostage": True}, "cache": {"dir": "/elsewhere"}}
@@ -650,8 +649,7 @@ def test_a_users_hooks_are_not_run_in_a_clone(monkeypatch, tmp_path):
     place.mkdir()
     call(source, "git", "init", "--quiet")
     (source / "file").touch()
-    call(source, "git", "add", "--all")
-    commit(source)
+    save(source)
     call(source, "git", "bundle", "create", "--quiet", "bundle", "HEAD")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     revision = call(source, "git", "rev-parse", "HEAD").strip()
