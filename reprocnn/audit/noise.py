@@ -168,12 +168,15 @@ def _batch_size(inputs: list[Any]) -> int:
 
 def _vocabulary(graph: Any, tensor: Any) -> int | None:
     """Say how many ids an input may have: the fewest that a layer which reads it knows."""
-    sizes = [size for operation in readers(graph, tensor) for size in _known_ids(operation, len(tensor.shape))]
+    sizes = [size for operation, _ in readers(graph, tensor) for size in _known_ids(operation, len(tensor.shape))]
     return min(sizes, default=None)
 
 
-def readers(graph: Any, tensor: Any) -> Iterator[Any]:
-    """Yield the operations that read an input of a functional model, inside nested models and behind reshapings."""
+def readers(graph: Any, tensor: Any, passed: tuple[Any, ...] = ()) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Yield the operations that read an input of a functional model, inside nested models and behind reshapings.
+
+    Each comes with the nodes of these reshapings, in order.
+    """
     for node in (node for depth in getattr(graph, "_nodes_by_depth", {}).values() for node in depth):
         for position, one in enumerate(node.input_tensors):
             if one is not tensor:
@@ -181,12 +184,25 @@ def readers(graph: Any, tensor: Any) -> Iterator[Any]:
             operation = node.operation
             inner = functional(operation)
             if hasattr(inner, "_run_through_graph"):
-                yield from readers(inner, keras.tree.flatten(inner._inputs_struct)[position])
-            elif isinstance(operation, PASSING) or type(operation).__name__ in ("GetItem", "Cast", "ExpandDims"):
+                yield from readers(inner, keras.tree.flatten(inner._inputs_struct)[position], passed)
+            elif len(node.input_tensors) == 1 and _passes_on(operation):
                 for output in node.outputs:
-                    yield from readers(graph, output)
+                    yield from readers(graph, output, (*passed, node))
             else:
-                yield operation
+                yield operation, passed
+
+
+def through(passed: tuple[Any, ...], tensor: Any, array: np.ndarray) -> np.ndarray:
+    """Return what a reader gets of the rows of an input, behind the nodes that `readers` yields with it."""
+    values: Any = _as_declared(tensor, array) if passed else array
+    for node in passed:
+        args, kwargs = node.arguments.fill_in({id(node.input_tensors[0]): keras.ops.convert_to_tensor(values)})
+        values = node.operation(*args, **kwargs)
+    return np.asarray(values)
+
+
+def _passes_on(operation: Any) -> bool:
+    return isinstance(operation, PASSING) or type(operation).__name__ in ("GetItem", "Cast", "ExpandDims")
 
 
 def _known_ids(operation: Any, rank: int) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 from reprocnn.audit import noise, recognize
 from reprocnn.audit.graph import Call, Graph, Signal
 from reprocnn.audit.rules.base import Head, Loss, Task
-from reprocnn.audit.rules.common import activation, is_weighted, keeps_units
+from reprocnn.audit.rules.common import LOOKUPS, activation, is_weighted, keeps_units
 from reprocnn.backend import keras, tf
 from reprocnn.core.errors import UserError
 
@@ -89,8 +89,8 @@ def read(
     if len(graph.outputs) != len(graph.results):
         return Task((), _optimizer(model), *_read_inputs(model, x), model, x)
     labels = [None if part is None else _labels(part) for part in _by_output(y, names, "y", spread=False)]
-    given = _by_output(_compiled_metrics(model, names), names, "metrics")
-    metrics = [tuple(one for one in keras.tree.flatten(own) if one is not None) for own in given]
+    given = [_by_output(metrics, names, "metrics") for metrics in _compiled_metrics(model, names)]
+    metrics = [tuple(one for one in keras.tree.flatten(own) if one is not None) for own in zip(*given, strict=True)]
     heads = []
     for place, output in enumerate(graph.outputs):
         head = replace(
@@ -114,18 +114,17 @@ def _optimizer(model: keras.Model) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def _read_inputs(model: keras.Model, x: Any) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
+def _read_inputs(model: keras.Model, x: Any) -> tuple[dict[str, np.ndarray], dict[int, list[np.ndarray]]]:
     tensors = list(getattr(model, "inputs", None) or [])
     if x is None:
         return {}, {}
     arrays = noise.by_input(tensors, x)
     names = [noise.name(tensor) for tensor in tensors] or [f"input {place}" for place in range(len(arrays))]
-    ids = {
-        id(reader): array
-        for tensor, array in zip(tensors, arrays, strict=False)
-        for reader in noise.readers(noise.functional(model), tensor)
-        if isinstance(reader, keras.layers.Embedding)
-    }
+    ids: dict[int, list[np.ndarray]] = {}
+    for tensor, array in zip(tensors, arrays, strict=False):
+        for reader, passed in noise.readers(noise.functional(model), tensor):
+            if isinstance(reader, (keras.layers.Embedding, keras.layers.CategoryEncoding, *LOOKUPS)):
+                ids.setdefault(id(reader), []).append(noise.through(passed, tensor, array))
     return dict(zip(names, arrays, strict=False)), ids
 
 
@@ -211,9 +210,8 @@ def _read_loss(given: Any, units: int) -> Loss | None:
     return Loss(kind, from_logits, is_known, options, given)
 
 
-def _compiled_metrics(model: keras.Model, names: list[str]) -> Any:
+def _compiled_metrics(model: keras.Model, names: list[str]) -> list[Any]:
     compiled = getattr(model, "_compile_metrics", None)
-    given = getattr(compiled, "_user_metrics", None)
-    if isinstance(given, list | tuple) and len(given) != len(names):
-        return [given] * len(names)  # Keras refuses such a list for several outputs
-    return given
+    given = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]
+    # Keras refuses a list of another length for several outputs.
+    return [[one] * len(names) if isinstance(one, list | tuple) and len(one) != len(names) else one for one in given]

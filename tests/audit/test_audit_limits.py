@@ -1241,6 +1241,115 @@ for name, code, guilty, innocent, message in (
     pair(name, code, guilty, innocent, message)
 
 
+class OwnError(keras.losses.Loss):
+    def call(self, y, p):
+        return ops.sqrt(ops.mean(ops.square(y - p)))
+
+
+def own_error(y, loss=None):
+    return of(mlp(units=1, last=None, loss=loss or OwnError()), y=y)
+
+
+def packed(ids, sizes=(50,), slices=(slice(None),), **options):
+    """Embeddings of columns of one input."""
+    inputs = Input((ids.shape[1],), dtype="int32")
+    read = [layers.Embedding(size, 4, **options)(inputs[:, part]) for size, part in zip(sizes, slices, strict=True)]
+    pooled = [layers.GlobalAveragePooling1D()(one) for one in read]
+    x = layers.Concatenate()(pooled) if len(pooled) > 1 else pooled[0]
+    return of(compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), x=ids)
+
+
+def history(gap):
+    """Three items, two of padding, and a user behind them."""
+    ids = np.tile([1, 0, 2, 0, 0, 7] if gap else [1, 2, 3, 0, 0, 7], (N, 1))
+    return packed(ids, (50, 50), (slice(0, 5), slice(5, 6)), mask_zero=True)
+
+
+def shared(first):
+    """One embedding of two inputs."""
+    table, inputs = layers.Embedding(20, 4), [Input((3,), dtype="int32") for _ in range(2)]
+    x = layers.Concatenate()([layers.GlobalAveragePooling1D()(table(one)) for one in inputs])
+    return of(compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), x=[first, 0 * first])
+
+
+def last_id(high):
+    """Ids of which only a row beyond the batch has the highest."""
+    ids = np.zeros((N, 3), int)
+    ids[1, 2] = high
+    return ids
+
+
+def encoded(count, vocabulary=None):
+    lookup = [layers.IntegerLookup(vocabulary=vocabulary)] if vocabulary else []
+    stack = [*lookup, layers.CategoryEncoding(num_tokens=count), layers.Dense(3, activation="softmax")]
+    return of(compiled(chain((2,), *stack, dtype="int64")), x=np.arange(2 * N).reshape(N, 2) % 5)
+
+
+def marked(high):
+    """Words as a row of marks, a few of them known."""
+    stack = [layers.IntegerLookup(vocabulary=[1, 2], output_mode="multi_hot"), layers.Dense(3, activation="softmax")]
+    ids = np.arange(3, 3 + N)[:, None].copy()
+    ids[3] = high
+    return of(compiled(chain((1,), *stack, dtype="int64")), x=ids)
+
+
+def known_in_one_row(high):
+    ids = np.arange(4, 4 + 3 * N).reshape(N, 3)
+    ids[3, 1] = high
+    return table(10, ids, layers.IntegerLookup(vocabulary=[1, 2, 3]))
+
+
+def with_weighted(metric):
+    model = mlp(units=1, last=None, loss="mse")
+    model.compile("adam", "mse", weighted_metrics=[metric])
+    return of(model)
+
+
+def binary(metric, last="sigmoid"):
+    loss = L.BinaryCrossentropy(from_logits=last is None)
+    return mlp(units=1, last=last, loss=loss, metrics=[metric])
+
+
+NUMBERS = np.arange(N, dtype="float32")
+pair("labels of all rows", "labels-shape", lambda: own_error(NUMBERS), lambda: own_error(NUMBERS[:, None]),
+     "labels of shape (), outputs of shape (1): OwnError compares each output with the labels of all rows")  # fmt: skip
+pair("a class beside a function", "labels-shape", lambda: own_error(NUMBERS), lambda: own_error(NUMBERS, named("mine")))
+pair("padding before the next column", "masked-items", lambda: history(True), lambda: history(False))
+pair(
+    "ids of one column",
+    "embedding-ids",
+    lambda: packed(last_id(9), (9, 10), (slice(2, 3), slice(2, 3))),
+    lambda: packed(last_id(9), (9, 10), (slice(0, 1), slice(2, 3))),
+    "ids from 0 to 9 for a table of 9",
+)
+pair("ids of the first of two inputs", "embedding-ids", lambda: shared(last_id(20)), lambda: shared(last_id(19)))
+pair("categories", "embedding-ids", lambda: encoded(4), lambda: encoded(5), "ids from 0 to 4 for a table of 4")
+pair("words and categories", "embedding-ids", lambda: encoded(3, [1, 2, 3]), lambda: encoded(4, [1, 2, 3]))
+pair("marks of unknown words", "unknown-words", lambda: marked(3), lambda: marked(2))
+pair("a known word beyond the batch", "unknown-words", lambda: known_in_one_row(4), lambda: known_in_one_row(3))
+pair("weighted metrics", "metric-and-output", lambda: with_weighted("accuracy"), lambda: with_weighted("mae"))
+pair("noise that multiplies", "linear-pair", lambda: mlp(layers.Dense(8), layers.GaussianDropout(0.1)),
+     lambda: mlp(relu(), layers.GaussianDropout(0.1)))  # fmt: skip
+for name, guilty, innocent in (
+    ("equal to the last digit", lambda: binary(M.Accuracy()), lambda: binary("Accuracy")),
+    (
+        "a metric as a class",
+        lambda: mlp(metrics=[M.BinaryAccuracy]),
+        lambda: mlp(metrics=[M.SparseCategoricalAccuracy]),
+    ),
+    ("the highest of one", lambda: binary("sparse_categorical_accuracy"), lambda: binary("binary_accuracy")),
+    (
+        "cross-entropy of logits",
+        lambda: binary(BINARY, None),
+        lambda: binary(M.BinaryCrossentropy(from_logits=True), None),
+    ),
+    ("f1 of logits", lambda: binary(M.F1Score(threshold=0.5), None), lambda: binary(M.F1Score(threshold=0.5))),
+    ("overlap of logits", lambda: binary(M.BinaryIoU(), None), lambda: binary(M.BinaryIoU(threshold=0.0), None)),
+    ("a name that lacks its classes", lambda: rated("MeanIoU"), lambda: rated("OneHotMeanIoU")),
+):
+    pair(name, "metric-and-output", guilty, innocent)
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_a_detail_makes_the_fault(name):
     code, guilty, innocent, message = PAIRS[name]

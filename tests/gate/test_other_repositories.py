@@ -212,7 +212,7 @@ def test_a_stage_of_another_folder_is_named_with_its_file(repository, wrong):
     """As dvc knows it: `train` alone would be the stage of the top folder."""
     Path("sub").mkdir()
     Path("sub/in.txt").write_text("in")
-    train = {"cmd": "echo made > out.txt", "deps": ["in.txt"], "outs": [{"out.txt": {"cache": False}}]}
+    train: dict[str, Any] = {"cmd": "echo made > out.txt", "deps": ["in.txt"], "outs": [{"out.txt": {"cache": False}}]}
     Path("sub/dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": train}}))
     call(repository, "dvc", "repro", "--quiet", "--all-pipelines")
     assert lock.faults() == []

@@ -119,7 +119,8 @@ class Task:
     heads: tuple[Head, ...] = ()
     optimizer: Any = None
     inputs: dict[str, np.ndarray] = field(default_factory=dict)  # all rows of `x`, by the names of the inputs
-    ids: dict[int, np.ndarray] = field(default_factory=dict)  # those of them that an Embedding reads, by its id
+    # What an Embedding, a CategoryEncoding or a lookup reads of them, at each place, by its id.
+    ids: dict[int, list[np.ndarray]] = field(default_factory=dict)
     model: Any = None
     x: Any = None
 

@@ -17,6 +17,7 @@ UPSAMPLING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
 WEIGHTED = (*CONVOLUTIONS, *DEPTHWISE, *TRANSPOSED, layers.Dense, layers.EinsumDense)
 DROPOUTS = (
     layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D, layers.SpatialDropout3D, layers.AlphaDropout,
+    layers.GaussianDropout,
 )  # fmt: skip
 MAX_POOLS = (
     layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,

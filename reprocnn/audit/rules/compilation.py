@@ -34,6 +34,7 @@ THRESHOLDED = (
     "TrueNegatives",
     "FalseNegatives",
 )
+OVERLAPS = ("F1Score", "FBetaScore", "BinaryIoU")  # which may have a threshold too
 CURVES = ("AUC", "PrecisionAtRecall", "RecallAtPrecision", "SensitivityAtSpecificity", "SpecificityAtSensitivity")
 
 
@@ -117,9 +118,10 @@ def optimizer_setting(graph: Graph, task: Task) -> Found:
 )
 def metric_and_output(graph: Graph, task: Task) -> Found:
     """accuracy of a regression, a sparse metric for one-hot rows or the other way round, a metric of two classes or of
-    numbers for class numbers, binary accuracy of classes that exclude each other, categorical accuracy of one unit, a
-    threshold of probabilities for logits or outside 0 to 1, top-k of no more than k classes, mean IoU of probabilities
-    or of another number of classes. Custom metrics are left alone.
+    numbers for class numbers, binary accuracy of classes that exclude each other, categorical accuracy of one unit,
+    Accuracy, which compares outputs with class numbers, a threshold or a cross-entropy of probabilities for logits, a
+    threshold outside 0 to 1, top-k of no more than k classes, mean IoU of probabilities or of another number of
+    classes. Custom metrics are left alone.
     """
     for head in task.heads:
         for metric in head.metrics:
@@ -152,11 +154,13 @@ def _unfit(metric: Any, head: Head) -> str | None:
         return f"{name} with {loss.kind}"
     if name == "accuracy" or name == "acc":
         name = "BinaryAccuracy" if head.units == 1 else ""
+    if name == "Accuracy":
+        return f"{name}, the share of outputs that equal their labels to the last digit, with {loss.kind}"
     of_rows = (*THRESHOLDED, *CURVES, "F1Score", "FBetaScore")
     if loss.is_sparse and head.units > 1 and (name in of_rows or _is_of_numbers(name)):
         return f"{name} with {loss.kind}"
-    if name == "CategoricalAccuracy" and head.units == 1:
-        return f"{name} of one unit, always 1"
+    if name in ("CategoricalAccuracy", "SparseCategoricalAccuracy") and head.units == 1:
+        return f"{name} of one unit, which is always class 0"
     logits = loss.from_logits and head.activation == "linear"
     is_sparse = "Categorical" in name and name.startswith("Sparse")
     if loss.is_categorical and "Categorical" in name and loss.is_sparse != is_sparse:
@@ -167,23 +171,25 @@ def _unfit(metric: Any, head: Head) -> str | None:
 def _wrong_setting(metric: Any, name: str, logits: bool, head: Head) -> Iterator[str | None]:
     if name == "BinaryAccuracy" and head.loss and head.loss.is_categorical and head.units > 2:
         yield f"{name} with {head.loss.kind}"
-    if name in THRESHOLDED:
+    if name in (*THRESHOLDED, *OVERLAPS):
         given = getattr(metric, "thresholds", None) or getattr(metric, "threshold", None)
         threshold = given[0] if isinstance(given, list | tuple) else given
-        if threshold is None:
+        if threshold is None and name not in OVERLAPS:  # F1Score without one takes the highest
             threshold = getattr(metric, "_fn_kwargs", {}).get("threshold", 0.5)
         if logits and threshold == 0.5:
             yield f"a threshold of 0.5 for logits in {name}"
-        if head.activation in PROBABILITIES and not 0 < threshold < 1:
+        if head.activation in PROBABILITIES and threshold is not None and not 0 < threshold < 1:
             yield f"a threshold of {threshold:g} for {head.activation} outputs in {name}"
-    if name in CURVES and logits and not getattr(metric, "_from_logits", False):
+    options = getattr(metric, "_fn_kwargs", {})
+    takes_logits = options.get("from_logits", getattr(metric, "_from_logits", False))
+    if (name in CURVES or name.endswith("Crossentropy")) and logits and not takes_logits:
         yield f"{name} of logits without from_logits=True"
     if "TopK" in name and getattr(metric, "_fn_kwargs", {}).get("k", 5) >= head.units > 1:
         yield f"{name} of {getattr(metric, '_fn_kwargs', {}).get('k', 5)} among {head.units} classes"
     if name in ("MeanIoU", "IoU", "BinaryIoU", "OneHotMeanIoU", "OneHotIoU"):
         if name in ("MeanIoU", "IoU") and getattr(metric, "sparse_y_pred", True):
             yield f"{name} of {head.activation} outputs, expected class numbers (sparse_y_pred=False)"
-        if name != "BinaryIoU" and head.units not in (1, metric.num_classes):
+        if name != "BinaryIoU" and head.units not in (1, getattr(metric, "num_classes", head.units)):
             yield f"{name} of {metric.num_classes} classes for {head.units} units"
 
 
@@ -199,12 +205,12 @@ def _is_of_keras(metric: Any) -> bool:
 
 def _metric_name(metric: Any) -> str:
     if isinstance(metric, str):
-        if metric in ("accuracy", "acc", "crossentropy", "ce"):  # Keras chooses the kind when it sees the labels
-            return metric
+        if metric.lower() in ("accuracy", "acc"):  # Keras chooses the kind when it sees the labels
+            return metric.lower()
         try:
             metric = keras.metrics.get(metric)
-        except ValueError:
+        except (ValueError, TypeError):  # the latter of one that needs arguments, as MeanIoU does
             return metric
-    if not isinstance(metric, keras.metrics.Metric) and getattr(metric, "__module__", "").startswith("keras."):
+    if not isinstance(metric, keras.metrics.Metric | type) and getattr(metric, "__module__", "").startswith("keras."):
         return "".join(word.title() for word in metric.__name__.split("_"))  # as its class is named
     return getattr(metric, "__name__", None) or type(metric).__name__

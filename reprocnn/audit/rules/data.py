@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from reprocnn.audit.rules.common import (
     is_normalized,
     is_of_keras,
 )
-from reprocnn.backend import keras, layers
+from reprocnn.backend import keras, layers, tf
 
 PREPARING = (*LOOKUPS, layers.Hashing, layers.Discretization, *AFFINE, *DROPOUTS, *NORMS)
 POOLING = (layers.GlobalAveragePooling1D, layers.GlobalMaxPooling1D)
@@ -65,25 +64,24 @@ def missing_values(graph: Graph, task: Task) -> Found:
 )
 def embedding_ids(graph: Graph, task: Task) -> Found:
     """An Embedding gets ids of its input_dim or more, below zero, or that are not whole numbers; or the vocabulary of
-    the lookup or hashing before it is larger. keras.ops.one_hot gets ids of its num_classes or more.
+    the lookup or hashing before it is larger. CategoryEncoding gets ids of its num_tokens or more, keras.ops.one_hot
+    of its num_classes.
     """
     for call in graph.calls:
-        if type(call.layer).__name__ == "OneHot" and call.inputs[0].high >= call.layer.num_classes:
-            low, high = call.inputs[0].low, call.inputs[0].high
-            yield call.name, f"ids from {low:g} to {high:g} for {call.layer.num_classes} classes"
-        if not isinstance(call.layer, layers.Embedding):
+        is_table = isinstance(call.layer, layers.Embedding)
+        size = _ids_known(call.layer)
+        if size is None:
             continue
-        size = call.layer.input_dim
         above = call.before[0].layer if call.before else None
         vocabulary = _vocabulary(above)
         if vocabulary > size:
             yield call.name, f"a table of {size:,} for the {vocabulary:,} ids of {call.before[0].name}"
-        elif above is None or isinstance(above, PREPARING):
-            for low, high, is_whole in _ids(call, task):
-                if low < 0 or high >= size:
-                    yield call.name, f"ids from {low:g} to {high:g} for a table of {size:,}"
-                elif not is_whole:
-                    yield call.name, f"ids that are not whole, from {low:.3g} to {high:.3g}"
+        elif id(call.layer) in task.ids or not is_table or above is None or isinstance(above, PREPARING):
+            low, high, is_whole = _ids(call, task)
+            if high >= size or (low < 0 and is_table):
+                yield call.name, f"ids from {low:g} to {high:g} for a table of {size:,}"
+            elif not is_whole and is_table:
+                yield call.name, f"ids that are not whole, from {low:.3g} to {high:.3g}"
 
 
 @rule(
@@ -94,14 +92,12 @@ def embedding_ids(graph: Graph, task: Task) -> Found:
 def marks_as_ids(graph: Graph, task: Task) -> Found:
     """An Embedding of 100 ids or more gets nothing but 0 and 1 in at least 32 rows of 16. Needs `x`."""
     for call in graph.calls:
-        values = task.ids.get(id(call.layer))
-        if not isinstance(call.layer, layers.Embedding) or values is None or call.layer.input_dim < IDS:
+        if not isinstance(call.layer, layers.Embedding) or call.layer.input_dim < IDS:
             continue
-        if values.ndim == 2 and len(values) >= MANY and values.shape[1] >= WIDE and np.isin(values, (0, 1)).all():
-            yield (
-                call.name,
-                f"only 0 and 1 in {len(values):,} rows of {values.shape[1]:,}, for {call.layer.input_dim:,} ids",
-            )
+        for values in task.ids.get(id(call.layer), []):
+            if values.ndim == 2 and len(values) >= MANY and values.shape[1] >= WIDE and np.isin(values, (0, 1)).all():
+                marks = f"only 0 and 1 in {len(values):,} rows of {values.shape[1]:,}"
+                yield call.name, f"{marks}, for {call.layer.input_dim:,} ids"
 
 
 @rule(
@@ -135,13 +131,15 @@ def idle_masking(graph: Graph, task: Task) -> Found:
 def masked_items(graph: Graph, task: Task) -> Found:
     """An Embedding with mask_zero gets 0 between other ids in over half of at least 32 rows. Needs `x`."""
     for call in graph.calls:
-        ids = task.ids.get(id(call.layer))
-        if not isinstance(call.layer, layers.Embedding) or not call.layer.mask_zero or ids is None or ids.ndim != 2:
+        if not isinstance(call.layer, layers.Embedding) or not call.layer.mask_zero:
             continue
-        before, after = np.maximum.accumulate(ids != 0, axis=1), np.maximum.accumulate((ids != 0)[:, ::-1], axis=1)
-        share = ((ids == 0) & before & after[:, ::-1]).any(axis=1).mean() if len(ids) >= MANY else 0
-        if share > 0.5:
-            yield call.name, f"0 stands between other ids in {share:.0%} of the rows"
+        for ids in task.ids.get(id(call.layer), []):
+            if ids.ndim != 2 or len(ids) < MANY:
+                continue
+            before, after = np.maximum.accumulate(ids != 0, axis=1), np.maximum.accumulate((ids != 0)[:, ::-1], axis=1)
+            share = ((ids == 0) & before & after[:, ::-1]).any(axis=1).mean()
+            if share > 0.5:
+                yield call.name, f"0 stands between other ids in {share:.0%} of the rows"
 
 
 @rule(
@@ -150,10 +148,15 @@ def masked_items(graph: Graph, task: Task) -> Found:
     fix="Adapt the lookup to the data as it goes in, or give it the vocabulary in that form.",
 )
 def unknown_words(graph: Graph, task: Task) -> Found:
-    """A lookup finds none of the values of a batch in its vocabulary. Needs `x`."""
+    """A lookup finds none of the values of about a thousand rows in its vocabulary. Needs `x`."""
     for call in graph.calls if task.inputs else ():
-        if gives_ids(call.layer) and not call.inputs[0].is_constant and call.output.high < _first_known(call.layer):
-            yield call.name, f"no value is among the {call.layer.vocabulary_size():,} of the vocabulary"
+        layer = call.layer
+        if not isinstance(layer, LOOKUPS) or getattr(layer, "invert", False):
+            continue
+        given = task.ids.get(id(layer)) or [call.inputs[0].tensor.numpy()]
+        rows = [one[:: 1 + len(one) // ENOUGH] for one in given]
+        if all((one != one[:1]).any() and _finds_none(layer, one) for one in rows):
+            yield call.name, f"no value is among the {layer.vocabulary_size():,} of the vocabulary"
 
 
 @rule(
@@ -386,18 +389,30 @@ def _vocabulary(layer: Any) -> int:
     return 0
 
 
-def _first_known(layer: Any) -> int:
-    """Return the lowest id of a word: those of padding and of unknown words come before."""
-    if isinstance(layer, layers.TextVectorization):
-        return 2
-    return int(layer.num_oov_indices) + (layer.mask_token is not None)
+def _finds_none(layer: Any, rows: np.ndarray) -> bool:
+    """Check whether a lookup gives each of the rows what it gives for unknown values."""
+    found = layer(keras.ops.convert_to_tensor(rows))
+    first = int(getattr(layer, "num_oov_indices", 1))  # TextVectorization has one
+    if gives_ids(layer):  # those of padding and of unknown words come before
+        return not np.any(np.asarray(found) >= first + _has_padding(layer))
+    return not isinstance(found, tf.SparseTensor) and not np.any(np.asarray(found)[..., first:])
 
 
-def _ids(call: Call, task: Task) -> Iterator[tuple[float, float, bool]]:
-    """Yield lowest, highest and whether all are whole: of all rows of `x` if it goes in, else of the batch."""
-    values = task.ids.get(id(call.layer))
-    if values is not None and values.size and values.dtype.kind in "iuf":
-        yield float(values.min()), float(values.max()), bool((values == np.round(values)).all())
-    else:
+def _has_padding(layer: Any) -> bool:
+    return isinstance(layer, layers.TextVectorization) or layer.mask_token is not None
+
+
+def _ids_known(layer: Any) -> int | None:
+    """Return how many ids a layer or operation has a place for; None if it takes none."""
+    names = {"Embedding": "input_dim", "CategoryEncoding": "num_tokens", "OneHot": "num_classes"}
+    return getattr(layer, names.get(type(layer).__name__, ""), None) if is_of_keras(layer) else None
+
+
+def _ids(call: Call, task: Task) -> tuple[float, float, bool]:
+    """Return lowest, highest and whether all are whole: of all rows of `x` if it goes in, else of the batch."""
+    given = [one for one in task.ids.get(id(call.layer), []) if one.size and one.dtype.kind in "iuf"]
+    if not given:
         signal = call.inputs[0]
-        yield signal.low, signal.high, signal.is_whole
+        return signal.low, signal.high, signal.is_whole
+    is_whole = all((one == np.round(one)).all() for one in given)
+    return float(min(one.min() for one in given)), float(max(one.max() for one in given)), is_whole

@@ -10,6 +10,7 @@ from reprocnn.audit.graph import Graph
 from reprocnn.audit.recognize import as_fit_calls
 from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
 from reprocnn.audit.rules.common import RANGES, is_scaled
+from reprocnn.backend import keras
 
 # What the labels of a loss lie between, whatever the output is.
 ALLOWED = {
@@ -18,7 +19,7 @@ ALLOWED = {
 }  # fmt: skip
 BY_VALUE = (*REGRESSION, *ALLOWED, "cosine_similarity")
 SOME = 0.01  # of the labels; fewer are outliers
-CLOSE = 1e-3
+CLOSE, SAME = 1e-3, 1e-5
 NOISE = 0.1  # that GANs add to labels of 0 and 1
 MANY = 32  # labels, enough to miss a second class
 HUGE = 1e3
@@ -45,9 +46,15 @@ def missing_labels(graph: Graph, task: Task) -> Found:
 )
 def labels_shape(graph: Graph, task: Task) -> Found:
     """Shapes of labels and output do not belong together. One axis of size 1 at the end may be missing, and a loss that
-    takes class numbers has one axis less. A custom loss is left alone.
+    takes class numbers has one axis less. A custom loss is left alone, except a subclass of keras.losses.Loss that
+    compares each output with the labels of all rows, since labels and outputs are of shapes (rows,) and (rows, 1).
     """
     for head, labels in _labelled(task):
+        if _pairs_all(head, labels):
+            shapes = f"{noise.shape(labels.shape[1:])}, outputs of shape {noise.shape(head.shape[1:])}"
+            kind = type(head.loss.function).__name__ if head.loss else ""
+            yield head.call.name, f"labels of shape {shapes}: {kind} compares each output with the labels of all rows"
+            continue
         if head.loss is None or not head.loss.is_known or head.loss.kind == "circle":
             continue
         if head.loss.kind == "ctc" and len(head.shape) != 3:
@@ -193,6 +200,31 @@ def _is_finite(head: Head, labels: np.ndarray) -> bool:
         return math.isfinite(float(as_fit_calls(head.loss.function)(rows, head.signal.tensor[: len(rows)])))
     except Exception:  # of a function that is not ours
         return not head.loss.is_known
+
+
+def _pairs_all(head: Head, labels: np.ndarray) -> bool:
+    """Check whether a custom loss broadcasts labels of shape (rows,) and outputs of (rows, 1) to all pairs of rows.
+
+    Keras gives labels and outputs the same axes before it calls a function, but not before it calls a subclass of Loss.
+    If all pairs are compared, the order of the labels makes no difference.
+    """
+    loss, outputs = head.loss.function if head.loss else None, head.signal.tensor
+    if not isinstance(loss, keras.losses.Loss) or isinstance(loss, keras.src.losses.losses.LossFunctionWrapper):
+        return False
+    count = min(len(labels), len(outputs)) if outputs.shape else 0
+    if count < 2 or labels.ndim != 1 or head.shape[1:] != (1,):
+        return False
+    labels = labels[:: len(labels) // count][:count].astype("float32")
+
+    def change(*shape: int) -> float:
+        """Return by what share of it the loss changes with the order of the labels."""
+        value, other = (float(loss(one.reshape(shape), outputs[:count])) for one in (labels, np.roll(labels, 1)))
+        return abs(value - other) / max(abs(value), abs(other), 1e-12)
+
+    try:
+        return change(count) < SAME and change(count, 1) > CLOSE
+    except Exception:  # of a function that is not ours
+        return False
 
 
 def _expected_shape(head: Head) -> tuple[int | None, ...] | None:
