@@ -13,6 +13,7 @@ def main() -> None:
     from reprocnn.sources import raw_files
 
     source = read(Source).source
+    raw_files.check_declared()
     raw_files.replace_links()
     if source == "sample":
         raw_files.write_sample()

@@ -40,6 +40,7 @@ def main(arguments: list[str]) -> None:
         if source == "public":
             from reprocnn.sources import raw_files  # slow to import
 
+            raw_files.remove_wrong()
             unreachable = raw_files.unreachable_sources()
     if unreachable:
         run_sample(unreachable)

@@ -22,7 +22,8 @@ from reprocnn.sources.web import SourceError, TransientError, printable, without
 TRIES = 3  # of one source, for what may pass: a time-out, a reset, a server's 5xx
 PAUSE_SECONDS = 2  # before the second try, twice that before the third
 CHUNK = 1 << 18
-HEADER_BYTES = 1_000_000  # of a member, its name and other fields
+BUFFER = 1 << 14  # what tarfile reads at once; a header may be longer
+HEADER_BYTES = 100_000  # of a member, its name and other fields
 
 
 def mirrors(public: tuple[str, ...]) -> list[str]:
@@ -53,10 +54,10 @@ def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str
         address = _join(source, archive.name)
         wanted = {member.name: member for member in members}
         # Unpacked front to back with a bound on both sides of gzip: what an archive claims of itself costs nothing.
-        packed = _Bounded(stream, archive.max_size, address)
+        packed = _Bounded(stream, min(archive.max_size, CHUNK + HEADER_BYTES), address)
         unpacked = _Bounded(gzip.GzipFile(fileobj=packed), HEADER_BYTES, address)
         try:
-            with tarfile.open(fileobj=unpacked, mode="r|", bufsize=CHUNK) as tar:
+            with tarfile.open(fileobj=unpacked, mode="r|", bufsize=BUFFER) as tar:
                 while info := tar.next():
                     if tar.offset > archive.max_size:  # tarfile would look for the next header beyond the end
                         raise SourceError(
@@ -64,6 +65,13 @@ def fetch_members(archive: Archive, members: tuple[File, ...], sources: list[str
                             f"archive of at most {archive.max_size:,}"
                         )
                     unpacked.limit = tar.offset + HEADER_BYTES  # to the end of the next header
+                    # Gzip makes nothing much longer and reads little ahead. More can only be a header of its own, as a
+                    # name without end, which it reads byte by byte.
+                    packed.limit = min(archive.max_size, unpacked.limit * 101 // 100 + CHUNK)
+                    # tarfile keeps each member, with a copy of what headers say of all members.
+                    kept = cast(Any, tar)
+                    kept.members.clear()
+                    kept.pax_headers.clear()
                     member = wanted.get(info.name.removeprefix("./"))  # as `tar -C FOLDER .` writes names
                     if member and info.isreg():
                         content = cast(BinaryIO, tar.extractfile(info))

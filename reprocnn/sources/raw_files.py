@@ -1,6 +1,8 @@
 """data/raw: what is there, what is missing, and how it gets in."""
 
+import fcntl
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -43,13 +45,46 @@ def fetch_missing() -> None:
                 for file in wanted:
                     fetch.fetch_file(file, sources, folder)
                     _move_in(folder)
+    if lost := missing():
+        raise UserError(f"{RAW / lost[0]}: another process changed it after the download; run `dvc repro -f download`")
     total = len(_names())
     print(f"download: {total - len(lacking)} of {total} files were in place, {len(lacking)} fetched", flush=True)
+
+
+def check_declared() -> None:
+    """Raise UserError for files in datasets.py that data/raw cannot all have, and for fields of a wrong type."""
+    seen: dict[str, str] = {}
+    for dataset in DATASETS:
+        where = f"reprocnn/datasets.py: {dataset.name}"
+        if isinstance(dataset.addresses, str):
+            raise UserError(f"{where}: addresses: found text, expected a tuple; write ({dataset.addresses!r},)")
+        if not isinstance(dataset.files, tuple | list):
+            raise UserError(f"{where}: files: found {dataset.files!r}, expected a tuple; write (File(...),)")
+        for name, digest in ((file.name, file.sha256) for file in dataset.files):
+            path = PurePosixPath(name)
+            if not path.name or path.is_absolute() or ".." in path.parts or path.as_posix() != name:
+                raise UserError(f"{where}: files: found {name!r}, expected a name below data/raw; correct it there")
+            for other, owner in seen.items():
+                if PurePosixPath(other) in (path, *path.parents) or path in PurePosixPath(other).parents:
+                    raise UserError(
+                        f"{where}: files: found {name}, which is in the way of {other} of {owner}; write "
+                        f"another folder, as {dataset.name}/{path.name}"
+                    )
+            if not re.fullmatch("[0-9a-f]{64}", digest):
+                raise UserError(f"{where}: {name}: sha256: found {digest!r}, expected 64 digits of 0-9 and a-f")
+            seen[name] = dataset.name
 
 
 def missing() -> list[str]:
     """Name the published files that data/raw lacks, or has with other bytes."""
     return [file.name for dataset in DATASETS for file in dataset.files if not _is_intact(file)]
+
+
+def remove_wrong() -> None:
+    """Remove files whose bytes are not the published ones, as a damaged cache gives them: DVC would not look again."""
+    for name in missing():
+        if (RAW / name).is_file():
+            (RAW / name).unlink()
 
 
 def unreachable_sources() -> list[str]:
@@ -100,9 +135,14 @@ def _incoming() -> Iterator[Path]:
 
     It is this process's own: a download whose dvc was killed may still run, and write files of the same names.
     """
-    shutil.rmtree(INCOMING, ignore_errors=True)
     INCOMING.mkdir(parents=True, exist_ok=True)
+    for left in INCOMING.iterdir():
+        with suppress(OSError):  # a download that still runs has locked it
+            os.close(_lock(left))
+            shutil.rmtree(left, ignore_errors=True)
+            left.unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(dir=INCOMING))
+    lock = _lock(folder)
     try:
         yield folder
     except OSError as error:
@@ -110,8 +150,20 @@ def _incoming() -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
         with suppress(OSError):  # another download's folder
             INCOMING.rmdir()
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder until the file descriptor returned is closed. Raises OSError if another process has locked it."""
+    lock = os.open(folder, os.O_RDONLY | os.O_NONBLOCK)  # not waiting for the other end of a fifo
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _move_in(folder: Path) -> None:
@@ -131,7 +183,10 @@ def _move_in(folder: Path) -> None:
 
 def _is_intact(file: File) -> bool:
     path = RAW / file.name
-    return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
+    try:
+        return path.is_file() and path.stat().st_size == file.size and sha256(path) == file.sha256
+    except OSError:  # a worn disk, or no permission: it is fetched again
+        return False
 
 
 def _has_source(dataset: Dataset, sources: list[str]) -> bool:

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -53,13 +53,13 @@ def get(address: str) -> Iterator["Content"]:
     Raises SourceError, also while the content is read.
     """
     clock = _Clock(address)
-    with _errors(address):
+    with _errors(clock):
         response = _final_response(address, clock)
     with closing(response):
         if response.status >= 500 or response.status == 429:
-            raise TransientError(f"{address}: HTTP status {response.status}")
+            raise TransientError(f"{address}: HTTP status {response.status}{clock.via}")
         if response.status != 200:
-            raise SourceError(f"{address}: HTTP status {response.status}")
+            raise SourceError(f"{address}: HTTP status {response.status}{clock.via}")
         yield Content(response, clock)
 
 
@@ -72,11 +72,15 @@ class Content(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Return what has arrived, at most `size` bytes: a full read would wait for each drop of a slow drip."""
-        with _errors(self.clock.address):
+        self.clock.go_on()
+        with _errors(self.clock):
             chunk = self.response.read1(size)
             if not chunk and self.response.length:
-                raise TransientError(f"{self.clock.address}: ended {self.response.length:,} bytes early")
+                raise TransientError(
+                    f"{self.clock.address}: ended {self.response.length:,} bytes early{self.clock.via}"
+                )
         self.clock.count(len(chunk))
+        self.clock.pause()
         return chunk
 
 
@@ -85,6 +89,8 @@ class _Clock:
 
     def __init__(self, address: str) -> None:
         self.address, self.bytes = address, 0
+        self.via = ""  # who was asked in place of the address: for messages
+        self.paused: float | None = None
         self.until, self.reason = time.monotonic() + ANSWER_SECONDS, f"no answer in {ANSWER_SECONDS} s"
 
     def allow_stall(self) -> None:
@@ -95,6 +101,15 @@ class _Clock:
         self.bytes += new
         if self.bytes >= STALL_BYTES:
             self.allow_stall()
+
+    def pause(self) -> None:
+        """Let what is done with the content take its time: a slow disk is no fault of the source."""
+        self.paused = time.monotonic()
+
+    def go_on(self) -> None:
+        if self.paused is not None:
+            self.until += time.monotonic() - self.paused
+        self.paused = None
 
     def connect(self, address: tuple[str, int], timeout: float, source: Any = None) -> socket.socket:
         """Connect to the first of the host's addresses that answers, as socket.create_connection does, in time."""
@@ -110,7 +125,7 @@ class _Clock:
     def seconds_left(self) -> float:
         left = self.until - time.monotonic()
         if left <= 0:
-            raise SourceError(f"{self.address}: {self.reason}")
+            raise SourceError(f"{self.address}: {self.reason}{self.via}")
         return left
 
 
@@ -188,7 +203,10 @@ def _final_response(address: str, clock: _Clock) -> http.client.HTTPResponse:
     opener.add_handler(urllib.request.ProxyHandler())
     opener.add_handler(_Handler(clock))
     for _ in range(REDIRECTS + 1):
-        response = opener.open(_request(address), timeout=min(CONNECT_SECONDS, clock.seconds_left()))
+        request, proxy = _request(address), _proxy(address)
+        clock.via = f", at {printable(without_password(address))[:100]}" if address != clock.address else ""
+        clock.via += f", through {urlsplit(address).scheme}_proxy {proxy}" if proxy else ""
+        response = opener.open(request, timeout=min(CONNECT_SECONDS, clock.seconds_left()))
         to = response.headers["Location"]
         if response.status not in (301, 302, 303, 307, 308) or to is None:
             return response
@@ -205,6 +223,25 @@ def _redirected(address: str, to: str) -> str:
     return after.geturl()
 
 
+def _proxy(address: str) -> str:
+    """Return the host and port of the proxy that is asked in place of `address`; empty if there is none."""
+    parts = urlsplit(address)
+    proxy = urllib.request.getproxies().get(parts.scheme, "")
+    if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    kind, has_kind, host = proxy.rpartition("://")
+    if has_kind and kind.lower() not in ("http", "https"):
+        raise http.client.InvalidURL(
+            f"{parts.scheme}_proxy: found {kind.lower()}://, expected the address of an HTTP proxy"
+        )
+    with suppress(ValueError):  # a port that is none
+        found = urlsplit(f"//{host}")
+        if found.hostname and found.path in ("", "/") and found.port != 0:
+            return found.netloc.rpartition("@")[2]
+    # Without the address: urllib would show it with its password, or take another port.
+    raise http.client.InvalidURL(f"{parts.scheme}_proxy: expected the address of an HTTP proxy, http://host:port")
+
+
 def _request(address: str) -> urllib.request.Request:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -214,10 +251,6 @@ def _request(address: str) -> urllib.request.Request:
     except ValueError:  # whose text has the start of such a password
         raise http.client.InvalidURL("expected a port up to 65535; write / ? # in a password as %2F %3F %23") from None
     user, _, host = parts.netloc.rpartition("@")
-    proxy = urllib.request.getproxies().get(parts.scheme, "")
-    kind = proxy.partition("://")[0].lower() if "://" in proxy else "http"
-    if kind not in ("http", "https") and not urllib.request.proxy_bypass(host):
-        raise http.client.InvalidURL(f"{parts.scheme}_proxy: found {kind}://, expected the address of an HTTP proxy")
     parts = parts._replace(netloc=host, path=quote(parts.path, KEPT), query=quote(parts.query, KEPT), fragment="")
     headers = {"Accept-Encoding": "identity", "User-Agent": "reprocnn"}  # .gz files are wanted as they are
     if user:
@@ -227,7 +260,7 @@ def _request(address: str) -> urllib.request.Request:
 
 
 @contextmanager
-def _errors(address: str) -> Iterator[None]:
+def _errors(clock: _Clock) -> Iterator[None]:
     try:
         yield
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -235,4 +268,4 @@ def _errors(address: str) -> Iterator[None]:
         final = isinstance(cause, ssl.SSLCertVerificationError | http.client.InvalidURL | ValueError)
         kind = SourceError if final else TransientError
         text = without_password(f"{type(cause).__name__}: {cause}")  # before it is cut
-        raise kind(f"{address}: {' '.join(printable(text).split())[:160]}") from None
+        raise kind(f"{clock.address}: {' '.join(printable(text).split())[:160]}{clock.via}") from None

@@ -78,6 +78,8 @@ def idx(path: Path, dimensions: int) -> np.ndarray:
             content = file.read(MAX_BYTES + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(path, f"invalid or incomplete gzip file ({error})") from None
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from None
     header = 4 + 4 * dimensions
     if len(content) > MAX_BYTES or content[:4] != bytes([0, 0, 8, dimensions]):
         raise _damaged(
@@ -162,7 +164,7 @@ def _unpickle(path: Path) -> dict[Any, Any]:
             content = _Unpickler(file, encoding="bytes").load()
     except Exception as error:  # a damaged pickle raises a dozen kinds
         if isinstance(error, OSError):
-            raise
+            raise _damaged(path, f"cannot be read ({error.strerror})") from None
         raise _damaged(path, f"found a pickle of other things than numbers, or damage ({error})") from None
     if not isinstance(content, dict):
         raise _damaged(path, f"expected a pickled dict, found {type(content).__name__}")

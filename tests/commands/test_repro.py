@@ -77,7 +77,8 @@ def test_missing_files_are_taken_from_the_cache_or_a_source(called):
     assert called == ["try checkout --quiet download", "look", "dvc repro", "remove_finished", "summary"]
 
 
-def test_a_file_of_another_size_makes_way_for_the_one_of_the_cache(called):
+def test_a_file_of_another_size_makes_way_for_the_one_of_the_cache(called, monkeypatch):
+    monkeypatch.setattr(raw_files, "missing", list)
     first, *rest = fill()
     first.write_bytes(b"half")
     assert repro.wrong_sizes() == [first]
@@ -85,6 +86,16 @@ def test_a_file_of_another_size_makes_way_for_the_one_of_the_cache(called):
     assert called == ["try checkout --quiet download", "look", "dvc repro", "remove_finished", "summary"]
     assert not first.exists()
     assert all(path.exists() for path in rest)
+
+
+def test_what_a_damaged_cache_gave_is_not_taken(called, monkeypatch):
+    """DVC trusts its cache: of the right size, it would never be looked at again."""
+    damaged, *others = fill()
+    others[0].unlink()
+    monkeypatch.setattr(raw_files, "missing", lambda: [damaged.relative_to("data/raw").as_posix()])
+    repro.main([])
+    assert called[:2] == ["try checkout --quiet download", "look"]
+    assert not damaged.exists()
 
 
 def test_the_sample_needs_no_source(called):

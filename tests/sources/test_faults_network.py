@@ -111,7 +111,7 @@ def test_a_fault_in_the_archive(good, monkeypatch, fault):
 
 @pytest.mark.parametrize(
     ("kind", "said"),
-    [(tarfile.REGTYPE, "batches/readme.html: claims 200,000,000 bytes"), (tarfile.XHDTYPE, "over 1,000,000 bytes")],
+    [(tarfile.REGTYPE, "batches/readme.html: claims 200,000,000 bytes"), (tarfile.XHDTYPE, "over 100,000 bytes")],
 )
 def test_a_bomb_costs_no_memory(good, monkeypatch, kind, said):
     bomb = faultserver.tar_bomb(kind)
@@ -125,7 +125,7 @@ def test_a_bomb_costs_no_memory(good, monkeypatch, kind, said):
 
 
 def test_a_header_is_bounded_from_where_it_begins(good, monkeypatch):
-    monkeypatch.setattr("reprocnn.sources.fetch.CHUNK", 512)
+    monkeypatch.setattr("reprocnn.sources.fetch.BUFFER", 512)
     monkeypatch.setattr("reprocnn.sources.fetch.HEADER_BYTES", 10_000)  # a member has 15,000
     monkeypatch.setenv("DATASETS_MIRROR", str(good))
     download.main()
@@ -370,10 +370,64 @@ def test_a_header_that_fills_memory_is_refused(good, monkeypatch, before):
         tuple(replace(one, archive=one.archive and replace(one.archive, max_size=10**9)) for one in raw_files.DATASETS),
     )
     tracemalloc.start()
-    assert re.search(r"over 1,00\d,\d+ bytes", refused(monkeypatch, str(good)))
+    assert re.search(r"over 10\d,\d+ bytes", refused(monkeypatch, str(good)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20_000_000
+
+
+def test_headers_of_all_members_are_not_kept_with_each(good, monkeypatch):
+    """As tarfile does: a small archive would take gigabytes, and hours."""
+    names = b"".join(b"9 %x=1\n" % number for number in range(4096, 10_000))
+    headers = [(tarfile.XGLTYPE, names), *[(tarfile.XHDTYPE, b"6 a=b\n")] * 500]
+    archive = b""
+    for kind, content in headers:
+        info = tarfile.TarInfo("x")
+        info.type, info.size = kind, len(content)
+        archive += info.tobuf() + content + bytes(-len(content) % 512) + tarfile.TarInfo("x").tobuf()
+    (good / "archive.tar.gz").write_bytes(gzip.compress(archive, 1))
+    tracemalloc.start()
+    assert "expected regular files batches/one, batches/two, found none" in refused(monkeypatch, str(good))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
+
+
+def test_a_name_in_gzips_header_ends(good, monkeypatch):
+    """It is read byte by byte: one as long as an archive may be takes half an hour."""
+    (good / "archive.tar.gz").write_bytes(b"\x1f\x8b\x08\x08" + b"x" * 900_000)
+    assert re.search(r"archive\.tar\.gz: over 36\d,\d+ bytes", refused(monkeypatch, str(good)))
+
+
+@pytest.mark.parametrize("fault", [faultserver.status(404), faultserver.ends_early, faultserver.drip])
+def test_who_failed_behind_a_redirect_is_named(good, monkeypatch, fault):
+    with faultserver.serve(good, fault) as (away, _):
+        to = away.replace("//", "//me:secret@")
+        with faultserver.serve(good, faultserver.redirect(f"{to}/images.gz")) as (address, _):
+            text = refused(monkeypatch, address)
+    assert f"{address}/images.gz: " in text
+    assert f", at {away.replace('//', '//***@')}/images.gz" in text
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("proxy", ["http://me:secret@127.0.0.1:9", "127.0.0.1:9"])
+def test_a_proxy_that_does_not_answer_is_named(monkeypatch, scheme, proxy):
+    monkeypatch.setenv(f"{scheme}_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    text = refused(monkeypatch, f"{scheme}://mirror.example")
+    assert f"Connection refused, through {scheme}_proxy 127.0.0.1:9, after 3 tries" in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http:/me:secret@h", "/me:secret@h", "http://", "http://h:99999", "h:" + "9" * 30, "h:x"]
+)
+def test_a_proxy_that_is_no_address_is_refused(monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    text = refused(monkeypatch, "http://mirror.example")
+    assert "InvalidURL: http_proxy: expected the address of an HTTP proxy, http://host:port" in text
+    assert "secret" not in text
 
 
 def test_a_certificate_that_no_one_vouches_for(good, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import socket
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,14 +66,21 @@ def test_a_download_lasts_as_long_as_its_content_keeps_coming(monkeypatch):
     monkeypatch.setattr(web.time, "monotonic", lambda: now[0])
     clock = web._Clock("http://a/b")
     now[0] = 150.0
-    response: Any = SimpleNamespace(read1=bytes, length=1)
+
+    def arrive(size: int) -> bytes:
+        now[0] += waits.pop() if waits else 0
+        return bytes(size)
+
+    waits: list[float] = []
+    response: Any = SimpleNamespace(read1=arrive, length=1)
     content = web.Content(response, clock)
     assert clock.seconds_left() == 30
     for _ in range(9):
-        now[0] += 20
+        now[0] += 100  # of the disk
+        waits.append(20)
         assert len(content.read(150_000)) == len(content.read(150_000)) == 150_000
         assert clock.seconds_left() == 30
-    now[0] += 20
+    waits.append(20)
     content.read(1)
     assert clock.seconds_left() == 10
 
@@ -351,6 +359,58 @@ def test_a_download_that_fails_leaves_another_ones_files():
         orphan.__exit__(UserError, UserError("no source"), None)
         assert (folder / "images.gz").exists()
     assert not Path("data/.incoming").exists()
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_download_does_not_take_away_what_another_one_works_on(good, monkeypatch):
+    """And removes what a killed one left, whose lock is gone with it."""
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    Path("data/.incoming/left").mkdir(parents=True)
+    with raw_files._incoming() as folder:
+        (folder / "images.gz").write_bytes(b"whole")
+        download.main()
+        assert [path.name for path in Path("data/.incoming").rglob("*")] == [folder.name, "images.gz"]
+    assert not Path("data/.incoming").exists()
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_file_that_cannot_be_read_is_missing(good, monkeypatch):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    download.main()
+    digest = raw_files.sha256
+
+    def worn(path: Path) -> str:
+        if path.name == "two":
+            raise OSError(5, "Input/output error")
+        return digest(path)
+
+    monkeypatch.setattr(raw_files, "sha256", worn)
+    assert raw_files.missing() == ["batches/two"]
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "third"}, "third: files: found images.gz, which is in the way of images.gz of mnist; write another"),
+        ({"files": (File("labels.gz/x", 1, ""),)}, "found labels.gz/x, which is in the way of labels.gz of mnist"),
+        ({"files": (File("batches", 1, ""),)}, "found batches, which is in the way of batches/one of cifar"),
+        ({"files": (File("../x", 1, ""),)}, "found '../x', expected a name below data/raw"),
+        ({"files": (File("/x", 1, ""),)}, "found '/x', expected a name below data/raw"),
+        ({"files": (File("", 1, ""),)}, "found '', expected a name below data/raw"),
+        ({"files": (File("x/", 1, ""),)}, "found 'x/', expected a name below data/raw"),
+        ({"files": File("x", 1, "")}, r"expected a tuple; write \(File\(...\),\)"),
+        ({"files": (File("x", 1, "AB" * 32),)}, "x: sha256: found 'ABAB[AB]*', expected 64 digits of 0-9 and a-f"),
+        ({"addresses": "https://a/"}, r"addresses: found text, expected a tuple; write \('https://a/',\)"),
+    ],
+)
+def test_a_data_set_that_cannot_be_fetched_as_declared(good, monkeypatch, change, message):
+    monkeypatch.setenv("DATASETS_MIRROR", str(good))
+    third = replace(raw_files.DATASETS[0], **{"name": "third", **change})
+    monkeypatch.setattr(raw_files, "DATASETS", (*raw_files.DATASETS, third))
+    with pytest.raises(UserError, match=f"^reprocnn/datasets.py: third: .*{message.removeprefix('third: ')}"):
+        download.main()
+    assert not Path("data").exists()
 
 
 @pytest.mark.usefixtures("small_files")

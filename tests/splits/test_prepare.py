@@ -285,6 +285,16 @@ def test_a_damaged_idx_file(tmp_path, content, message):
     assert str(error.value).endswith(f"; {REMEDY}")
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
+@pytest.mark.parametrize("reader", [lambda path: decode.idx(path, 3), decode.cifar_batch, decode.cifar_class_names])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, reader):
+    path = tmp_path / "x"
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(UserError) as error:
+        reader(path)
+    assert str(error.value) == f"{path}: cannot be read (Input/output error); {REMEDY}"
+
+
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(IDX))
