@@ -72,7 +72,7 @@ class Content(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Return what has arrived, at most `size` bytes: a full read would wait for each drop of a slow drip."""
-        self.clock.go_on()
+        self.clock.resume()
         with _errors(self.clock):
             chunk = self.response.read1(size)
             if not chunk and self.response.length:
@@ -106,7 +106,7 @@ class _Clock:
         """Let what is done with the content take its time: a slow disk is no fault of the source."""
         self.paused = time.monotonic()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         if self.paused is not None:
             self.until += time.monotonic() - self.paused
         self.paused = None
