@@ -9,7 +9,7 @@ import numpy as np
 
 from reprocnn.audit import noise, recognize
 from reprocnn.audit.graph import Call, Graph, Signal
-from reprocnn.audit.rules.base import Head, Loss, Task
+from reprocnn.audit.rules.base import NO_LOSS, Head, Loss, Task
 from reprocnn.audit.rules.common import LOOKUPS, activation, is_weighted, keeps_units
 from reprocnn.backend import keras, tf
 from reprocnn.core.errors import UserError
@@ -101,7 +101,7 @@ def read(
         own = [(_read_loss(one, head.units), weight) for at, one, weight in losses if at == place]
         heads += [replace(head, loss=one, weight=weight) for one, weight in own] or [head]
     if num_classes is not None:
-        counted = [head for head in heads if len(graph.outputs) == 1 or (head.loss and head.loss.is_categorical)]
+        counted = [head for head in heads if len(graph.outputs) == 1 or head.loss.is_categorical]
         if len(counted) > 1 and len(graph.outputs) > 1:  # nothing says of which
             counted = []
         heads = [replace(head, num_classes=int(num_classes)) if head in counted else head for head in heads]
@@ -184,11 +184,11 @@ def _weight(given: Any) -> float | None:
     )
 
 
-def _read_loss(given: Any, units: int) -> Loss | None:
+def _read_loss(given: Any, units: int) -> Loss:
     """Describe a loss as `compile` takes it."""
     if isinstance(given, str):
         if given.lower() in ("crossentropy", "ce"):  # Keras chooses when it sees the labels
-            return None
+            return NO_LOSS
         try:
             given = keras.losses.get(given)
         except ValueError:

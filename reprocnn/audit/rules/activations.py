@@ -57,7 +57,7 @@ def softmax_axis(graph: Graph, task: Task) -> Found:
         axis = getattr(head.call.layer, "axis", -1)
         rank = len(head.call.output.shape)
         is_turned = any(isinstance(one.layer, layers.Permute) for one in behind(head))
-        if activation(head.call) != "softmax" or not isinstance(axis, int) or not head.loss or is_turned:
+        if activation(head.call) != "softmax" or not isinstance(axis, int) or is_turned:
             continue
         if head.loss.is_categorical and axis % rank != head.loss.options.get("axis", -1) % rank:
             yield head.call.name, f"a softmax over axis {axis % rank} of {rank} with {head.loss.kind}"

@@ -34,11 +34,15 @@ Find = Callable[["Graph", "Task"], Found]
 class Loss:
     """The loss of an output."""
 
-    kind: str  # as Keras names the function: categorical_crossentropy
+    kind: str  # as Keras names the function: categorical_crossentropy; empty if there is none
     from_logits: bool = False
     is_known: bool = True  # one of Keras' own
     options: dict[str, Any] = field(default_factory=dict, compare=False)
     function: Any = field(default=None, compare=False)
+
+    def __bool__(self) -> bool:
+        """Check whether there is one."""
+        return bool(self.kind)
 
     @property
     def is_categorical(self) -> bool:
@@ -61,6 +65,9 @@ class Loss:
         return self.is_known and (self.is_categorical or self.kind in PROBABILISTIC)
 
 
+NO_LOSS = Loss("", is_known=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
     """An output, what it is trained for, and what is known of its labels."""
@@ -70,7 +77,7 @@ class Head:
     output: "Call"  # the last call: dropout or a reshaping may follow the layer
     shape: tuple[int | None, ...]  # None for axes that the model leaves open
     signal: "Signal"  # what came out for the batch
-    loss: Loss | None = None
+    loss: Loss = NO_LOSS
     weight: float | None = None
     labels: np.ndarray | None = None
     metrics: tuple[Any, ...] = ()
@@ -86,7 +93,7 @@ class Head:
     def one_hot(self) -> bool | None:
         """Check whether the labels are rows, not class numbers; None unless they are of classes."""
         labels = self.labels
-        if labels is None or self.loss is None or not self.loss.is_categorical:
+        if labels is None or not self.loss.is_categorical:
             return None
         if labels.ndim < 2:
             return False
@@ -99,7 +106,7 @@ class Head:
     @property
     def classes(self) -> np.ndarray | None:
         """Return the class numbers among the labels, without those that the loss ignores."""
-        if self.one_hot is not False or self.labels is None or self.loss is None:
+        if self.one_hot is not False or self.labels is None:
             return None
         ignored = self.loss.options.get("ignore_class")
         return self.labels[np.isfinite(self.labels) & (self.labels != ignored)]

@@ -148,7 +148,7 @@ def _rates(optimizer: Any) -> list[float]:
 
 def _unfit(metric: Any, head: Head) -> str | None:
     name, loss = _metric_name(metric), head.loss
-    if loss is None or not loss.is_known or not _is_of_keras(metric):
+    if not loss.is_known or not _is_of_keras(metric):
         return None
     if loss.kind in (*REGRESSION, "poisson") and ("accuracy" in name.lower() or name == "acc"):
         return f"{name} with {loss.kind}"
@@ -169,7 +169,7 @@ def _unfit(metric: Any, head: Head) -> str | None:
 
 
 def _wrong_setting(metric: Any, name: str, logits: bool, head: Head) -> Iterator[str | None]:
-    if name == "BinaryAccuracy" and head.loss and head.loss.is_categorical and head.units > 2:
+    if name == "BinaryAccuracy" and head.loss.is_categorical and head.units > 2:
         yield f"{name} with {head.loss.kind}"
     if name in (*THRESHOLDED, *OVERLAPS):
         given = getattr(metric, "thresholds", None) or getattr(metric, "threshold", None)

@@ -204,8 +204,8 @@ def sees_next_step(graph: Graph, task: Task) -> Found:
     and `y`. Frames of a video are left alone.
     """
     for head in task.heads:
-        loss = head.loss
-        if head.labels is None or not loss or not (loss.is_sparse or loss.is_regression) or _keeps_state(graph):
+        is_of_steps = head.loss.is_sparse or head.loss.is_regression
+        if head.labels is None or not is_of_steps or _keeps_state(graph):
             continue
         for name, values in task.inputs.items():
             is_shifted = values.dtype.kind in "iuf" and _is_shifted(values, head.labels)
@@ -282,7 +282,7 @@ def label_among_inputs(graph: Graph, task: Task) -> Found:
     for head in task.heads:
         for name, values in task.inputs.items():
             shift = _shift(values, head.labels) if head.labels is not None and head.loss else None
-            if shift is None or len(values) < ROWS or (shift == 0 and head.loss and head.loss.is_regression):
+            if shift is None or len(values) < ROWS or (shift == 0 and head.loss.is_regression):
                 continue
             if _is_copied(task, graph, head, name, shift):
                 yield name, f"the labels of {head.call.name} are this input{', one step late' * shift}"

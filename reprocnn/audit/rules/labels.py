@@ -52,10 +52,10 @@ def labels_shape(graph: Graph, task: Task) -> Found:
     for head, labels in _labelled(task):
         if _pairs_all(head, labels):
             shapes = f"{noise.shape(labels.shape[1:])}, outputs of shape {noise.shape(head.shape[1:])}"
-            kind = type(head.loss.function).__name__ if head.loss else ""
+            kind = type(head.loss.function).__name__
             yield head.call.name, f"labels of shape {shapes}: {kind} compares each output with the labels of all rows"
             continue
-        if head.loss is None or not head.loss.is_known or head.loss.kind == "circle":
+        if not head.loss.is_known or head.loss.kind == "circle":
             continue
         if head.loss.kind == "ctc" and len(head.shape) != 3:
             yield head.call.name, f"outputs of shape {noise.shape(head.shape[1:])} with ctc, expected (steps, classes)"
@@ -77,7 +77,7 @@ def labels_range(graph: Graph, task: Task) -> Found:
     after its activation is left alone.
     """
     for head, labels in _labelled(task):
-        if head.loss is None or head.one_hot is False or is_scaled(head):
+        if head.one_hot is False or is_scaled(head):
             continue
         is_own = head.loss.is_regression and not head.loss.is_known and noise.agree(labels.shape[1:], head.shape[1:])
         if head.loss.kind not in BY_VALUE and not is_own:
@@ -104,7 +104,7 @@ def class_numbers(graph: Graph, task: Task) -> Found:
     beyond the last unit, or are longer than the sequence of outputs.
     """
     for head, labels in _labelled(task):
-        numbers = head.classes if head.loss and head.loss.is_sparse else None
+        numbers = head.classes if head.loss.is_sparse else None
         if head.starts_at_one:
             yield head.call.name, f"labels from 1 to {head.units} for {head.units} units"
         if numbers is not None and numbers.size:
@@ -115,7 +115,7 @@ def class_numbers(graph: Graph, task: Task) -> Found:
                     head.call.name,
                     f"labels that are not whole, such as {numbers[numbers != np.round(numbers)][0]:.4g}",
                 )
-        if head.loss and head.loss.kind == "ctc" and labels.ndim == 2 and len(head.shape) == 3:
+        if head.loss.kind == "ctc" and labels.ndim == 2 and len(head.shape) == 3:
             if labels.max() >= head.units:
                 yield head.call.name, f"labels up to {labels.max():g} for {head.units} units, the blank included"
             elif (longest := int((labels != 0).sum(axis=1).max())) > (head.shape[1] or math.inf):
@@ -132,7 +132,7 @@ def label_rows(graph: Graph, task: Task) -> Found:
     labels that weight a policy gradient (one value in a row, some of them negative), and the input of an autoencoder.
     """
     for head, labels in _labelled(task):
-        if head.one_hot and head.loss and not head.loss.is_sparse:
+        if head.one_hot and not head.loss.is_sparse:
             sums = labels.sum(axis=-1)
             wrong = (sums != 0) & (np.abs(sums - 1) > 0.05)
             is_policy = labels.min() < 0 and (np.count_nonzero(labels, axis=-1) <= 1).all()
@@ -159,7 +159,7 @@ def one_class(graph: Graph, task: Task) -> Found:
             continue
         if head.one_hot is None:
             is_constant = (labels == labels.flat[0]).all() and labels.flat[0] not in (-1, 0, 1)
-            if head.loss and head.loss.kind in REGRESSION and head.units == 1 and is_constant:
+            if head.loss.kind in REGRESSION and head.units == 1 and is_constant:
                 yield head.call.name, f"all {len(labels):,} labels are {labels.flat[0]:g}"
             continue
         rows = labels.argmax(axis=-1) if head.one_hot else labels
@@ -177,9 +177,9 @@ def unscaled_labels(graph: Graph, task: Task) -> Found:
     absolute percentage error are zero. A model that scales its outputs to them is left alone.
     """
     for head, labels in _labelled(task):
-        if head.loss and head.loss.kind == "mean_absolute_percentage_error" and (labels == 0).mean() > SOME:
+        if head.loss.kind == "mean_absolute_percentage_error" and (labels == 0).mean() > SOME:
             yield head.call.name, f"{(labels == 0).mean():.0%} of the labels are 0, by which {head.loss.kind} divides"
-        if head.loss and head.loss.kind in ("mean_squared_error", "mean_absolute_error", "huber"):
+        if head.loss.kind in ("mean_squared_error", "mean_absolute_error", "huber"):
             rms = float(np.sqrt(np.mean(np.square(labels.astype("float64")))))
             if rms > HUGE and not is_scaled(head):
                 yield head.call.name, f"labels with a root mean square of {rms:.3g}"
@@ -193,7 +193,7 @@ def _labelled(task: Task) -> Iterator[tuple[Head, np.ndarray]]:
 
 def _is_finite(head: Head, labels: np.ndarray) -> bool:
     """Check whether the loss is finite for rows with missing labels, or takes none of them."""
-    if head.loss is None or head.loss.function is None:
+    if head.loss.function is None:
         return False
     rows = labels[~np.isfinite(labels).reshape(len(labels), -1).all(axis=1)][: len(head.signal.tensor)]
     try:
@@ -208,7 +208,7 @@ def _pairs_all(head: Head, labels: np.ndarray) -> bool:
     Keras gives labels and outputs the same axes before it calls a function, but not before it calls a subclass of Loss.
     If all pairs are compared, the order of the labels makes no difference.
     """
-    loss, outputs = head.loss.function if head.loss else None, head.signal.tensor
+    loss, outputs = head.loss.function, head.signal.tensor
     if not isinstance(loss, keras.losses.Loss) or isinstance(loss, keras.src.losses.losses.LossFunctionWrapper):
         return False
     count = min(len(labels), len(outputs)) if outputs.shape else 0
@@ -230,7 +230,7 @@ def _pairs_all(head: Head, labels: np.ndarray) -> bool:
 def _expected_shape(head: Head) -> tuple[int | None, ...] | None:
     """Return the shape of a label; None where another rule judges it."""
     loss, shape = head.loss, head.shape[1:]
-    if loss is None or loss.kind == "ctc":
+    if loss.kind == "ctc":
         return None
     if not loss.is_categorical:
         return shape

@@ -9,7 +9,7 @@ import numpy as np
 
 from reprocnn.audit.graph import Graph
 from reprocnn.audit.recognize import as_fit_calls
-from reprocnn.audit.rules.base import REGRESSION, Found, Head, Loss, Task, rule
+from reprocnn.audit.rules.base import REGRESSION, Found, Head, Task, rule
 from reprocnn.audit.rules.common import DROPOUTS, NORMS, PROBABILITIES, RANGES, activation, is_linear, is_weighted
 from reprocnn.backend import layers, tf
 
@@ -32,7 +32,7 @@ def negative_rate(graph: Graph, task: Task) -> Found:
     """The output for a Poisson loss can be negative."""
     for head in task.heads:
         can_be_negative = head.activation != "unknown" and RANGES.get(head.activation, (-1, 1))[0] < 0
-        if can_be_negative and head.loss and head.loss.is_known and head.loss.kind == "poisson":
+        if can_be_negative and head.loss.is_known and head.loss.kind == "poisson":
             yield head.call.name, f"{head.activation} outputs with poisson"
 
 
@@ -48,7 +48,7 @@ def loss_without_gradient(graph: Graph, task: Task) -> Found:
     for head, function, labels, outputs in _own_losses(task):
         value, slope = _value_and_gradient(function, labels, outputs)
         if slope is None and value != 0:
-            yield head.call.name, f"no gradient from {_kind(head)}"
+            yield head.call.name, f"no gradient from {head.loss.kind}"
 
 
 @rule(
@@ -61,7 +61,7 @@ def infinite_loss(graph: Graph, task: Task) -> Found:
     for head, function, labels, outputs in _own_losses(task):
         value = float(function(labels, outputs))
         if not math.isfinite(value) and np.isfinite(labels).all() and np.isfinite(outputs).all():
-            yield head.call.name, f"{_kind(head)} is {value:g} for {len(labels)} rows of labels"
+            yield head.call.name, f"{head.loss.kind} is {value:g} for {len(labels)} rows of labels"
 
 
 @rule(
@@ -87,7 +87,7 @@ def reversed_loss(graph: Graph, task: Task) -> Found:
         if is_distance and values[-1] == min(values):
             continue
         if best > max(values) + CLEAR * abs(best):
-            yield head.call.name, f"{_kind(head)} is {best:.3g} for perfect outputs, its highest"
+            yield head.call.name, f"{head.loss.kind} is {best:.3g} for perfect outputs, its highest"
 
 
 @rule(
@@ -110,7 +110,7 @@ def unbounded_loss(graph: Graph, task: Task) -> Found:
             is_endless = all(later > FURTHER * fall for fall, later in pairwise(falls))
             if is_endless and falls[0] > CLEAR * max(now, abs(best)):
                 values = f"{best:.3g} for perfect outputs, {others[0]:.3g} for too {size} ones"
-                yield head.call.name, f"{_kind(head)} is {values}"
+                yield head.call.name, f"{head.loss.kind} is {values}"
 
 
 @rule(
@@ -131,7 +131,7 @@ def ignored_labels(graph: Graph, task: Task) -> Found:
         if slope is not None and slope.any():
             changed = (_value_and_gradient(function, tf.constant(one), outputs) for one in others)
             if all(one == value and own is not None and np.array_equal(own, slope) for one, own in changed):
-                yield head.call.name, f"{_kind(head)} is {value:.3g} for these labels and for others"
+                yield head.call.name, f"{head.loss.kind} is {value:.3g} for these labels and for others"
 
 
 @rule(
@@ -147,10 +147,9 @@ def loss_and_output(graph: Graph, task: Task) -> Found:
     critic (Wasserstein) behind a sigmoid.
     """
     for head in task.heads:
-        if head.loss:
-            for problem in filter(None, [_misfit(head), _is_classification(head)]):
-                yield head.call.name, problem
-                break
+        problem = _misfit(head) or _is_classification(head)
+        if problem:
+            yield head.call.name, problem
 
 
 @rule(
@@ -167,7 +166,7 @@ def norm_on_output(graph: Graph, task: Task) -> Found:
         while len(call.before) == 1 and (isinstance(call.layer, NORMS) or is_linear(call)) and not activation(call):
             norm = call if isinstance(call.layer, NORMS) else norm
             call = call.before[0]
-        if norm is None or head.loss is None:
+        if norm is None:
             continue
         is_regression = head.loss.kind in REGRESSION and is_weighted(call) and call.output.shape[-1] <= FEW
         is_regression &= not isinstance(norm.layer, layers.UnitNormalization)
@@ -187,7 +186,7 @@ def dropout_on_regression(graph: Graph, task: Task) -> Found:
     """Dropout follows the linear output of a model with a loss of Keras' own, or stands between logits and softmax."""
     for head in task.heads:
         call = head.output if head.activation == "linear" else head.call
-        if head.loss is None or not head.loss.is_known or head.activation not in ("linear", *PROBABILITIES):
+        if not head.loss.is_known or head.activation not in ("linear", *PROBABILITIES):
             continue
         if head.activation != "linear":
             if is_weighted(call) or len(call.before) != 1:
@@ -210,7 +209,7 @@ def loss_weight(graph: Graph, task: Task) -> Found:
     weights = [(head, head.weight) for head in task.heads if head.weight is not None and head.loss]
     for head, weight in weights:
         if weight <= 0 or weight * WEIGHTS < max(other for _, other in weights):
-            yield head.call.name, f"a weight of {weight:g} for {_kind(head)}"
+            yield head.call.name, f"a weight of {weight:g} for {head.loss.kind}"
 
 
 @rule(
@@ -223,20 +222,16 @@ def loss_setting(graph: Graph, task: Task) -> Found:
     balances, or classes on another axis than the last.
     """
     for head in task.heads:
-        if head.loss and head.loss.is_known:
+        if head.loss.is_known:
             for name, value in head.loss.options.items():
                 if isinstance(value, int | float) and _is_absurd(name, value, head):
                     yield head.call.name, f"{name} of {value:g} in {head.loss.kind}"
 
 
-def _kind(head: Head) -> str:
-    return head.loss.kind if head.loss else ""
-
-
 def _own_losses(task: Task) -> Iterator[tuple[Head, Callable[..., Any], np.ndarray, Any]]:
     """Yield each head whose loss is not Keras', that loss as `fit` calls it, and labels and outputs that it takes."""
     for head in task.heads:
-        if head.loss is None or head.loss.is_known or head.loss.function is None or head.labels is None:
+        if head.loss.is_known or head.loss.function is None or head.labels is None:
             continue
         function, signal = as_fit_calls(head.loss.function), head.signal.tensor
         if not signal.dtype.is_floating or not len(signal.shape):
@@ -274,7 +269,7 @@ def _value_and_gradient(function: Callable[..., Any], labels: Any, outputs: Any)
 
 
 def _is_absurd(name: str, value: float, head: Head) -> bool:
-    loss, rank = head.loss or Loss(""), len(head.shape)
+    loss, rank = head.loss, len(head.shape)
     if name == "alpha":
         return "focal" in loss.kind and bool(loss.options.get("apply_class_balancing", True)) and not 0 < value < 1
     if name == "axis":
@@ -285,8 +280,6 @@ def _is_absurd(name: str, value: float, head: Head) -> bool:
 
 def _misfit(head: Head) -> str | None:
     loss, kind = head.loss, head.activation
-    if loss is None:
-        return None
     if not loss.is_known:
         is_critic = "wasserstein" in loss.kind.lower() and kind in PROBABILITIES
         is_number = loss.is_regression and kind == "softmax" and head.units > 1
@@ -309,7 +302,7 @@ def _misfit(head: Head) -> str | None:
 def _is_classification(head: Head) -> str | None:
     """Say that the labels of a loss for numbers are of classes."""
     labels = head.labels
-    if labels is None or head.loss is None or head.loss.kind not in REGRESSION or labels.ndim > 2:
+    if labels is None or head.loss.kind not in REGRESSION or labels.ndim > 2:
         return None
     if len(labels) < 2 * FEW or set(labels.ravel()[:10_000].tolist()) != {0, 1}:
         return None

@@ -66,7 +66,7 @@ def sigmoid_output(graph: Graph, task: Task) -> Found:
     cross-entropy, whose classes may occur together, or without a known loss, they are left alone.
     """
     for head in task.heads:
-        if head.activation != "sigmoid" or head.units == 1 or not head.loss:
+        if head.activation != "sigmoid" or head.units == 1:
             continue
         if head.loss.is_categorical or (head.loss.kind == "kl_divergence" and _are_distributions(head.labels)):
             yield head.call.name, f"{head.units} sigmoid outputs with {head.loss.kind}"
@@ -85,9 +85,9 @@ def logits_as_probabilities(graph: Graph, task: Task) -> Found:
     if it is lowest where outputs and labels are equal.
     """
     for head in task.heads:
-        if head.loss and not head.loss.is_known and head.activation == "linear" and _compares_masks(head):
+        if not head.loss.is_known and head.activation == "linear" and _compares_masks(head):
             yield head.call.name, f"linear outputs with {head.loss.kind}"
-        if not head.loss or not head.loss.takes_logarithms or head.loss.from_logits:
+        if not head.loss.takes_logarithms or head.loss.from_logits:
             continue
         is_measured = head.activation == "unknown" or _may_be_probabilities(head)
         if head.activation not in PROBABILITIES and not is_measured:
@@ -107,7 +107,7 @@ def logits_as_probabilities(graph: Graph, task: Task) -> Found:
 def probabilities_as_logits(graph: Graph, task: Task) -> Found:
     """The output is softmax or sigmoid, but the loss expects logits."""
     for head in task.heads:
-        if head.loss and head.loss.from_logits and head.activation in PROBABILITIES:
+        if head.loss.from_logits and head.activation in PROBABILITIES:
             # Keras leaves the logits with what its own softmax and sigmoid give; its CTC does not take them.
             is_once = hasattr(head.signal.tensor, "_keras_logits") and head.loss.kind != "ctc"
             twice = "" if is_once else "; applied twice"
@@ -128,7 +128,7 @@ def single_output(graph: Graph, task: Task) -> Found:
             continue
         if head.activation == "softmax":
             yield head.call.name, "a softmax of 1 unit"
-        elif head.loss and head.loss.is_categorical and (head.loss.is_known or head.activation != "unknown"):
+        elif head.loss.is_categorical and (head.loss.is_known or head.activation != "unknown"):
             yield head.call.name, f"1 output unit with {head.loss.kind}"
 
 
@@ -140,7 +140,7 @@ def single_output(graph: Graph, task: Task) -> Found:
 def labels_and_loss(graph: Graph, task: Task) -> Found:
     """One-hot labels meet the sparse loss, or class numbers the one for one-hot labels. Needs the labels."""
     for head in task.heads:
-        if head.loss and head.one_hot == head.loss.is_sparse:
+        if head.one_hot == head.loss.is_sparse:
             labels = "one-hot labels" if head.one_hot else "class numbers as labels"
             yield head.call.name, f"{labels} with {head.loss.kind}"
 
@@ -186,7 +186,7 @@ def _are_distributions(labels: np.ndarray | None) -> bool:
 
 def _compares_masks(head: Head) -> bool:
     """Check whether a loss that by its name compares masks takes them as they are, without a sigmoid of its own."""
-    if not head.loss or not any(name in head.loss.kind.lower() for name in MASKS):
+    if not any(name in head.loss.kind.lower() for name in MASKS):
         return False
     mask = np.indices(head.signal.shape).sum(axis=0) % 2
     try:
@@ -199,7 +199,7 @@ def _compares_masks(head: Head) -> bool:
 def _miscounted(task: Task) -> Iterator[tuple[Call, int, bool]]:
     """Yield each output with too few or too many units, the number of classes, and whether the loss allows it."""
     for head in task.heads:
-        if head.activation == "unknown" and not (head.loss and head.loss.is_categorical):
+        if head.activation == "unknown" and not head.loss.is_categorical:
             continue
         if head.activation == "unknown" and head.shape[-1] is None:
             continue  # a unit for each row of the batch
@@ -210,7 +210,7 @@ def _miscounted(task: Task) -> Iterator[tuple[Call, int, bool]]:
             if not head.starts_at_one:  # class-numbers says so
                 yield head.call, labelled, False
         elif classes and head.units != classes and not _is_binary(head.units, classes):
-            yield head.call, classes, head.units > classes and head.loss is not None and head.loss.is_sparse
+            yield head.call, classes, head.units > classes and head.loss.is_sparse
 
 
 def _is_binary(count: int, classes: int) -> bool:
