@@ -1265,11 +1265,19 @@ def history(gap):
     return packed(ids, (50, 50), (slice(0, 5), slice(5, 6)), mask_zero=True)
 
 
-def shared(first):
-    """One embedding of two inputs."""
+def nested(part):
+    """An embedding in a model of its own, which gets one column."""
+    column, inputs = Input((1,), dtype="int32"), Input((3,), dtype="int32")
+    table = K.Model(column, layers.GlobalAveragePooling1D()(layers.Embedding(9, 4)(column)))
+    outputs = layers.Dense(3, activation="softmax")(table(inputs[:, part]))
+    return of(compiled(K.Model(inputs, outputs)), x=last_id(9))
+
+
+def shared(first, second):
+    """One embedding of two inputs, with a last id in each."""
     table, inputs = layers.Embedding(20, 4), [Input((3,), dtype="int32") for _ in range(2)]
     x = layers.Concatenate()([layers.GlobalAveragePooling1D()(table(one)) for one in inputs])
-    return of(compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), x=[first, 0 * first])
+    return of(compiled(K.Model(inputs, layers.Dense(3, activation="softmax")(x))), x=[last_id(first), last_id(second)])
 
 
 def last_id(high):
@@ -1295,7 +1303,7 @@ def marked(high):
 
 def known_in_one_row(high):
     ids = np.arange(4, 4 + 3 * N).reshape(N, 3)
-    ids[3, 1] = high
+    ids[9, 1] = high
     return table(10, ids, layers.IntegerLookup(vocabulary=[1, 2, 3]))
 
 
@@ -1313,6 +1321,22 @@ def binary(metric, last="sigmoid"):
 NUMBERS = np.arange(N, dtype="float32")
 pair("labels of all rows", "labels-shape", lambda: own_error(NUMBERS), lambda: own_error(NUMBERS[:, None]),
      "labels of shape (), outputs of shape (1): OwnError compares each output with the labels of all rows")  # fmt: skip
+
+
+class OwnFlatError(OwnError):
+    def call(self, y, p):
+        return super().call(ops.ravel(y), ops.ravel(p))
+
+
+class OwnPenalty(keras.losses.Loss):
+    def call(self, y, p):
+        return ops.mean(ops.square(p))
+
+
+pair("a class that ignores labels", "labels-shape", lambda: own_error(NUMBERS),
+     lambda: own_error(NUMBERS, OwnPenalty()))  # fmt: skip
+pair("a class that flattens both", "labels-shape", lambda: own_error(NUMBERS),
+     lambda: own_error(NUMBERS, OwnFlatError()))  # fmt: skip
 pair("a class beside a function", "labels-shape", lambda: own_error(NUMBERS), lambda: own_error(NUMBERS, named("mine")))
 pair("padding before the next column", "masked-items", lambda: history(True), lambda: history(False))
 pair(
@@ -1322,7 +1346,9 @@ pair(
     lambda: packed(last_id(9), (9, 10), (slice(0, 1), slice(2, 3))),
     "ids from 0 to 9 for a table of 9",
 )
-pair("ids of the first of two inputs", "embedding-ids", lambda: shared(last_id(20)), lambda: shared(last_id(19)))
+pair("ids of the first of two inputs", "embedding-ids", lambda: shared(20, 0), lambda: shared(19, 0))
+pair("ids of a column in a nested model", "embedding-ids", lambda: nested(slice(2, 3)), lambda: nested(slice(0, 1)))
+pair("ids of the second of two inputs", "embedding-ids", lambda: shared(0, -1), lambda: shared(0, 19))
 pair("categories", "embedding-ids", lambda: encoded(4), lambda: encoded(5), "ids from 0 to 4 for a table of 4")
 pair("words and categories", "embedding-ids", lambda: encoded(3, [1, 2, 3]), lambda: encoded(4, [1, 2, 3]))
 pair("marks of unknown words", "unknown-words", lambda: marked(3), lambda: marked(2))

@@ -68,6 +68,7 @@ def test_a_download_lasts_as_long_as_its_content_keeps_coming(monkeypatch):
     now[0] = 150.0
 
     def arrive(size: int) -> bytes:
+        clock.seconds_left()  # as the socket's reader does
         now[0] += waits.pop() if waits else 0
         return bytes(size)
 
@@ -76,10 +77,10 @@ def test_a_download_lasts_as_long_as_its_content_keeps_coming(monkeypatch):
     content = web.Content(response, clock)
     assert clock.seconds_left() == 30
     for _ in range(9):
-        now[0] += 100  # of the disk
         waits.append(20)
         assert len(content.read(150_000)) == len(content.read(150_000)) == 150_000
         assert clock.seconds_left() == 30
+        now[0] += 100  # of the disk
     waits.append(20)
     content.read(1)
     assert clock.seconds_left() == 10

@@ -209,7 +209,7 @@ def _pairs_all(head: Head, labels: np.ndarray) -> bool:
     If all pairs are compared, the order of the labels makes no difference.
     """
     loss, outputs = head.loss.function, head.signal.tensor
-    if not isinstance(loss, keras.losses.Loss) or isinstance(loss, keras.src.losses.losses.LossFunctionWrapper):
+    if not isinstance(loss, keras.losses.Loss):
         return False
     count = min(len(labels), len(outputs)) if outputs.shape else 0
     if count < 2 or labels.ndim != 1 or head.shape[1:] != (1,):
