@@ -19,7 +19,8 @@ from reprocnn.sweep.search import as_distributions, as_values
 
 TITLE = "<title>Sweep: "  # by which `--summary` knows its own pages
 CSS = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
+body { color: #222; background: #fff; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
 th, td { padding: 0.2rem 0.8rem; border-bottom: 1px solid #ccc; text-align: left; }
@@ -63,15 +64,18 @@ def _plots(ended: list[Ended], space: dict[str, Any], keys: list[str], metric: s
         study.add_trial(optuna.create_trial(params=values, distributions=space, value=one.value))
     from optuna.visualization import matplotlib as plots
 
-    parts = ["<h2>Each value</h2>", _picture(lambda: plots.plot_slice(study, keys, target_name=metric), len(keys))]
+    named = ", ".join(keys)
+    drawn = _picture(lambda: plots.plot_slice(study, keys, target_name=metric), len(keys), f"{metric} against {named}")
+    parts = ["<h2>Each value</h2>", drawn]
     if len(keys) > 1:
-        drawn = _picture(lambda: plots.plot_parallel_coordinate(study, keys, target_name=metric), 2)
+        alt = f"a line for each trial through {named} and {metric}"
+        drawn = _picture(lambda: plots.plot_parallel_coordinate(study, keys, target_name=metric), 2, alt)
         parts += ["<h2>Values together</h2>", drawn]
     return parts
 
 
-def _picture(draw: Callable[[], Any], width: int) -> str:
-    """Draw an SVG `width` panels wide."""
+def _picture(draw: Callable[[], Any], width: int, alt: str) -> str:
+    """Draw an SVG `width` panels wide, with an alternative text."""
     with warnings.catch_warnings(), matplotlib.rc_context({"figure.figsize": (2 + 3.5 * width, 4.5)}):
         warnings.simplefilter("ignore")  # Optuna calls its plots with matplotlib experimental
         matplotlib.use("svg")
@@ -82,11 +86,13 @@ def _picture(draw: Callable[[], Any], width: int) -> str:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", bbox_inches="tight")
         matplotlib.pyplot.close(figure)
-    return f'<img alt="" src="data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    content = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/svg+xml;base64,{content}">'
 
 
 def _table(ended: list[Ended], keys: list[str], metric: str) -> str:
-    rows = ["".join(f"<th>{html.escape(title)}</th>" for title in ("experiment", metric, *keys, "outcome"))]
+    titles = [f'<th class="number">{html.escape(title)}</th>' for title in (metric, *keys)]
+    rows = ["".join(["<th>experiment</th>", *titles, "<th>outcome</th>"])]
     for one in ended:
         values = {key_of(part): part.partition("=")[2] for part in one.overrides}
         cells = [f"<td>{html.escape(one.name)}</td>"]

@@ -54,7 +54,7 @@ def test_the_table_has_names_and_values_as_text(tmp_path):
     failed = Ended("c", None, ("lr=x=<1>",), "failed", pruned=False)
     trials = [Ended(name, 0.7, ("lr=0.1", "seed=1"), "5 s", pruned=False) for name in ("b", "a")]
     text = write(tmp_path, [*trials, failed], "lr=0.1,0.2", "seed=1,2", "note='<b>'")
-    assert re.findall(r"<th>(.*?)</th>", text) == ["experiment", "val.accuracy", "lr", "seed", "outcome"]
+    assert re.findall(r"<th.*?>(.*?)</th>", text) == ["experiment", "val.accuracy", "lr", "seed", "outcome"]
     rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr>(<td>.*?)</tr>", text)]
     assert rows == [
         ["a", "0.7000", "0.1", "1", "5 s"], ["b", "0.7000", "0.1", "1", "5 s"],
@@ -87,6 +87,13 @@ def test_pruned_trials_are_counted_apart_from_failed_ones(tmp_path):
 def test_the_plots_know_which_values_are_better(tmp_path, monkeypatch, minimize, direction):
     made, create = [], page.optuna.create_study
     monkeypatch.setattr(page.optuna, "create_study", lambda **given: made.append(create(**given)) or made[-1])
-    monkeypatch.setattr(page, "_picture", lambda draw, width: "")
+    monkeypatch.setattr(page, "_picture", lambda draw, width, alt: "")
     write(tmp_path, TRIALS, "lr=0.1,0.2,0.3", "seed=1,2", minimize=minimize)
     assert [study.direction.name for study in made] == [direction]
+
+
+def test_each_picture_says_what_it_shows(tmp_path):
+    text = write(tmp_path, TRIALS, "lr=0.1,0.2,0.3", "seed=1,2")
+    assert re.findall(r'<img alt="(.*?)" src="data:image', text) == [
+        "val.accuracy against lr, seed", "a line for each trial through lr, seed and val.accuracy",
+    ]  # fmt: skip
