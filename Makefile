@@ -89,13 +89,13 @@ lineage: $(INSTALLED) ## compare dvc.yaml's deps with what each stage imports (F
 audit: $(INSTALLED) ## find design flaws in the networks of both data sets
 	@python -m reprocnn audit mnist_cnn cifar_cnn
 
-bench-seeds: $(INSTALLED) ## train every setting with several seeds (seven hours)
+bench-seeds: $(INSTALLED) ## train every setting with several seeds (eight hours)
 	@python -m benchmarks seeds mnist 5
 	@python -m benchmarks seeds mnist-fast 10
 	@python -m benchmarks seeds mnist-tiny 3
 	@for setting in cifar cifar-quick; do python -m benchmarks seeds $$setting 3 || exit 1; done
 	@python -m benchmarks seeds cifar-94 5
-	@python -m benchmarks seeds cifar-95 3
+	@python -m benchmarks seeds cifar-95 4
 	@python -m benchmarks seeds cifar-plain 2
 
 bench: $(INSTALLED) .venv-bench/.installed ## compare the settings with their peers (up to five hours, resumable; QUICK=1: MNIST, 15 minutes)
