@@ -15,7 +15,7 @@ from reprocnn.gate.limits import DIRECTIONS, Limits, Loosening, judge_by, limits
 from reprocnn.gate.metric_files import MetricFiles, evaluation_of, read_files
 from reprocnn.gate.named_files import NamedFiles
 from reprocnn.gate.parts import judge_parts
-from reprocnn.gate.predictions import REMEDY, SAME_IMAGES, match_images, read_predictions
+from reprocnn.gate.predictions import REMEDY, SAME_IMAGES, match_images, parse_predictions, read_predictions
 from reprocnn.gate.revisions import changed_params, choose_base, describe, new_folder
 from reprocnn.gate.stage_files import Files, forgotten, makes, replaced, writes
 from reprocnn.gate.statistics import further_seeds, mcnemar, two_proportions, two_seeds, wilson_interval
@@ -150,7 +150,9 @@ def _read_here(source: Any, read: Callable[[str | None], MetricFiles]) -> tuple[
     limits = read_limits()
     raise_faults(source.faults())
     files = read(None)
-    read_here = dict.fromkeys([str(params.FILE), *files.contents, *filter(None, map(_predictions_of, files.file_of))])
+    read_here = dict.fromkeys(
+        [str(params.FILE), *files.contents, *filter(None, map(_predictions_beside, files.file_of))]
+    )
     raise_faults(
         f"{path}: a symbolic link, or inside a linked folder; git stores only the link; put the file in its place"
         for path in source.linked(read_here)
@@ -167,6 +169,10 @@ def _read_here(source: Any, read: Callable[[str | None], MetricFiles]) -> tuple[
     raise_faults(
         f"{path}: git ignores it or leaves it to a submodule, so no revision has it; move it, or `git add --force` it"
         for path in source.unkept(read_here)
+    )
+    raise_faults(
+        f"{path}: .gitattributes gives it a working-tree-encoding, so git keeps another text than is here; remove that"
+        for path in source.reencoded(read_here)
     )
     raise_faults(_other_than_predicted(now, files))
     return limits, files, now
@@ -293,7 +299,7 @@ class Comparison:
         beside = evaluation_of(metric)
         if beside in self.before.contents:
             places[beside] = beside if beside in self.here.contents else None
-        path = _predictions_of(metric)
+        path = _predictions_beside(metric)
         if path and metric in self.then and self.source.text(path, str(self.rev)) is not None:
             places[path] = path if Path(path).exists() else None
         for then, now in places.items():
@@ -359,22 +365,26 @@ class Comparison:
 
     def _test(self, metric: str, rev: str, direction: str, loss: float) -> tuple[str, float | None]:
         """Return the name of the test of the change, and the one-sided p that chance alone loses this much."""
-        section, dot, _ = metric.rpartition(".")
-        digest, images = f"{section}{dot}digest", f"{section}{dot}n"
-        if self.then.get(digest) not in (None, self.now.get(digest)):
-            raise UserError(
-                f"{digest}: {self.then.get(digest)} at {rev}, {self.now.get(digest)} here: other test images; "
-                f"{SAME_IMAGES}"
-            )
-        n_then, n_now = count(metric, self.then), count(metric, self.now)
-        if n_then is not None and n_now is None:
-            raise UserError(f"{images}: {n_then:,} at {rev}, no count of images here; restore it")
+        sections = _sections(metric)
+        for digest in (f"{section}digest" for section in sections):
+            if digest != metric and self.then.get(digest) not in (None, self.now.get(digest)):
+                raise UserError(
+                    f"{digest}: {self.then.get(digest)} at {rev}, {self.now.get(digest)} here: other test images; "
+                    f"{SAME_IMAGES}"
+                )
+        counts = {images: (self.then[images], self.now.get(images)) for images in self._counts(metric, sections)}
+        for images, (before, after) in counts.items():
+            if not is_number(after):
+                raise UserError(f"{images}: {before:,} at {rev}, no count of images here; restore it")
         lost_and_won = self._lost_and_won(metric, rev) if direction == "at_least" else None
         if lost_and_won is not None:
             lost, won = lost_and_won
             return f"McNemar, {lost:,} lost, {won:,} won", mcnemar(lost, won)
-        if n_then is not None and n_then != n_now and section.rpartition(".")[2] not in FROM_PARAMS:
-            raise UserError(f"{images}: {n_then:,} at {rev}, {n_now:,} here: other test images; {SAME_IMAGES}")
+        for images, (before, after) in counts.items():
+            if before != after and split(images)[1].rpartition(".")[0].rpartition(".")[2] not in FROM_PARAMS:
+                raise UserError(f"{images}: {before:,} at {rev}, {after:,} here: other test images; {SAME_IMAGES}")
+        self._check_labels(metric, rev)
+        n_then, n_now = count(metric, self.then), count(metric, self.now)
         noise = self.limits.of(metric).noise
         if noise is not None:
             return f"two seeds, noise {noise:g}", two_seeds(loss, noise)
@@ -384,6 +394,25 @@ class Comparison:
         hits_now = round(float(self.now[metric]) * n_now)  # type: ignore[arg-type]
         p = two_proportions(hits_then, n_then, hits_now, n_now)
         return "two proportions, predictions missing", p
+
+    def _counts(self, metric: str, sections: list[str]) -> list[str]:
+        """Name what counts, at the revision, the images that a metric was measured on."""
+        names = [f"{section}n" for section in sections]
+        return [name for name in names if name != metric and is_number(self.then.get(name))]
+
+    def _check_labels(self, metric: str, rev: str) -> None:
+        """Raise UserError if the predictions beside a metric that is not computed from them have other true classes."""
+        path = _predictions_beside(metric)
+        text = path and self.source.text(path, rev)
+        if not path or not text:
+            return
+        try:
+            before = parse_predictions(f"{path} at {rev}", text, ANOTHER)
+        except UserError:
+            return  # another kind of table
+        here = _text_here(path)
+        if here is not None:
+            match_images(path, rev, before, parse_predictions(f"{path} here", here, REMEDY))
 
     def _lost_and_won(self, metric: str, rev: str) -> tuple[int, int] | None:
         """Count the test images that only `then`, and only `now`, classifies correctly; None without predictions."""
@@ -419,6 +448,21 @@ class Comparison:
 
 def _text_here(path: str) -> str | None:
     return decode(Path(path).read_bytes(), f"{path} here", REMEDY) if Path(path).exists() else None
+
+
+def _sections(metric: str) -> list[str]:
+    """Return what begins the names of what is said of a metric's images: its own section, and NAME.test around that."""
+    file, key = split(metric)
+    own, dot, _ = key.rpartition(".")
+    name, _, rest = own.partition(".")
+    around = [f"{file}{name}.test."] if rest.startswith("test.") else []
+    return [f"{file}{own}{dot}", *around]
+
+
+def _predictions_beside(metric: str) -> str | None:
+    """Return the place of the predictions of the images that a metric was measured on, None if it is of no test."""
+    name, _, rest = split(metric)[1].partition(".")
+    return f"plots/{name}/predictions.csv" if rest.startswith("test.") else None
 
 
 def _predictions_of(metric: str) -> str | None:

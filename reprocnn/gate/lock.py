@@ -141,16 +141,35 @@ def linked(paths: Iterable[str]) -> list[str]:
     """Name which of these files, dvc.yaml and dvc.lock are behind a symbolic link, except what DVC itself links."""
     with open_repository("workspace") as repo:
         kept = _kept(repo)
-        places = {path: Path(repo.root_dir, path) for path in paths}
-        for pipeline in {Path(stage.path) for stage in repo.index.stages}:
-            files = (pipeline, pipeline.with_suffix(".lock"))
-            places |= {file.relative_to(repo.root_dir).as_posix(): file for file in files}
         return [
             path
-            for path, place in places.items()
+            for path, place in _with_pipelines(repo, paths).items()
             if not any(place.is_relative_to(out) for out in kept)
             and any(one.is_symlink() for one in (place, *place.parents) if one.is_relative_to(repo.root_dir))
         ]
+
+
+def _with_pipelines(repo: Repo, paths: Iterable[str]) -> dict[str, Path]:
+    """Return the places of these files, of each dvc.yaml and of each dvc.lock."""
+    places = {path: Path(repo.root_dir, path) for path in paths}
+    for pipeline in {Path(stage.path) for stage in repo.index.stages}:
+        files = (pipeline, pipeline.with_suffix(".lock"))
+        places |= {file.relative_to(repo.root_dir).as_posix(): file for file in files}
+    return places
+
+
+def reencoded(paths: Iterable[str]) -> list[str]:
+    """Name which of these files, dvc.yaml and dvc.lock git keeps as another text than is here (.gitattributes)."""
+    with open_repository("workspace") as repo:
+        return encoded(_with_pipelines(repo, paths))
+
+
+def encoded(paths: Iterable[str]) -> list[str]:
+    """Name which of these files git writes in another encoding than it keeps them in."""
+    here = [path for path in paths if Path(path).exists()]
+    said = git("check-attr", "-z", "working-tree-encoding", "--", *here).split("\0")
+    values = zip(said[::3], said[2::3], strict=False)
+    return [path for path, value in values if value.lower() not in ("unspecified", "unset", "set", "utf-8")]
 
 
 def unkept(paths: Iterable[str]) -> list[str]:
@@ -257,7 +276,21 @@ def was_written(repo: Repo, place: str) -> bool:
     return False
 
 
+def _refuse_links(folder: Path) -> None:
+    """Raise UserError for a link in the place of what DVC writes to: a branch may bring one that leads anywhere."""
+    top = Path(Repo.find_root(str(folder)))
+    own = top / Repo.DVC_DIR
+    tmp = own / "tmp"
+    places = [own, tmp, *(sorted(tmp.iterdir()) if tmp.is_dir() else [])]
+    raise_faults(
+        f"{place.relative_to(top)}: a symbolic link, and DVC writes there; remove it"
+        for place in places
+        if place.is_symlink()
+    )
+
+
 def _open(folder: Path) -> Repo:
+    _refuse_links(folder)
     try:
         return ClosedRepo(folder)
     except UnicodeDecodeError as error:
@@ -348,8 +381,20 @@ def _changed_results(repo: Repo, rev: str) -> list[str]:
         if not is_there:
             lines.append(f"{out.def_path}: missing, but in dvc.lock; {restore}")
         elif _digest(repo, out) != out.hash_info.value:
-            lines.append(f"{out.def_path}: differs from dvc.lock; {restore}")
+            if _has_other_line_ends(repo, out):
+                restore = f"list it there as `-text`, then run `{repro(out.stage.addressing)}` and commit"
+                lines.append(f"{out.def_path}: differs from dvc.lock by its line ends (.gitattributes); {restore}")
+            else:
+                lines.append(f"{out.def_path}: differs from dvc.lock; {restore}")
     return lines
+
+
+def _has_other_line_ends(repo: Repo, out: Any) -> bool:
+    """Return whether git has taken the carriage returns out of a file, as `* text=auto` in .gitattributes asks it."""
+    if out.hash_name != "md5" or not repo.fs.isfile(out.fs_path):
+        return False
+    content = repo.fs.cat_file(out.fs_path).replace(b"\n", b"\r\n")
+    return bool(hashlib.md5(content, usedforsecurity=False).hexdigest() == out.hash_info.value)
 
 
 def _is_left_out(repo: Repo, out: Any) -> bool:

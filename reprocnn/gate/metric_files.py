@@ -21,7 +21,7 @@ from reprocnn.core.errors import UserError
 from reprocnn.gate import lock
 from reprocnn.gate.limits import raise_faults
 from reprocnn.gate.stage_files import StageFiles, read_stages, read_tracked, writes
-from reprocnn.gate.values import ANOTHER, Value, first_key, flatten, name, named, one_line, split
+from reprocnn.gate.values import ANOTHER, FILE, Value, first_key, flatten, name, named, one_line, split
 
 MAX_BYTES = 1_000_000  # a metrics file has some numbers
 MAX_DEPTH = 20
@@ -151,6 +151,9 @@ def parse(path: str, content: bytes, *, finite: bool = True) -> Any:
         values = params.parse_any(text)
         values = {} if values is None else values  # an empty file
     _refuse_odd(values, "", finite, 0)
+    odd = next((key for key in map(str, values) if FILE.match(key)), None) if isinstance(values, dict) else None
+    if finite and odd is not None:
+        raise ValueError(f"the key {odd!a} begins as the name of a metric of another file does; rename it")
     return values
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from reprocnn.core import params
 from reprocnn.core.errors import UserError
 from reprocnn.gate.limits import raise_faults
-from reprocnn.gate.lock import unlisted
+from reprocnn.gate.lock import encoded, unlisted
 from reprocnn.gate.metric_files import MALFORMED, MAX_BYTES, MetricFiles, parse, read_images
 from reprocnn.gate.values import ANOTHER, Value, decode, flatten, name, one_line
 from reprocnn.repository import git
@@ -36,6 +36,10 @@ class NamedFiles:
     def linked(self, paths: Iterable[str]) -> list[str]:
         """Name those of these files that are symbolic links, or in a folder that is one."""
         return [path for path in paths if any(place.is_symlink() for place in (Path(path), *Path(path).parents))]
+
+    def reencoded(self, paths: Iterable[str]) -> list[str]:
+        """Name those of these files that git keeps as another text than is here (.gitattributes)."""
+        return encoded(paths)
 
     def unkept(self, paths: Iterable[str]) -> list[str]:
         """Name those of these files that no revision will have: git ignores or cannot have them."""

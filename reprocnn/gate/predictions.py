@@ -3,9 +3,10 @@
 import csv
 import io
 import math
+import re
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
@@ -13,12 +14,13 @@ from reprocnn.core.errors import UserError
 
 COLUMNS = ("y_true", "y_pred")
 REMEDY = "run `dvc repro`"
+NUMBER = re.compile(r"\s*[+-]?\d+(\.\d*)?\s*|nan", re.IGNORECASE | re.ASCII)
 SAME_IMAGES = "test on the same images, or name another revision with --against"
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """True and predicted classes (n,), as numbers if all of them are."""
+    """True and predicted classes (n,), as texts: of numbers, if all of them are some, one text for 3 and 3.0."""
 
     y_true: np.ndarray
     y_pred: np.ndarray
@@ -99,9 +101,13 @@ def _parse(text: str) -> Predictions:
     empty = next((i for i, row in enumerate(rows) if not all(row)), None)
     if empty is not None:
         raise ValueError(f"an empty value in row {empty}")
+    texts = {text for row in rows for text in row[:2]}
+    if all(map(NUMBER.fullmatch, texts)):  # classes may be names
+        # Exactly: as floats, long whole numbers that differ would be one class.
+        same = {text: f"{Decimal(text.strip()):f}" for text in texts}
+        same = {text: one.rstrip("0").rstrip(".") if "." in one else one for text, one in same.items()}
+        rows = [[*(same[text] for text in row[:2]), *row[2:]] for row in rows]
     classes = np.array([row[:2] for row in rows])
-    with suppress(ValueError):  # classes may be names
-        classes = classes.astype(np.float64)
     index = tuple(row[2] for row in rows) if len(columns) > 2 else None
     if index is not None and len(set(index)) < len(index):
         raise ValueError(f"the index {next(one for one, n in Counter(index).items() if n > 1)} twice")

@@ -617,3 +617,22 @@ def test_a_further_part_of_a_folder_is_of_the_folder_as_a_whole():
         [],
         ["dvc.lock: train: data/a, data/b may be of another run than data; run `dvc fetch` and judge again"],
     )
+
+
+@pytest.mark.parametrize("place", [".dvc/tmp/lock", ".dvc/tmp/rwlock", ".dvc/tmp", ".dvc"])
+def test_a_link_that_a_branch_brings_leads_no_write_elsewhere(clone, tmp_path_factory, place):
+    """DVC writes its locks there: over any file that the link names, such as one of the gate itself."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    target = elsewhere / "file"
+    if place == ".dvc":
+        Path(place).rename(elsewhere / "dvc")
+        target = elsewhere / "dvc"
+    else:
+        shutil.rmtree(".dvc/tmp", ignore_errors=True)
+        Path(place).parent.mkdir(exist_ok=True)
+        target.mkdir() if place == ".dvc/tmp" else target.write_text("kept")
+    before = {path: path.is_file() and path.read_bytes() for path in elsewhere.rglob("*")}
+    Path(place).symlink_to(target)
+    with pytest.raises(UserError, match=rf"^{place}: a symbolic link, and DVC writes there; remove it$"):
+        lock.faults()
+    assert {path: path.is_file() and path.read_bytes() for path in elsewhere.rglob("*")} == before

@@ -237,3 +237,57 @@ def test_a_change_counts_whatever_link_the_file_is_named_by(plain, capsys, tmp_p
     code, out, err = outcome(capsys, "--against=HEAD", f"--metrics={link / 'house.yaml'}", FILES[1])
     assert (code, err) == (1, "")
     assert "WORSE (by more than 10)" in out
+
+
+SAME = {"n": 1000, "digest": "a", "f1": 0.9, "tta": {"accuracy": 0.9}}
+
+
+@pytest.mark.parametrize("metric", ["f1", "tta.accuracy"])
+@pytest.mark.parametrize(
+    ("test", "label", "code", "said"),
+    [
+        (SAME, 1, 0, "target met, same"),
+        ({**SAME, "n": 10}, 1, 2, "digits.test.n: 1,000 at HEAD, 10 here: other test images"),
+        ({key: SAME[key] for key in SAME if key != "n"}, 1, 2, "no count of images here; restore it"),
+        ({**SAME, "digest": "b"}, 1, 2, "digits.test.digest: a at HEAD, b here: other test images"),
+        (SAME, 2, 2, "plots/digits/predictions.csv: other true classes here than at HEAD"),
+        (SAME, None, 1, "LOOSENED (plots/digits/predictions.csv -> removed)"),
+    ],
+)
+def test_a_metric_of_any_kind_is_judged_on_the_same_images(plain, capsys, metric, test, label, code, said):
+    """Not only an accuracy, of which each image is compared."""
+    limits = {"targets": {f"digits.test.{metric}": {"at_least": 0.5}}, "gate": LIMITS["gate"]}
+    Path("params.yaml").write_text(yaml.safe_dump(limits))
+    Path("digits.json").write_text(json.dumps({"digits": {"test": SAME}}))
+    save()
+    Path("digits.json").write_text(json.dumps({"digits": {"test": test}}))
+    predictions = Path("plots/digits/predictions.csv")
+    predictions.write_text(predictions.read_text().replace(",1,", f",{label},"))
+    if label is None:
+        predictions.unlink()
+    Path("params.yaml").write_text(yaml.safe_dump(limits | {"lr": 0.1}))
+    found = outcome(capsys, "--metrics=digits.json")
+    assert found[0] == code, found
+    assert said in found[1] + found[2]
+
+
+@pytest.mark.parametrize("file", ["x.json", "digits.json"])
+def test_a_key_with_a_file_in_its_name_does_not_take_the_place_of_another(plain, capsys, file):
+    """A metric of the base would be compared with it, and a lower target of the metric itself would be a new one."""
+    for values, lowest in (({"f1": 0.9}, 0.8), ({"f1": 0.5, f"{file}:f1": 0.9}, 0.4)):
+        targets = {name: {"at_least": lowest if name == "f1" else 0.8} for name in values}
+        Path("params.yaml").write_text(yaml.safe_dump({"targets": targets, "gate": LIMITS["gate"]}))
+        Path("digits.json").write_text(json.dumps(values))
+        if lowest == 0.8:
+            save()
+    code, _, err = outcome(capsys, "--metrics=digits.json")
+    assert (code, f"the key '{file}:f1' begins as the name of a metric of another file does" in err) == (2, True), err
+
+
+@pytest.mark.parametrize("path", ["params.yaml", "digits.json"])
+def test_what_git_keeps_as_another_text_is_refused(plain, capsys, path):
+    """iconv may make ASCII of what is none: the limits that are judged would not be those of the next base."""
+    Path(".gitattributes").write_text(f"{path} working-tree-encoding=ASCII//TRANSLIT\n")
+    write(1199)
+    code, _, err = outcome(capsys, *FILES)
+    assert (code, err.startswith(f"error: {path}: .gitattributes gives it a working-tree-encoding")) == (2, True), err

@@ -238,3 +238,15 @@ def test_a_stage_of_another_folder_is_named_with_its_file(repository, wrong):
         line = f"out of date (sub/in.txt modified); it is frozen: run `dvc unfreeze sub/dvc.yaml:train`, then {again}"
     Path("sub/dvc.yaml").write_text(yaml.safe_dump({"stages": {"train": train}}))
     assert lock.faults() == [f"dvc.lock: sub/dvc.yaml:train: {line}"]
+
+
+def test_line_ends_that_git_changes_are_named(repository):
+    """csv.writer ends lines with CRLF; neither git nor DVC would ever restore them."""
+    Path("train.py").write_text(TRAIN.replace("value}))", "value}) + '\\r\\n', newline='')"))
+    Path(".gitattributes").write_text("* text=auto\n")
+    run(0.91)
+    Path("metrics.json").write_bytes(Path("metrics.json").read_bytes().replace(b"\r", b""))  # as a clone has it
+    [line] = lock.faults()
+    assert line.startswith(
+        "metrics.json: differs from dvc.lock by its line ends (.gitattributes); list it there as `-t"
+    )

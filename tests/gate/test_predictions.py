@@ -17,8 +17,11 @@ from reprocnn.gate.predictions import SAME_IMAGES, Predictions, match_images, re
         ("y_true,y_pred\ncat,cat\n1,dog\n", [True, False]),
         ('y_true,y_pred\n"a, b","a, b"\n"a\nb",ab\n', [True, False]),
         ("\ufeffy_true,y_pred\n1,1\n2,1\n", [True, False]),
+        (f"y_true,y_pred\n{2**60},{2**60}.0\n{2**60},{2**60 + 1}\n", [True, False]),
+        ("y_true,y_pred\n1e5,1e5\n1e5,100000\n", [True, False]),
+        ("y_true,y_pred\nnan,nan\n3,nan\n", [True, False]),
     ],
-    ids=["numbers", "other columns", "names", "quoted", "BOM"],
+    ids=["numbers", "other columns", "names", "quoted", "BOM", "long numbers", "names like numbers", "a class nan"],
 )
 def test_classes_are_numbers_or_names(table, correct):
     predictions = read_predictions("table", 0.5, table)

@@ -286,3 +286,13 @@ def test_labels_accept_what_they_name_and_the_job_ends_as_the_gate_does(tmp_path
     assert done.returncode == code
     accepted = ["-P", "-m", "reprocnn", "gate", "--accept=gate.alpha", "--accept=$(touch pwned)"]
     assert asked(tmp_path) == [[*accepted, "--format", "markdown"], accepted]
+
+
+def test_the_action_runs_no_code_of_the_folder_that_it_judges(tmp_path):
+    """`python -m` would search that folder first."""
+    [install] = [step for step in yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+                 if step.get("name") == "install the gate"]  # fmt: skip
+    (tmp_path / "venv.py").write_text("open('ran', 'w')")
+    environment = os.environ | {"RUNNER_TEMP": str(tmp_path / "runner"), "ACTION": "/nonexistent"}
+    subprocess.run(["bash", "-c", install["run"]], cwd=tmp_path, env=environment, capture_output=True)
+    assert not (tmp_path / "ran").exists()
