@@ -171,7 +171,7 @@ def _read_here(source: Any, read: Callable[[str | None], MetricFiles]) -> tuple[
         for path in source.unkept(read_here)
     )
     raise_faults(
-        f"{path}: .gitattributes gives it a working-tree-encoding, so git keeps another text than is here; remove that"
+        f"{path}: found a working-tree-encoding in .gitattributes, so git keeps other text than this; remove it"
         for path in source.reencoded(read_here)
     )
     raise_faults(_other_than_predicted(now, files))
@@ -396,12 +396,12 @@ class Comparison:
         return "two proportions, predictions missing", p
 
     def _counts(self, metric: str, sections: list[str]) -> list[str]:
-        """Name what counts, at the revision, the images that a metric was measured on."""
+        """Return the names of the counts of a metric's images that the revision has."""
         names = [f"{section}n" for section in sections]
         return [name for name in names if name != metric and is_number(self.then.get(name))]
 
     def _check_labels(self, metric: str, rev: str) -> None:
-        """Raise UserError if the predictions beside a metric that is not computed from them have other true classes."""
+        """Raise UserError if the predictions beside a metric have other true classes than at the revision."""
         path = _predictions_beside(metric)
         text = path and self.source.text(path, rev)
         if not path or not text:
@@ -451,7 +451,7 @@ def _text_here(path: str) -> str | None:
 
 
 def _sections(metric: str) -> list[str]:
-    """Return what begins the names of what is said of a metric's images: its own section, and NAME.test around that."""
+    """Return the prefixes of the count and digest of a metric's images: its own section, and NAME.test around that."""
     file, key = split(metric)
     own, dot, _ = key.rpartition(".")
     name, _, rest = own.partition(".")
@@ -460,7 +460,7 @@ def _sections(metric: str) -> list[str]:
 
 
 def _predictions_beside(metric: str) -> str | None:
-    """Return the place of the predictions of the images that a metric was measured on, None if it is of no test."""
+    """Return the path of the predictions for a metric's images, None if they are no test images."""
     name, _, rest = split(metric)[1].partition(".")
     return f"plots/{name}/predictions.csv" if rest.startswith("test.") else None
 

@@ -159,13 +159,13 @@ def _with_pipelines(repo: Repo, paths: Iterable[str]) -> dict[str, Path]:
 
 
 def reencoded(paths: Iterable[str]) -> list[str]:
-    """Name which of these files, dvc.yaml and dvc.lock git keeps as another text than is here (.gitattributes)."""
+    """Name those of these files, dvc.yaml and dvc.lock that git checks out in another encoding than UTF-8."""
     with open_repository("workspace") as repo:
         return encoded(_with_pipelines(repo, paths))
 
 
 def encoded(paths: Iterable[str]) -> list[str]:
-    """Name which of these files git writes in another encoding than it keeps them in."""
+    """Name those of these files that git checks out in another encoding than UTF-8, the one it keeps."""
     here = [path for path in paths if Path(path).exists()]
     said = git("check-attr", "-z", "working-tree-encoding", "--", *here).split("\0")
     values = zip(said[::3], said[2::3], strict=False)
@@ -277,7 +277,7 @@ def was_written(repo: Repo, place: str) -> bool:
 
 
 def _refuse_links(folder: Path) -> None:
-    """Raise UserError for a link in the place of what DVC writes to: a branch may bring one that leads anywhere."""
+    """Raise UserError if a link is where DVC writes: a branch may bring one that leads anywhere."""
     top = Path(Repo.find_root(str(folder)))
     own = top / Repo.DVC_DIR
     tmp = own / "tmp"
@@ -390,7 +390,7 @@ def _changed_results(repo: Repo, rev: str) -> list[str]:
 
 
 def _has_other_line_ends(repo: Repo, out: Any) -> bool:
-    """Return whether git has taken the carriage returns out of a file, as `* text=auto` in .gitattributes asks it."""
+    """Return whether a file lacks only its carriage returns, which git removes for `* text=auto` in .gitattributes."""
     if out.hash_name != "md5" or not repo.fs.isfile(out.fs_path):
         return False
     content = repo.fs.cat_file(out.fs_path).replace(b"\n", b"\r\n")

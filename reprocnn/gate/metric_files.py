@@ -153,7 +153,7 @@ def parse(path: str, content: bytes, *, finite: bool = True) -> Any:
     _refuse_odd(values, "", finite, 0)
     odd = next((key for key in map(str, values) if FILE.match(key)), None) if isinstance(values, dict) else None
     if finite and odd is not None:
-        raise ValueError(f"the key {odd!a} begins as the name of a metric of another file does; rename it")
+        raise ValueError(f"the key {odd!a} begins with a file's name, as metrics of another file do; rename it")
     return values
 
 

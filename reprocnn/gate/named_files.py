@@ -38,7 +38,7 @@ class NamedFiles:
         return [path for path in paths if any(place.is_symlink() for place in (Path(path), *Path(path).parents))]
 
     def reencoded(self, paths: Iterable[str]) -> list[str]:
-        """Name those of these files that git keeps as another text than is here (.gitattributes)."""
+        """Name those of these files that git checks out in another encoding than UTF-8."""
         return encoded(paths)
 
     def unkept(self, paths: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ SAME_IMAGES = "test on the same images, or name another revision with --against"
 
 @dataclass(frozen=True)
 class Predictions:
-    """True and predicted classes (n,), as texts: of numbers, if all of them are some, one text for 3 and 3.0."""
+    """True and predicted classes (n,), as text; if all are numbers, 3 and 3.0 have the same text."""
 
     y_true: np.ndarray
     y_pred: np.ndarray
